@@ -1,0 +1,13 @@
+# Builds the sidecar, then copies it into an image without a shell.
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY config config
+RUN cargo build --release --locked
+
+# glibc, CA certificates, a non-root user, and nothing else.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /build/target/release/auth-sidecar /usr/local/bin/auth-sidecar
+# A container's own loopback is not reachable from outside: share the pod's (or --network container:…).
+ENTRYPOINT ["/usr/local/bin/auth-sidecar"]

@@ -1,0 +1,257 @@
+//! The admin listener: health, metrics and state, on an address of its own, since on the data
+//! listener every path belongs to the upstream. What it says is derived from the state when it is
+//! asked, and holds no secret.
+
+mod page;
+mod status;
+
+use std::{convert::Infallible, future::ready as ready_with, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    request::Parts,
+};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_http::{set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
+
+use crate::{
+    proxy::{Ledger, ProxyError, Rules, admit},
+    server::{ClientState, Connections, Handler, Refusal},
+    telemetry::{Metrics, Sources},
+    token::TokenHandle,
+};
+
+/// What the admin listener looks at and acts on.
+#[derive(Debug, Clone)]
+pub struct Admin(Arc<Inner>);
+
+/// The parts of it.
+#[derive(Debug)]
+pub struct Inner {
+    /// The token path.
+    pub tokens: TokenHandle,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The requests in flight.
+    pub ledger: Ledger,
+    /// The connections of the data listener.
+    pub connections: Connections,
+    /// The hosts and origins that are served.
+    pub rules: Rules,
+    /// Set when the program is asked to stop: from then on it is not ready.
+    pub stop: CancellationToken,
+    /// Whether `POST /quitquitquit` stops the program.
+    pub allow_quit: bool,
+    /// When the program started.
+    pub started_at: Instant,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    fn answer(&self, request: &Parts) -> Answer {
+        if let Err(error) = admit(request, &self.0.rules) {
+            return error.response(true).map(Full::from);
+        }
+        let path = request.uri.path();
+        let Some(route) = ROUTES.iter().find(|route| route.paths.contains(&path)) else {
+            return text(
+                StatusCode::NOT_FOUND,
+                "There is nothing here. See / for people, /status for programs.\n",
+            );
+        };
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        if is_read == route.acts {
+            let mut answer = text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Another method is needed.\n",
+            );
+            let allow = if route.acts { "POST" } else { "GET, HEAD" };
+            answer
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allow));
+            return answer;
+        }
+        (route.answer)(&self.0)
+    }
+}
+
+struct Route {
+    /// The path, and the names that users of neighbours expect for it.
+    paths: &'static [&'static str],
+    /// Whether it does something, and so needs POST.
+    acts: bool,
+    answer: fn(&Inner) -> Answer,
+}
+
+const ROUTES: [Route; 8] = [
+    Route {
+        paths: &["/"],
+        acts: false,
+        answer: page::answer,
+    },
+    Route {
+        paths: &["/livez", "/healthz", "/liveness"],
+        acts: false,
+        answer: |_| text(StatusCode::OK, "alive\n"),
+    },
+    Route {
+        paths: &["/readyz", "/readiness"],
+        acts: false,
+        answer: ready,
+    },
+    Route {
+        paths: &["/startupz", "/startup"],
+        acts: false,
+        answer: started,
+    },
+    Route {
+        paths: &["/metrics"],
+        acts: false,
+        answer: metrics,
+    },
+    Route {
+        paths: &["/status"],
+        acts: false,
+        answer: status::answer,
+    },
+    Route {
+        paths: &["/refresh"],
+        acts: true,
+        answer: refresh,
+    },
+    Route {
+        paths: &["/quitquitquit"],
+        acts: true,
+        answer: quit,
+    },
+];
+
+fn ready(inner: &Inner) -> Answer {
+    if inner.stop.is_cancelled() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    let snapshot = inner.tokens.snapshot();
+    if snapshot.usable(Instant::now()).is_some() {
+        return text(StatusCode::OK, "ready\n");
+    }
+    let why = match &snapshot.failure {
+        Some(failure) => format!("no usable token: {failure}\n"),
+        None => "no usable token: the first one is being fetched\n".to_owned(),
+    };
+    text(StatusCode::SERVICE_UNAVAILABLE, &why)
+}
+
+fn started(inner: &Inner) -> Answer {
+    if inner.tokens.snapshot().token.is_some() {
+        text(StatusCode::OK, "started\n")
+    } else {
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no token was obtained yet\n",
+        )
+    }
+}
+
+fn metrics(inner: &Inner) -> Answer {
+    let sources = sources(inner);
+    let Ok(body) = inner.metrics.encode(sources) else {
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the metrics cannot be written\n",
+        );
+    };
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    answer(StatusCode::OK, kind, body)
+}
+
+fn sources(inner: &Inner) -> Sources {
+    let snapshot = inner.tokens.snapshot();
+    let clock = status::Clock::now();
+    let token = snapshot.token.as_ref();
+    Sources {
+        token_usable: snapshot.usable(clock.now).is_some(),
+        token_expiry: token
+            .and_then(|token| token.expires_at)
+            .map(|at| clock.unix_seconds(at)),
+        token_issued: token.map(|token| clock.unix_seconds(token.requested_at)),
+        consecutive_failures: snapshot.consecutive_failures,
+        in_flight: inner.ledger.in_flight(),
+        connections: inner.connections.count(),
+    }
+}
+
+fn refresh(inner: &Inner) -> Answer {
+    inner.tokens.refresh_now();
+    text(
+        StatusCode::ACCEPTED,
+        "a renewal is on its way; see /status\n",
+    )
+}
+
+fn quit(inner: &Inner) -> Answer {
+    if !inner.allow_quit {
+        return text(
+            StatusCode::FORBIDDEN,
+            "this is off; set admin.allow_quit = true\n",
+        );
+    }
+    tracing::info!("asked to stop by the admin listener");
+    inner.stop.cancel();
+    text(StatusCode::OK, "stopping\n")
+}
+
+fn text(status: StatusCode, body: &str) -> Answer {
+    answer(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+impl Handler for Admin {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<Incoming>, client: &Arc<ClientState>) -> Answer {
+        let admin = self.clone();
+        let routes = service_fn(move |request: Request<Incoming>| {
+            ready_with(Ok::<_, Infallible>(admin.answer(&request.into_parts().0)))
+        });
+        let field = SetResponseHeaderLayer::if_not_present;
+        let stack = ServiceBuilder::new()
+            .layer(field(CACHE_CONTROL, HeaderValue::from_static("no-store")))
+            .layer(field(
+                X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            ))
+            .layer(TimeoutLayer::with_status_code(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Duration::from_secs(10),
+            ))
+            .service(routes);
+        let Ok(answer) = stack.oneshot(request).await;
+        client.idle();
+        answer
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Bytes {
+        ProxyError::from(refusal).wire()
+    }
+}

@@ -1,0 +1,252 @@
+//! The command line: commands, flags, and help for someone who reads nothing else.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Flags, socket_address},
+    demo::DemoOptions,
+    telemetry::{LogFormat, LogSettings},
+};
+
+const START: &str = "\
+How to start:
+  Four environment variables are enough. Clients then use http://127.0.0.1:9797 as their server,
+  with any token or none.
+
+    WAVEFRONT_URL=https://example.wavefront.com \\
+    CSP_APP_ID=… CSP_APP_SECRET=… CSP_ORG_ID=… \\
+    auth-sidecar
+
+  CSP_ORG_ID is optional. Instead of the CSP_APP variables, CSP_API_TOKEN (an API token of a user)
+  or WAVEFRONT_TOKEN (a subscription without cloud services) will do. CSP_API_URL names another
+  token service. Each name exists with the suffix _FILE too, for the path of a file: secrets in
+  files are read each time that they are used.
+
+Everything else:
+  is set in a TOML file (--config), or in variables like AUTH_SIDECAR_LISTEN__DRAIN_TIMEOUT for
+  the key drain_timeout of the section [listen]. Flags win over the environment, the environment
+  over the file. Secrets are never flags: process listings show them.
+  `auth-sidecar check` shows every key, its value and where the value came from.
+  `auth-sidecar demo` needs no configuration at all.
+";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  stopped as asked (SIGTERM, SIGINT), or the command succeeded
+  1  failed at run time
+  2  wrong command line or configuration; every problem is on standard error, one a line
+";
+
+const CHECK: &str = "\
+Validates the configuration and connects nowhere. Prints every key with its value and the place
+that the value came from; secrets are only said to be set. When something is wrong, prints every
+problem instead, one a line: the key, the place, and what would be right.";
+
+const DEMO: &str = "\
+Runs an embedded token service, an embedded service instance and the sidecar between them, with no
+configuration at all, and prints lines to try. Tokens live for seconds, so renewals can be watched.
+Nothing leaves this machine. Ctrl-C stops it.";
+
+const WAIT: &str = "\
+Asks the admin listener of a running sidecar until it holds a usable token, then exits with 0; or
+with 1 when that takes too long, saying what the last answer was. For start-up order, and for
+probes in containers without a shell.
+
+Example: auth-sidecar wait --timeout 30s && exec my-program";
+
+/// A local reverse proxy that keeps a short-lived access token current and puts it on every request.
+///
+/// Clients that cannot renew tokens talk to the sidecar on this machine as if it were the service.
+/// The sidecar gets a token from the token service, renews it in time, and sends every request on
+/// with it. One process serves one identity and one upstream.
+#[derive(Debug, Parser)]
+#[command(
+    name = "auth-sidecar",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_long_help = format!("{START}\n{EXIT_CODES}")
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the sidecar; so does no command at all.
+    #[command(after_long_help = format!("{START}\n{EXIT_CODES}"))]
+    Run(Flags),
+    /// Validates the configuration, offline, and shows what came of it.
+    #[command(long_about = CHECK, after_long_help = EXIT_CODES)]
+    Check(Flags),
+    /// Runs everything on this machine, without configuration, with lines to try.
+    #[command(long_about = DEMO, after_long_help = EXIT_CODES)]
+    Demo(DemoFlags),
+    /// Waits until a running sidecar is ready.
+    #[command(long_about = WAIT, after_long_help = EXIT_CODES)]
+    Wait(WaitFlags),
+}
+
+/// The flags of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoFlags {
+    /// Where clients connect [default: 127.0.0.1:9797, or a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where health, metrics and status are served [default: 127.0.0.1:9798, or a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    log_level: tracing::level_filters::LevelFilter,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
+    log_format: LogFormat,
+}
+
+/// The flags of `wait`.
+#[derive(Clone, Debug, Args)]
+pub struct WaitFlags {
+    /// The admin listener to ask
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9798", value_parser = socket_address)]
+    pub admin: SocketAddr,
+    /// How long to wait at most
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+impl Cli {
+    /// The command that was given, or `run`.
+    #[must_use]
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.flags))
+    }
+}
+
+impl DemoFlags {
+    /// What to log.
+    #[must_use]
+    pub fn log_settings(&self) -> LogSettings {
+        LogSettings {
+            level: self.log_level.to_string(),
+            format: self.log_format,
+        }
+    }
+}
+
+impl From<DemoFlags> for DemoOptions {
+    fn from(flags: DemoFlags) -> Self {
+        Self {
+            listen: flags.listen,
+            admin: flags.admin,
+        }
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
+        let arguments = ["auth-sidecar"].iter().chain(arguments);
+        Cli::try_parse_from(arguments).map(Cli::command)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_run() {
+        for arguments in [
+            &["--listen", "l", "--log-level", "debug"][..],
+            &["run", "--listen", "l", "--log-level", "debug"],
+        ] {
+            let Ok(Command::Run(flags)) = parse(arguments) else {
+                panic!("{arguments:?}")
+            };
+            assert_eq!(flags.listen.as_deref(), Some("l"));
+            assert_eq!(flags.log_level.as_deref(), Some("debug"));
+        }
+        assert!(matches!(
+            parse(&["check", "--upstream", "u"]),
+            Ok(Command::Check(_))
+        ));
+    }
+
+    #[test]
+    fn waiting_has_defaults() {
+        let Ok(Command::Wait(flags)) = parse(&["wait"]) else {
+            panic!()
+        };
+        assert_eq!(flags.admin.to_string(), "127.0.0.1:9798");
+        assert_eq!(flags.timeout, Duration::from_secs(60));
+        assert!(parse(&["wait", "--timeout", "60"]).is_err());
+    }
+
+    #[test]
+    fn a_demo_is_quiet_unless_asked() {
+        let Ok(Command::Demo(flags)) = parse(&["demo"]) else {
+            panic!()
+        };
+        assert_eq!(flags.log_settings().level, "warn");
+        assert!(parse(&["demo", "--log-level", "inof"]).is_err());
+        assert!(parse(&["demo", "--log-format", "xml"]).is_err());
+    }
+
+    #[test]
+    fn misuse_exits_with_2_and_help_with_0() {
+        for (arguments, code) in [
+            (&["--nonsense"][..], 2),
+            (&["nonsense"], 2),
+            (&["--listen", "l", "check"], 2),
+            (&["--help"], 0),
+            (&["check", "--help"], 0),
+            (&["--version"], 0),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), code, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_no_flags_and_do_not_show_when_tried() {
+        for flag in ["--client-secret", "--api-token", "--token"] {
+            let error = parse(&[&format!("{flag}=canary")]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnknownArgument);
+            assert!(!error.to_string().contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn help_says_how_to_start() {
+        let help = <Cli as CommandFactory>::command()
+            .render_long_help()
+            .to_string();
+        for word in [
+            "WAVEFRONT_URL",
+            "CSP_APP_ID",
+            "CSP_APP_SECRET",
+            "CSP_ORG_ID",
+            "Exit codes",
+        ] {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The configuration: flags, environment, file and defaults become settings that need no second
+//! look; or every mistake is reported, each with its key, its place and what would be right.
+//!
+//! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
+//! one value, `sections`, `auth` and `secrets` know the keys.
+
+mod auth;
+mod layers;
+mod net;
+mod problem;
+mod reader;
+mod secrets;
+mod sections;
+mod values;
+
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf};
+
+use self::{layers::Layers, reader::Reader};
+pub use self::{
+    net::socket_address,
+    problem::{ConfigError, Problem},
+};
+use crate::{
+    proxy::{ProxySettings, upstream::UpstreamSettings},
+    secret::SecretSource,
+    server::ServerSettings,
+    telemetry::LogSettings,
+    token::{
+        endpoint::{EndpointSettings, TokenRequest},
+        schedule::RefreshPolicy,
+    },
+};
+
+/// Where a configuration comes from, besides the file that one of the two may name.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The flags of the command line.
+    pub flags: Flags,
+    /// The environment.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Flags that set a key. None takes a secret: process listings show the command line.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file, TOML [environment: AUTH_SIDECAR_CONFIG]"
+    )]
+    pub config: Option<PathBuf>,
+    /// Where clients connect; several are separated by commas [default: 127.0.0.1:9797]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// The service behind the sidecar.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The service behind the sidecar [environment: WAVEFRONT_URL]"
+    )]
+    pub upstream: Option<String>,
+    /// Where health, metrics and status are served, or "off" [default: 127.0.0.1:9798]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// off, error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// What the program is to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listeners of clients.
+    pub listen: Listen,
+    /// The service behind us.
+    pub upstream: UpstreamSettings,
+    /// The request path.
+    pub proxy: ProxySettings,
+    /// The token path.
+    pub auth: Auth,
+    /// The admin listener.
+    pub admin: Admin,
+    /// The log.
+    pub log: LogSettings,
+    /// What is allowed but probably not meant, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// The listeners of clients.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Loopback addresses, at least one; port 0 picks a free one.
+    pub addresses: Vec<SocketAddr>,
+    /// Threads that serve; 0 is one a core.
+    pub workers: usize,
+    /// The bounds of connections.
+    pub server: ServerSettings,
+}
+
+/// Where tokens come from, and when.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// The kind of credentials, and they themselves.
+    pub credentials: Credentials,
+    /// The bounds of a token call.
+    pub endpoint: EndpointSettings,
+    /// When to renew.
+    pub policy: RefreshPolicy,
+}
+
+/// What proves who we are.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// A request that a token endpoint answers with a token.
+    Endpoint(TokenRequest),
+    /// The token itself.
+    Static(SecretSource),
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Its address; `None` when it is off.
+    pub address: Option<SocketAddr>,
+    /// Whether `POST /quitquitquit` stops the program.
+    pub allow_quit: bool,
+}
+
+/// A configuration, and how it came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the program is to do.
+    pub config: Config,
+    /// Every key that counts, section by section.
+    pub resolved: Vec<Resolved>,
+}
+
+/// One key as it came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The key, as `section.key`.
+    pub key: String,
+    /// Its value as written; never that of a secret.
+    pub value: String,
+    /// Where the value came from.
+    pub source: String,
+}
+
+impl Sources {
+    /// The two together.
+    #[must_use]
+    pub fn new(flags: Flags, environment: Vec<(OsString, OsString)>) -> Self {
+        Self { flags, environment }
+    }
+
+    /// Nothing but an environment.
+    pub fn of_environment<N, V>(variables: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let environment = variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        Self {
+            environment,
+            ..Self::default()
+        }
+    }
+
+    /// Nothing but a file.
+    pub fn of_file(path: impl Into<PathBuf>) -> Self {
+        let config = Some(path.into());
+        Self {
+            flags: Flags {
+                config,
+                ..Flags::default()
+            },
+            ..Self::default()
+        }
+    }
+}
+
+/// The environment of this process. Nothing else reads it.
+#[must_use]
+pub fn process_environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}
+
+impl Config {
+    /// Loads a configuration: reads its files, and connects nowhere.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it.
+    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+        let mut reader = Reader::new(Layers::collect(sources));
+        let config = sections::read(&mut reader);
+        reader.reject_unknown();
+        let Reader {
+            mut resolved,
+            problems,
+            warnings,
+            ..
+        } = reader;
+        resolved.sort_by_key(|resolved| sections::rank(&resolved.key));
+        match config {
+            Some(config) if problems.is_empty() => Ok(Loaded {
+                config: Self { warnings, ..config },
+                resolved,
+            }),
+            _ => Err(ConfigError::new(problems)),
+        }
+    }
+}
+
+impl fmt::Display for Loaded {
+    /// A table: key, value, place; then the warnings.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One long value must not push the last column out of sight.
+        let width = |column: fn(&Resolved) -> &String, most: usize| {
+            let widths = self.resolved.iter().map(|row| column(row).chars().count());
+            widths
+                .filter(|width| *width <= most)
+                .max()
+                .unwrap_or_default()
+        };
+        let (keys, values) = (width(|row| &row.key, 60), width(|row| &row.value, 48));
+        for Resolved { key, value, source } in &self.resolved {
+            writeln!(f, "{key:keys$}  {value:values$}  {source}")?;
+        }
+        for warning in &self.config.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! The credentials: which kind, with which keys, from where.
+
+use std::time::Duration;
+
+use figment::value::Value;
+
+use super::{
+    Auth, Credentials, net,
+    problem::Problem,
+    reader::{Expected, Reader},
+    sections::STEP,
+    values,
+};
+use crate::token::{
+    csp,
+    endpoint::{BasicEncoding, ClientAuth, EndpointSettings, FormValue, TokenRequest},
+    schedule::RefreshPolicy,
+};
+
+/// `auth.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    CspOauthApp,
+    CspApiToken,
+    StaticToken,
+    Oauth2ClientCredentials,
+}
+
+use Kind::{CspApiToken, CspOauthApp, Oauth2ClientCredentials, StaticToken};
+
+const KINDS: [(&str, Option<Kind>); 4] = [
+    ("csp-oauth-app", Some(CspOauthApp)),
+    ("csp-api-token", Some(CspApiToken)),
+    ("static-token", Some(StaticToken)),
+    ("oauth2-client-credentials", Some(Oauth2ClientCredentials)),
+];
+
+/// The keys that only some kinds have.
+const KEYS: [(&str, &[Kind]); 14] = [
+    ("auth.base_url", &[CspOauthApp, CspApiToken]),
+    (
+        "auth.allow_insecure_http",
+        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
+    ),
+    ("auth.client_id", &[CspOauthApp, Oauth2ClientCredentials]),
+    (
+        "auth.client_secret",
+        &[CspOauthApp, Oauth2ClientCredentials],
+    ),
+    (
+        "auth.client_secret_file",
+        &[CspOauthApp, Oauth2ClientCredentials],
+    ),
+    ("auth.org_id", &[CspOauthApp]),
+    ("auth.api_token", &[CspApiToken]),
+    ("auth.api_token_file", &[CspApiToken]),
+    ("auth.token", &[StaticToken]),
+    ("auth.token_file", &[StaticToken]),
+    ("auth.token_url", &[Oauth2ClientCredentials]),
+    ("auth.client_auth", &[Oauth2ClientCredentials]),
+    ("auth.scopes", &[Oauth2ClientCredentials]),
+    ("auth.endpoint_params", &[Oauth2ClientCredentials]),
+];
+
+/// Reads the section. `None` only with a problem noted.
+pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
+    let kind = kind(reader);
+    reject_foreign(reader, kind);
+    let credentials = kind.and_then(|kind| credentials(reader, kind));
+    let endpoint = EndpointSettings {
+        request_timeout: reader.value("auth.request_timeout", values::duration(STEP)),
+        connect_timeout: reader.value("auth.connect_timeout", values::duration(STEP)),
+        ca_file: reader.optional("auth.ca_file", values::ca_file),
+    };
+    let lifetimes = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+    let policy = RefreshPolicy {
+        default_lifetime: reader.value("auth.default_lifetime", values::duration(lifetimes)),
+        ..RefreshPolicy::default()
+    };
+    Some(Auth {
+        credentials: credentials?,
+        endpoint,
+        policy,
+    })
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        KINDS
+            .iter()
+            .find(|(_, kind)| *kind == Some(self))
+            .map_or("", |(name, _)| name)
+    }
+}
+
+/// The one kind that everything given agrees on.
+fn kind(reader: &mut Reader) -> Option<Kind> {
+    const KEY: &str = "auth.type";
+    let mut said = std::mem::take(&mut reader.implied);
+    if let Some(found) = reader.find(KEY) {
+        match values::one_of(&KINDS)(&found.value) {
+            Ok(kind) => said.extend(kind.map(|kind| (kind, found.source))),
+            Err(expected) => {
+                reader
+                    .problems
+                    .push(Problem::new(KEY, found.source, expected));
+                return None;
+            }
+        }
+    }
+    said.sort_by_key(|(kind, _)| *kind);
+    said.dedup_by_key(|(kind, _)| *kind);
+    match said.as_slice() {
+        [] => {
+            let also = [
+                "CSP_APP_ID and CSP_APP_SECRET",
+                "CSP_API_TOKEN",
+                "WAVEFRONT_TOKEN",
+            ];
+            reader.missing(KEY, &also);
+            None
+        }
+        [(kind, source)] => {
+            reader.resolved(KEY, kind.name().to_owned(), source);
+            Some(*kind)
+        }
+        [(_, source), ..] => {
+            let kinds: Vec<String> = said
+                .iter()
+                .map(|(kind, source)| format!("{} ({source})", kind.name()))
+                .collect();
+            let text = format!(
+                "several kinds of credentials: {}; keep one",
+                kinds.join(" and ")
+            );
+            reader
+                .problems
+                .push(Problem::new(KEY, source.as_str(), text));
+            None
+        }
+    }
+}
+
+/// Notes the keys of other kinds: the rest of another configuration, or credentials that would
+/// silently not be used.
+fn reject_foreign(reader: &mut Reader, kind: Option<Kind>) {
+    for (key, kinds) in KEYS {
+        let found = reader.find(key);
+        let (Some(kind), Some(found)) = (kind, found) else {
+            continue;
+        };
+        // A copy of the full file holds the defaults of all kinds.
+        if !kinds.contains(&kind) && !reader.is_default(key, &found) {
+            let owners: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+            let (owners, kind) = (owners.join(" or "), kind.name());
+            let text =
+                format!("belongs to auth.type {owners}, but auth.type is {kind}; remove one");
+            reader.problems.push(Problem::new(key, found.source, text));
+        }
+    }
+}
+
+fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
+    match kind {
+        CspOauthApp => {
+            let base_url = base_url(reader);
+            // Its credentials are joined with a colon as they are.
+            let id = reader.required("auth.client_id", &["CSP_APP_ID"], |value| {
+                let id = values::text(value)?;
+                let is_right = !id.contains(':');
+                is_right
+                    .then_some(id)
+                    .ok_or("must not have a colon".to_owned())
+            });
+            let secret = reader.secret("auth.client_secret", &["CSP_APP_SECRET"]);
+            let org = reader.optional("auth.org_id", values::text);
+            let request = csp::oauth_app(&base_url?, &id?, secret?, org.as_deref());
+            Some(Credentials::Endpoint(request))
+        }
+        CspApiToken => {
+            let base_url = base_url(reader);
+            let token = reader.secret("auth.api_token", &["CSP_API_TOKEN"]);
+            let request = csp::api_token(&base_url?, token?);
+            Some(Credentials::Endpoint(request))
+        }
+        StaticToken => {
+            let token = reader.bearer("auth.token", &["WAVEFRONT_TOKEN"]);
+            Some(Credentials::Static(token?))
+        }
+        Oauth2ClientCredentials => client_credentials(reader).map(Credentials::Endpoint),
+    }
+}
+
+fn base_url(reader: &mut Reader) -> Option<url::Url> {
+    let insecure = insecure(reader);
+    let url = reader.required("auth.base_url", &["CSP_API_URL"], net::base_url(insecure));
+    warn_if_plain(reader, "auth.base_url", url.as_ref());
+    url
+}
+
+fn insecure(reader: &mut Reader) -> bool {
+    reader.value("auth.allow_insecure_http", values::boolean)
+}
+
+fn warn_if_plain(reader: &mut Reader, key: &str, url: Option<&url::Url>) {
+    if url.is_some_and(|url| url.scheme() == "http" && !net::is_local(url)) {
+        let warning = format!("{key}: the credential travels unencrypted");
+        reader.warnings.push(warning);
+    }
+}
+
+/// How a client authenticates itself at the token endpoint (RFC 6749 §2.3.1).
+#[derive(Clone, Copy)]
+enum Method {
+    Basic,
+    Post,
+}
+
+fn client_credentials(reader: &mut Reader) -> Option<TokenRequest> {
+    let insecure = insecure(reader);
+    let url = reader.required("auth.token_url", &[], net::token_url(insecure));
+    warn_if_plain(reader, "auth.token_url", url.as_ref());
+    let client_id = reader.required("auth.client_id", &[], values::text);
+    let client_secret = reader.secret("auth.client_secret", &[]);
+    let method = reader.required("auth.client_auth", &[], client_auth);
+    let scopes = reader.value("auth.scopes", values::list(char::is_whitespace));
+    let parameters = reader.value("auth.endpoint_params", endpoint_params);
+
+    let mut form = vec![("grant_type".to_owned(), "client_credentials".to_owned())];
+    if !scopes.is_empty() {
+        form.push(("scope".to_owned(), scopes.join(" ")));
+    }
+    form.extend(parameters);
+    let form = form
+        .into_iter()
+        .map(|(name, value)| (name, FormValue::Plain(value)))
+        .collect();
+    let (client_id, client_secret) = (client_id?, client_secret?);
+    let client_auth = match method? {
+        Method::Basic => ClientAuth::Basic {
+            client_id,
+            client_secret,
+            encoding: BasicEncoding::FormUrlencoded,
+        },
+        Method::Post => ClientAuth::Post {
+            client_id,
+            client_secret,
+        },
+    };
+    Some(TokenRequest {
+        url: url?,
+        client_auth,
+        form,
+    })
+}
+
+fn client_auth(value: &Value) -> Result<Method, Expected> {
+    if let Some("private_key_jwt" | "tls_client_auth") = value.as_str() {
+        return Err("is not supported by this version; \
+             use client_secret_basic or client_secret_post"
+            .to_owned());
+    }
+    values::one_of(&[
+        ("client_secret_basic", Method::Basic),
+        ("client_secret_post", Method::Post),
+    ])(value)
+}
+
+/// Further form fields. Those that other keys make would be sent twice.
+fn endpoint_params(value: &Value) -> Result<Vec<(String, String)>, Expected> {
+    let table = value
+        .as_dict()
+        .ok_or("must be a table like { audience = \"…\" }")?;
+    let mut parameters = Vec::new();
+    for (name, value) in table {
+        if matches!(
+            name.as_str(),
+            "grant_type" | "scope" | "client_id" | "client_secret"
+        ) {
+            return Err(format!("must not have {name}, which is sent already"));
+        }
+        let value = value.as_str().ok_or("must hold text in quotes only")?;
+        parameters.push((name.clone(), value.to_owned()));
+    }
+    Ok(parameters)
+}

@@ -1,0 +1,113 @@
+//! The layers of a configuration, each value with the place that it came from: defaults, file,
+//! names of the ecosystem, our own names, flags; later ones win.
+
+mod environment;
+mod file;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    util::nest,
+    value::{Dict, Map, Value},
+};
+
+use super::{Flags, Sources, auth::Kind, problem::Problem};
+
+/// What the defaults give as their place.
+pub(super) const DEFAULT: &str = "default";
+
+/// The full configuration file is the layer of defaults, so the two cannot drift apart.
+const DEFAULTS: &str = include_str!("../../config/auth-sidecar.toml");
+
+/// All that was given, merged, and what was wrong with it so far.
+/// It cannot be printed: it holds the secrets as they were given.
+#[derive(Default)]
+pub(super) struct Layers {
+    pub(super) figment: Figment,
+    /// The first layer alone.
+    pub(super) defaults: Figment,
+    pub(super) strays: Vec<Stray>,
+    /// The kinds of credentials that variables of the ecosystem imply, with their places.
+    pub(super) implied: Vec<(Kind, String)>,
+    pub(super) problems: Vec<Problem>,
+    /// Keys whose value was given but could not be read: they are not missing.
+    pub(super) unread: BTreeSet<String>,
+    /// The file could not be read, so nothing can be called missing.
+    pub(super) incomplete: bool,
+}
+
+/// A name that cannot be a key.
+pub(super) struct Stray {
+    pub(super) name: String,
+    pub(super) source: String,
+    /// A section without keys says nothing; only its name may be a mistake.
+    pub(super) is_empty_section: bool,
+}
+
+impl Layers {
+    pub(super) fn collect(sources: &Sources) -> Self {
+        let Sources { flags, environment } = sources;
+        let mut layers = Self::default();
+        layers.merge_toml(DEFAULTS, &|_| DEFAULT.to_owned());
+        layers.defaults = layers.figment.clone();
+        let environment = layers.own_environment(environment);
+        match (&flags.config, environment.get("AUTH_SIDECAR_CONFIG")) {
+            (Some(path), _) => layers.merge_file(path, "flag --config"),
+            (None, Some(path)) => {
+                layers.merge_file(
+                    &PathBuf::from(path),
+                    "environment variable AUTH_SIDECAR_CONFIG",
+                );
+            }
+            (None, None) => {}
+        }
+        layers.merge_ecosystem(&environment);
+        layers.merge_environment(&environment);
+        layers.merge_flags(flags);
+        layers
+    }
+
+    fn merge_flags(&mut self, flags: &Flags) {
+        for (flag, key, value) in [
+            ("--listen", "listen.address", &flags.listen),
+            ("--upstream", "upstream.url", &flags.upstream),
+            ("--admin", "admin.address", &flags.admin),
+            ("--log-level", "log.level", &flags.log_level),
+            ("--log-format", "log.format", &flags.log_format),
+        ] {
+            if let Some(value) = value {
+                self.merge(key, Value::from(value.as_str()), format!("flag {flag}"));
+            }
+        }
+    }
+
+    /// Puts one value over what is there.
+    fn merge(&mut self, key: impl Into<String>, value: Value, source: impl Into<String>) {
+        let entry = Entry {
+            key: key.into(),
+            value,
+            source: source.into(),
+        };
+        self.figment = std::mem::take(&mut self.figment).merge(entry);
+    }
+}
+
+/// One value as a layer of its own, so that it keeps the name of its place.
+struct Entry {
+    key: String,
+    value: Value,
+    source: String,
+}
+
+impl Provider for Entry {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.source.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let sections = nest(&self.key, self.value.clone());
+        let sections = sections.into_dict().unwrap_or_default();
+        Ok(Profile::Default.collect(sections))
+    }
+}

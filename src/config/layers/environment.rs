@@ -1,0 +1,208 @@
+//! The environment layers: our own names, and the names that the ecosystem already uses.
+//!
+//! Values stay the text that they are: nothing here reads `0123` as a number or drops quotes.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use figment::value::Value;
+
+use super::{
+    super::{auth::Kind, problem::Problem},
+    Layers, Stray,
+};
+
+const PREFIX: &str = "AUTH_SIDECAR_";
+
+/// A name of the ecosystem. Each exists with the suffix `_FILE` too.
+struct Known {
+    name: &'static str,
+    key: &'static str,
+    /// The kind of credentials that it implies.
+    kind: Option<Kind>,
+    /// A secret's file is read when it is used; another value's file is read now.
+    secret: bool,
+}
+
+const fn known(name: &'static str, key: &'static str, kind: Option<Kind>, secret: bool) -> Known {
+    Known {
+        name,
+        key,
+        kind,
+        secret,
+    }
+}
+
+const ECOSYSTEM: [Known; 7] = [
+    known("WAVEFRONT_URL", "upstream.url", None, false),
+    known("CSP_API_URL", "auth.base_url", None, false),
+    known(
+        "CSP_APP_ID",
+        "auth.client_id",
+        Some(Kind::CspOauthApp),
+        false,
+    ),
+    known(
+        "CSP_APP_SECRET",
+        "auth.client_secret",
+        Some(Kind::CspOauthApp),
+        true,
+    ),
+    known("CSP_ORG_ID", "auth.org_id", Some(Kind::CspOauthApp), false),
+    known(
+        "CSP_API_TOKEN",
+        "auth.api_token",
+        Some(Kind::CspApiToken),
+        true,
+    ),
+    known(
+        "WAVEFRONT_TOKEN",
+        "auth.token",
+        Some(Kind::StaticToken),
+        true,
+    ),
+];
+
+fn place(name: &str) -> String {
+    format!("environment variable {name}")
+}
+
+impl Layers {
+    /// The variables that are ours to read and not empty.
+    pub(super) fn own_environment(
+        &mut self,
+        variables: &[(OsString, OsString)],
+    ) -> BTreeMap<String, String> {
+        let mut own = BTreeMap::new();
+        for (name, value) in variables {
+            let name = name.to_string_lossy();
+            let known = ECOSYSTEM
+                .iter()
+                .find(|known| name.strip_suffix("_FILE").unwrap_or(&name) == known.name);
+            let key = match (known, name.strip_prefix(PREFIX)) {
+                (Some(known), _) => known.key.to_owned(),
+                (None, Some(rest)) if !is_service_link(rest) => key_of(rest),
+                _ => continue,
+            };
+            match value.to_str() {
+                Some("") => {}
+                Some(value) => {
+                    own.insert(name.into_owned(), value.to_owned());
+                }
+                None => {
+                    let problem = Problem::new(&key, place(&name), "must be UTF-8 text");
+                    self.problems.push(problem);
+                    self.unread.insert(key);
+                }
+            }
+        }
+        own
+    }
+
+    pub(super) fn merge_ecosystem(&mut self, own: &BTreeMap<String, String>) {
+        for known in &ECOSYSTEM {
+            let file_name = format!("{}_FILE", known.name);
+            let value = own.get(known.name);
+            let file = own.get(&file_name);
+            let given_by = value
+                .map(|_| known.name)
+                .or(file.map(|_| file_name.as_str()));
+            if let (Some(kind), Some(name)) = (known.kind, given_by) {
+                self.implied.push((kind, place(name)));
+            }
+            if let Some(value) = value {
+                self.merge(known.key, Value::from(value.as_str()), place(known.name));
+            }
+            let Some(path) = file else { continue };
+            if known.secret {
+                let key = format!("{}_file", known.key);
+                self.merge(key, Value::from(path.as_str()), place(&file_name));
+            } else if value.is_some() {
+                let what = format!("set twice: also by {}; keep one of them", known.name);
+                self.problems
+                    .push(Problem::new(known.key, place(&file_name), what));
+            } else {
+                self.merge_content(known.key, path, &place(&file_name));
+            }
+        }
+    }
+
+    fn merge_content(&mut self, key: &'static str, path: &str, named_by: &str) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let source = format!("{named_by}, file {path}");
+                self.merge(key, Value::from(text.trim()), source);
+            }
+            Err(error) => {
+                let what = format!("cannot read the file {path}: {error}");
+                self.problems.push(Problem::new(key, named_by, what));
+                self.unread.insert(key.to_owned());
+            }
+        }
+    }
+
+    pub(super) fn merge_environment(&mut self, own: &BTreeMap<String, String>) {
+        for (name, value) in own {
+            let Some(rest) = name.strip_prefix(PREFIX).filter(|&rest| rest != "CONFIG") else {
+                continue;
+            };
+            let key = key_of(rest);
+            let parts: Vec<&str> = key.split('.').collect();
+            let is_key = match parts.as_slice() {
+                ["auth", "endpoint_params", name] => !name.is_empty(),
+                [section, key] => !section.is_empty() && !key.is_empty(),
+                _ => false,
+            };
+            if is_key {
+                self.merge(key, Value::from(value.as_str()), place(name));
+            } else {
+                self.strays.push(Stray {
+                    name: key,
+                    source: place(name),
+                    is_empty_section: false,
+                });
+            }
+        }
+    }
+}
+
+/// `SECTION__KEY` as `section.key`.
+fn key_of(rest: &str) -> String {
+    rest.to_lowercase().replace("__", ".")
+}
+
+/// The variables that Kubernetes sets in every pod for a Service whose name begins with
+/// `auth-sidecar`: not ours, and no reason to refuse to start.
+fn is_service_link(rest: &str) -> bool {
+    let is_link = rest == "PORT"
+        || rest.ends_with("_PORT")
+        || rest.ends_with("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || ["_TCP", "_UDP", "_SCTP"]
+            .iter()
+            .any(|protocol| rest.contains("PORT_") && rest.contains(protocol));
+    is_link && !rest.contains("__")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_a_kubernetes_service_are_not_ours() {
+        for rest in [
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_HTTP",
+            "PORT",
+            "PORT_9797_TCP",
+            "PORT_9797_TCP_ADDR",
+            "ADMIN_SERVICE_HOST",
+            "ADMIN_PORT",
+        ] {
+            assert!(is_service_link(rest), "{rest}");
+        }
+        for rest in ["LISTEN__ADDRESS", "LISTEN_ADDRESS", "CONFIG", "ADMIN__PORT"] {
+            assert!(!is_service_link(rest), "{rest}");
+        }
+    }
+}

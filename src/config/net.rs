@@ -1,0 +1,270 @@
+//! Parsers of addresses, URLs, hosts and origins. What they refuse protects the credential.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use figment::value::Value;
+use http::{Uri, uri::Authority};
+use url::{Host, Url};
+
+use super::{reader::Expected, values::text};
+
+/// `IP:port` or `localhost:port`.
+///
+/// # Errors
+/// What would be right.
+pub fn socket_address(text: &str) -> Result<SocketAddr, Expected> {
+    for scheme in ["unix:", "tls:"] {
+        if text.starts_with(scheme) {
+            return Err(format!(
+                "\"{scheme}\" is not supported by this version; write IP:port"
+            ));
+        }
+    }
+    let localhost = text
+        .strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok())
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    localhost.or_else(|| text.parse().ok()).ok_or_else(|| {
+        "must be IP:port or localhost:port, like 127.0.0.1:9797 or [::1]:9797".to_owned()
+    })
+}
+
+/// An address that only this machine reaches.
+pub(super) fn loopback_address(text: &str) -> Result<SocketAddr, Expected> {
+    let address = socket_address(text)?;
+    if is_loopback(address.ip()) {
+        return Ok(address);
+    }
+    Err("must be a loopback address like 127.0.0.1 or [::1]: \
+         whoever reaches the port acts with the sidecar's credential"
+        .to_owned())
+}
+
+/// The admin listener's address; `None` turns it off.
+pub(super) fn admin_address(
+    allow_remote: bool,
+) -> impl FnOnce(&Value) -> Result<Option<SocketAddr>, Expected> {
+    move |value| {
+        let address = value.as_str().ok_or("must be text in quotes")?.trim();
+        if address.is_empty() || address == "off" {
+            return Ok(None);
+        }
+        let address = socket_address(address)?;
+        if allow_remote || is_loopback(address.ip()) {
+            return Ok(Some(address));
+        }
+        Err(
+            "must be a loopback address like 127.0.0.1 or [::1], or \"off\"; \
+             admin.allow_remote = true opens it to the network"
+                .to_owned(),
+        )
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// Whether a URL names this machine.
+pub(super) fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => is_loopback(address.into()),
+        None => false,
+    }
+}
+
+/// Whether a URL names that listener.
+pub(super) fn leads_to(url: &Url, listener: SocketAddr) -> bool {
+    let is_host = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" && is_loopback(listener.ip()),
+        Some(Host::Ipv4(address)) => listener.ip() == address,
+        Some(Host::Ipv6(address)) => listener.ip() == address,
+        None => false,
+    };
+    is_host && listener.port() != 0 && url.port_or_known_default() == Some(listener.port())
+}
+
+/// The upstream: scheme, host and port.
+pub(super) fn upstream_url(
+    allow_insecure_http: bool,
+) -> impl FnOnce(&Value) -> Result<Url, Expected> {
+    move |value| {
+        let mut url = https_url(value, allow_insecure_http, "upstream")?;
+        if url.query().is_some() {
+            return Err("must not have a query".to_owned());
+        }
+        if !matches!(url.path(), "/" | "/api" | "/api/") {
+            return Err("must end after the host: the client's path goes on as it came".to_owned());
+        }
+        url.set_path("/");
+        Ok(url)
+    }
+}
+
+/// The base of the token service's paths.
+pub(super) fn base_url(allow_insecure_http: bool) -> impl FnOnce(&Value) -> Result<Url, Expected> {
+    move |value| {
+        let url = https_url(value, allow_insecure_http, "auth")?;
+        if url.query().is_some() {
+            return Err("must not have a query: paths are appended to it".to_owned());
+        }
+        Ok(url)
+    }
+}
+
+/// A token endpoint; it may have a query (RFC 6749 §3.2), but no fragment.
+pub(super) fn token_url(allow_insecure_http: bool) -> impl FnOnce(&Value) -> Result<Url, Expected> {
+    move |value| https_url(value, allow_insecure_http, "auth")
+}
+
+fn https_url(value: &Value, allow_insecure_http: bool, section: &str) -> Result<Url, Expected> {
+    let no_url = "must be a URL like \"https://host.example\"";
+    let url = Url::parse(&text(value)?).map_err(|_| no_url)?;
+    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
+        return Err(no_url.to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not have a user name or a password".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a fragment (\"#…\")".to_owned());
+    }
+    if url.scheme() == "http" && !allow_insecure_http && !is_local(&url) {
+        return Err(format!(
+            "must begin with https://, or everybody on the way can read the credential; \
+             {section}.allow_insecure_http = true accepts that"
+        ));
+    }
+    Ok(url)
+}
+
+/// A name for `Host`, in lower case. A port is dropped: the name is what is compared.
+pub(super) fn host(text: &str) -> Result<String, Expected> {
+    let authority: Option<Authority> = text.parse().ok();
+    authority
+        .filter(|authority| !text.contains('@') && !authority.host().is_empty())
+        .filter(|authority| !authority.host().contains('*'))
+        .map(|authority| authority.host().to_lowercase())
+        .ok_or_else(|| "must be names like \"proxy.example\", without wildcards".to_owned())
+}
+
+/// `scheme://host[:port]`, in lower case, as browsers send it.
+pub(super) fn origin(text: &str) -> Result<String, Expected> {
+    let is_origin = text
+        .parse::<Uri>()
+        .is_ok_and(|uri| uri.scheme().is_some() && uri.authority().is_some());
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    if is_origin && !rest.contains(['/', '?', '#', '@', '*']) {
+        return Ok(text.to_lowercase());
+    }
+    Err("must be origins like \"https://tools.example\", without a path or wildcards".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(url: &str) -> Result<String, Expected> {
+        upstream_url(false)(&url.into()).map(|url| url.to_string())
+    }
+
+    #[test]
+    fn an_upstream_is_scheme_host_and_port() {
+        for (given, meant) in [
+            ("https://h.example", "https://h.example/"),
+            (" https://H.example:8443/ ", "https://h.example:8443/"),
+            ("https://h.example/api", "https://h.example/"),
+            ("https://h.example/api/", "https://h.example/"),
+            ("http://localhost:8080", "http://localhost:8080/"),
+            ("http://127.8.9.10:1", "http://127.8.9.10:1/"),
+            ("http://[::1]:1", "http://[::1]:1/"),
+        ] {
+            assert_eq!(upstream(given).unwrap(), meant);
+        }
+        for (given, expected) in [
+            ("h.example", "must be a URL"),
+            ("h.example:443", "must be a URL"),
+            ("ftp://h.example", "must be a URL"),
+            ("https://", "must be a URL"),
+            ("", "empty"),
+            ("https://h.exa\nmple", "control"),
+            ("https://user@h.example", "user name"),
+            ("https://:pw@h.example", "user name"),
+            ("https://h.example/?a", "query"),
+            ("https://h.example/#a", "fragment"),
+            ("https://h.example/api/v2", "path goes on"),
+            ("https://h.example//api", "path goes on"),
+            ("http://h.example", "allow_insecure_http"),
+            ("http://localhost.example", "allow_insecure_http"),
+            ("http://127.0.0.1.example", "allow_insecure_http"),
+        ] {
+            let message = upstream(given).unwrap_err();
+            assert!(message.contains(expected), "{given}: {message}");
+        }
+        assert!(upstream_url(true)(&"http://h.example".into()).is_ok());
+        assert!(upstream_url(false)(&443.into()).is_err());
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on() {
+        for (given, meant) in [
+            ("127.0.0.1:9797", "127.0.0.1:9797"),
+            ("localhost:0", "127.0.0.1:0"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(loopback_address(given).unwrap().to_string(), meant);
+        }
+        for (given, expected) in [
+            ("0.0.0.0:9797", "loopback"),
+            ("[::]:9797", "loopback"),
+            ("10.0.0.1:9797", "loopback"),
+            (":9797", "IP:port"),
+            ("9797", "IP:port"),
+            ("localhost", "IP:port"),
+            ("localhost:99999", "IP:port"),
+            ("h.example:80", "IP:port"),
+            ("unix:/run/x.sock", "not supported"),
+            ("tls:127.0.0.1:9443", "not supported"),
+        ] {
+            let message = loopback_address(given).unwrap_err();
+            assert!(message.contains(expected), "{given}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_admin_listener_may_be_off_or_opened() {
+        let parse = |given: &str, remote| admin_address(remote)(&given.into());
+        assert_eq!(parse("off", false), Ok(None));
+        assert_eq!(parse("", false), Ok(None));
+        assert!(
+            parse("0.0.0.0:1", false)
+                .unwrap_err()
+                .contains("admin.allow_remote")
+        );
+        assert!(parse("0.0.0.0:1", true).is_ok());
+    }
+
+    #[test]
+    fn hosts_and_origins_are_exact() {
+        assert_eq!(host("Proxy.Example:9797").unwrap(), "proxy.example");
+        assert_eq!(
+            origin("https://Tools.example:8443").unwrap(),
+            "https://tools.example:8443"
+        );
+        for wrong in ["*", "*.example", "user@h", "http://h", "h/path"] {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
+        for wrong in [
+            "h.example",
+            "https://h/",
+            "https://h/x",
+            "https://*",
+            "null",
+            "https://u@h",
+        ] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Reads the merged layers key by key, and notes what is wrong instead of failing at it.
+//!
+//! After the last key, whatever was not asked for is an unknown key. What a reader with problems
+//! returned is not to be used.
+
+use std::collections::BTreeSet;
+
+use figment::{
+    Figment,
+    value::{Dict, Value},
+};
+
+use super::{
+    Resolved,
+    auth::Kind,
+    layers::{DEFAULT, Layers, Stray},
+    problem::{Problem, printable},
+};
+
+/// What a parser of a value says about a wrong one: what would be right. Never the value.
+pub(super) type Expected = String;
+
+/// It cannot be printed: it holds the secrets as they were given.
+pub(super) struct Reader {
+    values: Dict,
+    figment: Figment,
+    defaults: Figment,
+    known: BTreeSet<String>,
+    strays: Vec<Stray>,
+    unread: BTreeSet<String>,
+    incomplete: bool,
+    pub(super) implied: Vec<(Kind, String)>,
+    pub(super) resolved: Vec<Resolved>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A value and its place.
+pub(super) struct Found {
+    pub(super) value: Value,
+    pub(super) source: String,
+}
+
+impl Reader {
+    pub(super) fn new(layers: Layers) -> Self {
+        let mut problems = layers.problems;
+        let values = match layers.figment.extract() {
+            Ok(values) => values,
+            Err(error) => {
+                let what = format!("cannot be merged ({} mistakes)", error.count());
+                problems.push(Problem::missing("config", what));
+                Dict::new()
+            }
+        };
+        Self {
+            values,
+            figment: layers.figment,
+            defaults: layers.defaults,
+            known: BTreeSet::new(),
+            strays: layers.strays,
+            unread: layers.unread,
+            incomplete: layers.incomplete,
+            implied: layers.implied,
+            resolved: Vec::new(),
+            problems,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The value of a key, which is a known one from now on.
+    pub(super) fn find(&mut self, key: &str) -> Option<Found> {
+        self.known.insert(key.to_owned());
+        let (section, name) = key.split_once('.')?;
+        let value = self.values.get(section)?.as_dict()?.get(name)?.clone();
+        let source = self.place(&value);
+        Some(Found { value, source })
+    }
+
+    /// Whether a key has its default, wherever it came from.
+    pub(super) fn is_default(&self, key: &str, found: &Found) -> bool {
+        self.defaults
+            .find_value(key)
+            .is_ok_and(|default| default == found.value)
+    }
+
+    /// Reads a key that has a default.
+    pub(super) fn value<T: Default>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&Value) -> Result<T, Expected>,
+    ) -> T {
+        self.required(key, &[], parse).unwrap_or_default()
+    }
+
+    /// Reads a key that must be given; `also` names other ways to give it.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &str,
+        also: &[&str],
+        parse: impl FnOnce(&Value) -> Result<T, Expected>,
+    ) -> Option<T> {
+        if let Some(found) = self.find(key) {
+            return self.parsed(key, found, parse);
+        }
+        self.missing(key, also);
+        None
+    }
+
+    /// Reads a key that need not be given.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&Value) -> Result<T, Expected>,
+    ) -> Option<T> {
+        if let Some(found) = self.find(key) {
+            return self.parsed(key, found, parse);
+        }
+        self.resolved(key, "(not set)".to_owned(), DEFAULT);
+        None
+    }
+
+    fn parsed<T>(
+        &mut self,
+        key: &str,
+        found: Found,
+        parse: impl FnOnce(&Value) -> Result<T, Expected>,
+    ) -> Option<T> {
+        match parse(&found.value) {
+            Ok(value) => {
+                self.resolved(key, shown(&found.value), &found.source);
+                Some(value)
+            }
+            Err(expected) => {
+                self.problems
+                    .push(Problem::new(key, found.source, expected));
+                None
+            }
+        }
+    }
+
+    /// Notes what a key came to be.
+    pub(super) fn resolved(&mut self, key: &str, value: String, source: &str) {
+        self.resolved.push(Resolved {
+            key: key.to_owned(),
+            value,
+            source: source.to_owned(),
+        });
+    }
+
+    /// Notes that a key was not given.
+    pub(super) fn missing(&mut self, key: &str, also: &[&str]) {
+        if self.incomplete || self.unread.contains(key) {
+            return;
+        }
+        let mut ways = vec![key];
+        ways.extend(also);
+        let last = ways.pop().unwrap_or(key);
+        let ways = if ways.is_empty() {
+            last.to_owned()
+        } else {
+            format!("{} or {last}", ways.join(", "))
+        };
+        self.problems
+            .push(Problem::missing(key, format!("missing; set {ways}")));
+    }
+
+    /// Notes a problem with a key that was read before.
+    pub(super) fn wrong(&mut self, key: &str, text: impl Into<String>) {
+        let source = self.find(key).map(|found| found.source);
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            source,
+            text: text.into(),
+        });
+    }
+
+    /// Whether a problem with a key was noted.
+    pub(super) fn has_problem(&self, key: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == key)
+    }
+
+    /// Notes every key that nobody asked for.
+    pub(super) fn reject_unknown(&mut self) {
+        let mut unknown = Vec::new();
+        for (section, values) in &self.values {
+            for (key, value) in values.as_dict().into_iter().flatten() {
+                let name = format!("{section}.{key}");
+                if !self.known.contains(&name) {
+                    let text = self.unknown(&name);
+                    unknown.push(Problem::new(&name, self.place(value), text));
+                }
+            }
+        }
+        for stray in &self.strays {
+            let prefix = format!("{}.", stray.name);
+            let is_section = self.known.iter().any(|known| known.starts_with(&prefix));
+            let text = match (is_section, stray.is_empty_section) {
+                (true, true) => continue,
+                (true, false) => format!("must be a section: [{}] and its keys", stray.name),
+                (false, _) => self.unknown(&stray.name),
+            };
+            unknown.push(Problem::new(&stray.name, stray.source.as_str(), text));
+        }
+        self.problems.append(&mut unknown);
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        match nearest(name, &self.known) {
+            Some(known) => {
+                let variable = known.to_uppercase().replace('.', "__");
+                format!("unknown key; did you mean {known} (AUTH_SIDECAR_{variable})?")
+            }
+            None => "unknown key; see the commented file config/auth-sidecar.toml".to_owned(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&self) -> &BTreeSet<String> {
+        &self.known
+    }
+
+    fn place(&self, value: &Value) -> String {
+        self.figment
+            .get_metadata(value.tag())
+            .map_or_else(|| DEFAULT.to_owned(), |metadata| metadata.name.to_string())
+    }
+}
+
+/// A value that is no secret, for people.
+fn shown(value: &Value) -> String {
+    match value {
+        // A query may hold a key of its own.
+        Value::String(_, text) => match text.split_once('?') {
+            Some((before, _)) => printable(&format!("{}?…", before.trim())),
+            None => printable(text.trim()),
+        },
+        Value::Bool(_, yes) => yes.to_string(),
+        Value::Num(_, number) => number
+            .to_i128()
+            .map_or_else(String::new, |number| number.to_string()),
+        Value::Array(_, items) => {
+            let items: Vec<String> = items.iter().map(shown).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Dict(_, table) => {
+            let items: Vec<String> = table
+                .keys()
+                .map(|key| format!("{}=(set)", printable(key)))
+                .collect();
+            format!("{{{}}}", items.join(", "))
+        }
+        Value::Char(..) | Value::Empty(..) => String::new(),
+    }
+}
+
+/// The known key that was probably meant: one whose last part, or all of it, is a slip away.
+fn nearest<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let slips = |text: &str| (text.chars().count() / 3).min(3);
+    known
+        .iter()
+        .filter(|key| {
+            distance(name, key) <= slips(name)
+                || distance(&last(name), &last(key)) <= slips(&last(name)).min(2)
+        })
+        .min_by_key(|key| distance(name, key))
+        .map(String::as_str)
+}
+
+/// The number of characters to insert, delete or replace (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (slot, to) in row.iter_mut().skip(1).zip(b.chars()) {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = *slot;
+            *slot = replaced.min(diagonal + 1).min(left + 1);
+            left = *slot;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_counts_slips() {
+        for (a, b, slips) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("address", "adress", 1),
+            ("format", "formt", 1),
+        ] {
+            assert_eq!(distance(a, b), slips, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_understood_and_nonsense_is_not() {
+        let known = [
+            "listen.address",
+            "upstream.url",
+            "auth.client_secret",
+            "auth.org_id",
+        ]
+        .map(str::to_owned)
+        .into();
+        for (name, meant) in [
+            ("listen.adress", Some("listen.address")),
+            ("listen_address", Some("listen.address")),
+            ("server.url", Some("upstream.url")),
+            ("url", Some("upstream.url")),
+            ("auth.clientsecret", Some("auth.client_secret")),
+            ("auth.password", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(name, &known), meant, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_shown_value_has_no_query_and_no_control_characters() {
+        assert_eq!(
+            shown(&Value::from("https://h/t?key=canary")),
+            "https://h/t?…"
+        );
+        assert_eq!(shown(&Value::from("a\u{1b}[2Jb")), "a\\u{1b}[2Jb");
+    }
+}

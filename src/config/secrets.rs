@@ -1,0 +1,129 @@
+//! Secret keys: each is given as itself or as a file, and judged without being quoted.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    problem::Problem,
+    reader::{Found, Reader},
+    values,
+};
+use crate::secret::SecretSource;
+
+/// What is right for a secret's text: a description for the message, and a test of each character.
+type Rule = (&'static str, fn(char) -> bool);
+
+const ONE_LINE: Rule = ("must be one line without control characters", |c| {
+    !c.is_control()
+});
+
+const BEARER: Rule = (
+    "must be the token alone: visible ASCII without spaces, without \"Bearer\"",
+    |c| c.is_ascii_graphic(),
+);
+
+impl Reader {
+    /// Reads `key` or its sibling with `_file`: exactly one of the two.
+    pub(super) fn secret(&mut self, key: &'static str, also: &[&str]) -> Option<SecretSource> {
+        self.judged(key, also, ONE_LINE)
+    }
+
+    /// The same for a secret that is an access token itself.
+    pub(super) fn bearer(&mut self, key: &'static str, also: &[&str]) -> Option<SecretSource> {
+        self.judged(key, also, BEARER)
+    }
+
+    fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {
+        let file_key = format!("{key}_file");
+        match (self.find(key), self.find(&file_key)) {
+            (Some(value), Some(file)) => {
+                let text = format!("set twice: also {file_key} ({}); keep one", file.source);
+                self.problems.push(Problem::new(key, value.source, text));
+                None
+            }
+            (Some(value), None) => self.secret_value(key, &value, rule),
+            (None, Some(file)) => self.secret_file(&file_key, &file, rule),
+            (None, None) => {
+                let mut ways = vec![file_key.as_str()];
+                ways.extend(also);
+                self.missing(key, &ways);
+                None
+            }
+        }
+    }
+
+    fn secret_value(&mut self, key: &str, found: &Found, rule: Rule) -> Option<SecretSource> {
+        let judged = match found.value.as_str() {
+            None => Err("must be text in quotes"),
+            Some(text) => {
+                // The line break that a file or a here-document adds; nothing else is trimmed.
+                let secret = SecretString::from(text.trim_end_matches(['\r', '\n']));
+                judge(&secret, rule).map(|()| secret)
+            }
+        };
+        match judged {
+            Ok(secret) => {
+                self.resolved(key, "(set)".to_owned(), &found.source);
+                Some(SecretSource::Value(secret))
+            }
+            Err(text) => {
+                self.problems
+                    .push(Problem::new(key, found.source.as_str(), text));
+                None
+            }
+        }
+    }
+
+    fn secret_file(&mut self, key: &str, found: &Found, rule: Rule) -> Option<SecretSource> {
+        let checked = values::text(&found.value).and_then(|path| {
+            let path = PathBuf::from(path);
+            let readable_by_all = check_file(&path, rule)?;
+            Ok((path, readable_by_all))
+        });
+        match checked {
+            Ok((path, readable_by_all)) => {
+                if readable_by_all {
+                    let path = path.display();
+                    let warning = format!("{key}: every user of this machine can read {path}");
+                    self.warnings.push(warning);
+                }
+                self.resolved(key, path.display().to_string(), &found.source);
+                Some(SecretSource::File(path))
+            }
+            Err(text) => {
+                self.problems
+                    .push(Problem::new(key, found.source.as_str(), text));
+                None
+            }
+        }
+    }
+}
+
+/// Reads the file once now, so that a mistake is found at the start; says whether others can too.
+fn check_file(path: &PathBuf, rule: Rule) -> Result<bool, String> {
+    let metadata =
+        fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    // Reading a pipe would take from it what is read at each use.
+    if !metadata.is_file() {
+        return Err(format!("{} must be a regular file", path.display()));
+    }
+    let secret = SecretSource::File(path.clone())
+        .read()
+        .map_err(|error| error.to_string())?;
+    judge(&secret, rule).map_err(|text| format!("what is in {} {text}", path.display()))?;
+    // Not the group: secret volumes of Kubernetes are made readable by theirs.
+    Ok(metadata.permissions().mode() & 0o004 != 0)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "its characters are judged; the verdict does not quote them"
+)]
+fn judge(secret: &SecretString, (expected, is_right): Rule) -> Result<(), &'static str> {
+    let text = secret.expose_secret();
+    if text.trim().is_empty() {
+        return Err("must not be empty");
+    }
+    text.chars().all(is_right).then_some(()).ok_or(expected)
+}

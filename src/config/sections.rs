@@ -1,0 +1,171 @@
+//! The keys of every section but the credentials, with their bounds.
+
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use super::{Admin, Config, Listen, auth, net, reader::Reader, values};
+use crate::{
+    proxy::{ProxySettings, upstream::UpstreamSettings},
+    server::ServerSettings,
+    telemetry::{LogFormat, LogSettings},
+};
+
+/// A time that must pass; less than this is a mistake, or no time at all.
+const LEAST: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest wait for one step of a token or upstream connection.
+pub(super) const STEP: RangeInclusive<Duration> = LEAST..=Duration::from_secs(10 * 60);
+
+/// More connections than this need more than one process.
+const MANY: usize = 1_000_000;
+
+/// Reads every key. `None` only with a problem noted.
+pub(super) fn read(reader: &mut Reader) -> Option<Config> {
+    let listen = listen(reader);
+    let proxy = proxy(reader);
+    let upstream = upstream(reader, &listen.addresses);
+    let auth = auth::read(reader);
+    let admin = admin(reader, &listen.addresses);
+    let log = log(reader);
+    Some(Config {
+        listen,
+        upstream: upstream?,
+        proxy,
+        auth: auth?,
+        admin,
+        log,
+        warnings: Vec::new(),
+    })
+}
+
+/// The place of a key's section in the file.
+pub(super) fn rank(key: &str) -> usize {
+    ["listen.", "upstream.", "auth.", "admin.", "log."]
+        .iter()
+        .position(|section| key.starts_with(section))
+        .unwrap_or(usize::MAX)
+}
+
+fn listen(reader: &mut Reader) -> Listen {
+    let addresses = reader.value("listen.address", values::each(net::loopback_address));
+    let given = reader.find("listen.address").is_some();
+    if given && addresses.is_empty() && !reader.has_problem("listen.address") {
+        reader.wrong("listen.address", "must hold at least one address");
+    }
+    let mut fixed: Vec<_> = addresses
+        .iter()
+        .filter(|address| address.port() != 0)
+        .collect();
+    fixed.sort();
+    if fixed
+        .windows(2)
+        .any(|pair| matches!(pair, [a, b] if a == b))
+    {
+        reader.wrong("listen.address", "must not hold the same address twice");
+    }
+    Listen {
+        addresses,
+        workers: reader.value("listen.workers", values::integer(0..=1024)),
+        server: ServerSettings {
+            max_connections: reader.value("listen.max_connections", values::integer(1..=MANY)),
+            header_read_timeout: reader
+                .value("listen.header_read_timeout", values::duration(LEAST..=HOUR)),
+            keep_alive_timeout: reader
+                .value("listen.keep_alive_timeout", values::duration(LEAST..=DAY)),
+            body_idle_timeout: reader
+                .value("listen.body_idle_timeout", values::duration(LEAST..=DAY)),
+            // The HTTP library takes no less than 8 KiB.
+            max_header_size: reader
+                .value("listen.max_header_size", values::size(8 << 10..=1 << 20)),
+            drain_timeout: reader.value(
+                "listen.drain_timeout",
+                values::duration(Duration::ZERO..=HOUR),
+            ),
+        },
+    }
+}
+
+fn proxy(reader: &mut Reader) -> ProxySettings {
+    let settings = ProxySettings {
+        hold_timeout: reader.value(
+            "auth.hold_timeout",
+            values::duration(Duration::ZERO..=Duration::from_secs(10 * 60)),
+        ),
+        response_timeout: reader.value("upstream.response_timeout", values::duration(LEAST..=DAY)),
+        replay_body_limit: reader.value("upstream.replay_body_limit", values::size(0..=1 << 30)),
+        replay_buffer_total: reader
+            .value("upstream.replay_buffer_total", values::size(0..=1 << 30)),
+        max_in_flight: reader.value("listen.max_in_flight", values::integer(1..=MANY)),
+        via: reader.value("upstream.via", values::boolean),
+        allow_hosts: reader.value("listen.allow_hosts", values::each(net::host)),
+        allow_origins: reader.value("listen.allow_origins", values::each(net::origin)),
+    };
+    if settings.replay_body_limit > settings.replay_buffer_total
+        && !reader.has_problem("upstream.replay_buffer_total")
+    {
+        reader.wrong(
+            "upstream.replay_body_limit",
+            "must be at most upstream.replay_buffer_total, the limit of all bodies together",
+        );
+    }
+    settings
+}
+
+fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSettings> {
+    let insecure = reader.value("upstream.allow_insecure_http", values::boolean);
+    let url = reader.required(
+        "upstream.url",
+        &["WAVEFRONT_URL", "--upstream"],
+        net::upstream_url(insecure),
+    );
+    if let Some(url) = &url {
+        if listeners
+            .iter()
+            .any(|listener| net::leads_to(url, *listener))
+        {
+            reader.wrong(
+                "upstream.url",
+                "must not be the sidecar's own listen.address",
+            );
+        }
+        if url.scheme() == "http" && !net::is_local(url) {
+            reader
+                .warnings
+                .push("upstream.url: the token travels unencrypted".to_owned());
+        }
+    }
+    let ca_file = reader.optional("upstream.ca_file", values::ca_file);
+    let connect_timeout = reader.value("upstream.connect_timeout", values::duration(STEP));
+    let idle_timeout = reader.value("upstream.idle_timeout", values::duration(LEAST..=HOUR));
+    let max_idle_connections =
+        reader.value("upstream.max_idle_connections", values::integer(0..=MANY));
+    Some(UpstreamSettings {
+        url: url?,
+        ca_file,
+        connect_timeout,
+        idle_timeout,
+        max_idle_connections,
+    })
+}
+
+fn admin(reader: &mut Reader, listeners: &[SocketAddr]) -> Admin {
+    let allow_remote = reader.value("admin.allow_remote", values::boolean);
+    let address = reader.value("admin.address", net::admin_address(allow_remote));
+    if address.is_some_and(|address| address.port() != 0 && listeners.contains(&address)) {
+        reader.wrong("admin.address", "must not be one of listen.address");
+    }
+    Admin {
+        address,
+        allow_quit: reader.value("admin.allow_quit", values::boolean),
+    }
+}
+
+fn log(reader: &mut Reader) -> LogSettings {
+    LogSettings {
+        level: reader.value("log.level", values::log_level),
+        format: reader
+            .value("log.format", values::log_format)
+            .unwrap_or(LogFormat::Text),
+    }
+}

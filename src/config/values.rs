@@ -1,0 +1,298 @@
+//! Parsers of single values: text, numbers, times, sizes, lists. Their errors say what would be
+//! right and never quote the value.
+
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
+
+use figment::value::Value;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::reader::Expected;
+use crate::telemetry::LogFormat;
+
+type Parsed<T> = Result<T, Expected>;
+
+/// Text without line breaks and such, trimmed.
+pub(super) fn text(value: &Value) -> Parsed<String> {
+    let text = value.as_str().ok_or("must be text in quotes")?.trim();
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &Value) -> Parsed<bool> {
+    match value {
+        Value::Bool(_, yes) => Ok(*yes),
+        Value::String(_, text) if text == "true" => Ok(true),
+        Value::String(_, text) if text == "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// A whole number.
+pub(super) fn integer(range: RangeInclusive<usize>) -> impl FnOnce(&Value) -> Parsed<usize> {
+    move |value| {
+        let number: Option<usize> = match value {
+            Value::Num(_, number) => number.to_i128().and_then(|number| number.try_into().ok()),
+            Value::String(_, text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                format!("must be a whole number from {least} to {most}")
+            })
+    }
+}
+
+/// A time with its unit.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Parsed<Duration> {
+    move |value| {
+        let is_number = match value {
+            Value::Num(..) => true,
+            Value::String(_, text) => text.trim().parse::<f64>().is_ok(),
+            _ => false,
+        };
+        let hint = if is_number {
+            "; the unit is missing"
+        } else {
+            ""
+        };
+        value
+            .as_str()
+            .filter(|_| !is_number)
+            .and_then(|text| humantime::parse_duration(text.trim()).ok())
+            .filter(|duration| range.contains(duration))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                let (least, most) = (time(*least), time(*most));
+                format!(
+                    r#"must be a time like "500ms", "10s" or "5m", from {least} to {most}{hint}"#
+                )
+            })
+    }
+}
+
+fn time(duration: Duration) -> impl Display {
+    humantime::format_duration(duration)
+}
+
+const UNITS: [(&str, usize); 4] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("B", 1),
+];
+
+/// A number of bytes, with or without a unit.
+pub(super) fn size(range: RangeInclusive<usize>) -> impl FnOnce(&Value) -> Parsed<usize> {
+    move |value| {
+        let bytes = match value {
+            Value::Num(_, number) => number.to_i128().and_then(|number| number.try_into().ok()),
+            Value::String(_, text) => bytes(text.trim()),
+            _ => None,
+        };
+        bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
+            let (least, most) = (size_text(*range.start()), size_text(*range.end()));
+            format!(r#"must be a size like "64KiB", "1MiB" or bytes, from {least} to {most}"#)
+        })
+    }
+}
+
+fn bytes(text: &str) -> Option<usize> {
+    let (number, factor) = UNITS
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))
+        .unwrap_or((text, 1));
+    number.trim_end().parse::<usize>().ok()?.checked_mul(factor)
+}
+
+fn size_text(bytes: usize) -> String {
+    UNITS
+        .iter()
+        .rev()
+        .find(|(_, factor)| *factor > 1 && bytes >= *factor && bytes.is_multiple_of(*factor))
+        .map_or_else(
+            || bytes.to_string(),
+            |(unit, factor)| format!("{}{unit}", bytes / factor),
+        )
+}
+
+/// A list, or text whose parts `separates` tells apart.
+pub(super) fn list(separates: fn(char) -> bool) -> impl Fn(&Value) -> Parsed<Vec<String>> {
+    move |value| {
+        let items = match value {
+            Value::Array(_, items) => items.clone(),
+            Value::String(..) => vec![value.clone()],
+            _ => return Err("must be text in quotes or a list of such".to_owned()),
+        };
+        let mut parts = Vec::new();
+        for item in &items {
+            let item = item
+                .as_str()
+                .ok_or("must be text in quotes or a list of such")?;
+            parts.extend(
+                item.split(separates)
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned),
+            );
+        }
+        Ok(parts)
+    }
+}
+
+/// Commas and white space: neither is part of an address, a host or an origin.
+pub(super) fn comma_or_space(c: char) -> bool {
+    c == ',' || c.is_whitespace()
+}
+
+/// A list of which each item is parsed.
+pub(super) fn each<T>(parse: impl Fn(&str) -> Parsed<T>) -> impl FnOnce(&Value) -> Parsed<Vec<T>> {
+    move |value| {
+        let items = list(comma_or_space)(value)?;
+        items.iter().map(|item| parse(item)).collect()
+    }
+}
+
+/// One of some words, each with its meaning.
+pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl FnOnce(&Value) -> Parsed<T> {
+    move |value| {
+        let text = value.as_str().map(str::trim);
+        words
+            .iter()
+            .find(|(word, _)| Some(*word) == text)
+            .map(|(_, meaning)| *meaning)
+            .ok_or_else(|| {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                format!("must be one of {}", words.join(", "))
+            })
+    }
+}
+
+/// The form of log lines.
+pub(super) fn log_format(value: &Value) -> Parsed<Option<LogFormat>> {
+    one_of(&[
+        ("text", Some(LogFormat::Text)),
+        ("json", Some(LogFormat::Json)),
+    ])(value)
+}
+
+/// Directives of what to log.
+pub(super) fn log_level(value: &Value) -> Parsed<String> {
+    let text = text(value)?;
+    // The library takes any lone word for the name of a module, so a misspelt level would be
+    // accepted and nothing logged.
+    let is_directive =
+        |part: &str| part.contains(['=', '[']) || LevelFilter::from_str(part.trim()).is_ok();
+    let is_right = text.split(',').all(is_directive) && EnvFilter::try_new(&text).is_ok();
+    is_right.then_some(text).ok_or_else(|| {
+        "must be off, error, warn, info, debug or trace, or directives like \
+         \"info,auth_sidecar::token=debug\""
+            .to_owned()
+    })
+}
+
+/// A PEM file of certificates, read once now to see that it is one.
+pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
+    let path = PathBuf::from(text(value)?);
+    match crate::tls::client_config(Some(&path)) {
+        Ok(_) => Ok(path),
+        // The library's own words may quote what is in the file.
+        Err(_) => Err(format!(
+            "{} must be a readable PEM file with certificates",
+            path.display()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_time_needs_a_unit_and_a_range() {
+        let parse = |value: Value| duration(SECOND..=60 * SECOND)(&value);
+        assert_eq!(parse("1s".into()).unwrap(), SECOND);
+        assert_eq!(parse("1500ms".into()).unwrap(), Duration::from_millis(1500));
+        assert_eq!(parse(" 1m ".into()).unwrap(), 60 * SECOND);
+        for wrong in ["10", "1.5", "0s", "61s", "soon", ""] {
+            assert!(parse(wrong.into()).unwrap_err().contains("from 1s to 1m"));
+        }
+        assert!(parse(10.into()).unwrap_err().contains("unit is missing"));
+        assert!(parse("10".into()).unwrap_err().contains("unit is missing"));
+        assert!(parse(true.into()).is_err());
+    }
+
+    #[test]
+    fn a_size_may_have_a_unit() {
+        let parse = |value: Value| size(0..=1 << 30)(&value);
+        for (written, bytes) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("12B", 12),
+            ("64KiB", 65_536),
+            ("1 MiB", 1 << 20),
+            ("1GiB", 1 << 30),
+        ] {
+            assert_eq!(parse(written.into()).unwrap(), bytes, "{written}");
+        }
+        assert_eq!(parse(1024.into()).unwrap(), 1024);
+        for wrong in [
+            "",
+            "KiB",
+            "64KB",
+            "1.5MiB",
+            "-1",
+            "2GiB",
+            "99999999999999999999GiB",
+        ] {
+            assert!(parse(wrong.into()).unwrap_err().contains("from 0 to 1GiB"));
+        }
+        assert!(parse((-1).into()).is_err());
+    }
+
+    #[test]
+    fn a_number_may_come_as_text() {
+        let parse = |value: Value| integer(1..=9)(&value);
+        assert_eq!(parse(3.into()).unwrap(), 3);
+        assert_eq!(parse("3".into()).unwrap(), 3);
+        for wrong in ["0", "10", "3.0", "three"] {
+            assert_eq!(
+                parse(wrong.into()).unwrap_err(),
+                "must be a whole number from 1 to 9"
+            );
+        }
+        assert!(parse((-3).into()).is_err() && parse(true.into()).is_err());
+    }
+
+    #[test]
+    fn a_list_may_come_as_text() {
+        let parse = |value: Value| list(comma_or_space)(&value).unwrap();
+        assert_eq!(parse("a, b,c".into()), ["a", "b", "c"]);
+        assert_eq!(parse(vec!["a", "b"].into()), ["a", "b"]);
+        assert!(parse("".into()).is_empty());
+        assert!(list(comma_or_space)(&vec![1, 2].into()).is_err());
+    }
+
+    #[test]
+    fn a_misspelt_level_is_not_the_name_of_a_module() {
+        for right in [
+            "info",
+            "OFF",
+            "warn,auth_sidecar=debug",
+            "auth_sidecar::token=trace",
+        ] {
+            assert!(log_level(&right.into()).is_ok(), "{right}");
+        }
+        for wrong in ["inof", "info,debgu", "auth_sidecar=loud", ""] {
+            assert!(log_level(&wrong.into()).is_err(), "{wrong}");
+        }
+    }
+}

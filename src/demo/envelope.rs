@@ -1,0 +1,54 @@
+//! The envelope around every answer of the demo's service instance, and its failures.
+
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::http::{Answer, json as json_answer};
+
+/// Why the instance did not do something.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    message: String,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, message }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(super) fn into_answer(self) -> Answer {
+        let mut answer = wrap(self.status, "ERROR", &self.message, None);
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"demo service instance\""),
+            );
+        }
+        answer
+    }
+}
+
+/// The envelope of a success.
+pub(super) fn ok(response: Value) -> Answer {
+    wrap(StatusCode::OK, "OK", "", Some(response))
+}
+
+fn wrap(status: StatusCode, result: &str, message: &str, response: Option<Value>) -> Answer {
+    let mut envelope = json!({
+        "status": { "result": result, "message": message, "code": status.as_u16() },
+    });
+    if let (Some(envelope), Some(response)) = (envelope.as_object_mut(), response) {
+        envelope.insert("response".to_owned(), response);
+    }
+    json_answer(status, &envelope)
+}

@@ -1,0 +1,341 @@
+//! The demo's service instance: takes only live tokens of the demo's token service, and answers like the real API.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::form_urlencoded;
+
+use super::{
+    cloud_integrations::CloudIntegrations,
+    envelope::{Refused, ok},
+    http::{Answer, Service, json as json_answer},
+    received::Received,
+    token_service::{IssuedToken, TokenService},
+};
+
+const MAX_SLOW: Duration = Duration::from_secs(30);
+const FORMATS: [&str; 5] = ["wavefront", "histogram", "trace", "spanLogs", "event"];
+
+/// What clients of the sidecar may still send, and what it has to remove.
+const OTHER_CREDENTIALS: [&str; 2] = ["x-auth-token", "csp-auth-token"];
+
+/// An embedded service instance.
+#[derive(Debug)]
+pub struct Instance {
+    tokens: Arc<TokenService>,
+    integrations: Mutex<CloudIntegrations>,
+    received: Mutex<Received>,
+}
+
+impl Instance {
+    /// An empty instance that accepts the tokens of `tokens`.
+    #[must_use]
+    pub fn new(tokens: Arc<TokenService>) -> Self {
+        Self {
+            tokens,
+            integrations: Mutex::default(),
+            received: Mutex::default(),
+        }
+    }
+
+    /// An external id as `POST /api/v2/cloudintegration/awsExternalId` would give.
+    #[must_use]
+    pub fn issue_external_id(&self) -> String {
+        self.integrations().issue_external_id()
+    }
+
+    fn authenticate(&self, headers: &HeaderMap) -> Result<IssuedToken, Refused> {
+        for name in OTHER_CREDENTIALS {
+            if headers.contains_key(name) {
+                return Err(Refused::bad_request(format!("{name} reached the instance")));
+            }
+        }
+        let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+        let token = fields
+            .next()
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .and_then(|token| self.tokens.find(token));
+        if fields.next().is_some() {
+            return Err(Refused::bad_request(
+                "several Authorization fields reached the instance",
+            ));
+        }
+        token.ok_or_else(|| {
+            Refused::new(
+                StatusCode::UNAUTHORIZED,
+                "the access token is missing, unknown or expired",
+            )
+        })
+    }
+
+    async fn route(&self, token: IssuedToken, request: &Request<Bytes>) -> Result<Answer, Refused> {
+        let query = Query(request.uri().query().unwrap_or_default());
+        let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
+        match (request.method(), path.as_slice()) {
+            (&Method::POST, ["report"]) => self.report(&query, request),
+            (&Method::POST, ["api", "v2", "event"]) => Ok(self.event(request)),
+            (method, ["api", "v2", "cloudintegration", rest @ ..]) => self
+                .cloud_integration(method, rest, &query, request.body())
+                .map(ok),
+            (&Method::GET, ["demo", "received"]) => {
+                let after = query.number("after")?.unwrap_or(0);
+                Ok(json_answer(StatusCode::OK, &self.received().after(after)))
+            }
+            (&Method::GET, ["demo", "slow"]) => {
+                let asked = Duration::from_millis(query.number("ms")?.unwrap_or(1000));
+                let pause = asked.min(MAX_SLOW);
+                tokio::time::sleep(pause).await;
+                let answer = json!({ "token": token.number, "sleptMs": pause.as_millis() });
+                Ok(json_answer(StatusCode::OK, &answer))
+            }
+            (&Method::GET, ["demo", "whoami"]) => Ok(json_answer(StatusCode::OK, &whoami(token))),
+            _ => Err(no_such_resource()),
+        }
+    }
+
+    fn cloud_integration(
+        &self,
+        method: &Method,
+        path: &[&str],
+        query: &Query<'_>,
+        body: &[u8],
+    ) -> Result<Value, Refused> {
+        let mut integrations = self.integrations();
+        match (method, path) {
+            (&Method::POST, ["awsExternalId"]) => Ok(json!(integrations.issue_external_id())),
+            (&Method::GET, ["awsExternalId", id]) => integrations.confirm_external_id(id),
+            (&Method::DELETE, ["awsExternalId", id]) => integrations.delete_external_id(id),
+            (&Method::GET, []) => {
+                let offset = query.number("offset")?.unwrap_or(0);
+                Ok(integrations.list(offset, query.number("limit")?))
+            }
+            (&Method::POST, []) => integrations.create(body),
+            (&Method::GET, [id]) => integrations.get(id),
+            (&Method::PUT, [id]) => integrations.update(id, body),
+            (&Method::DELETE, [id]) => integrations.delete(id, query.flag("skipTrash")?),
+            (&Method::POST, [id, "enable"]) => integrations.set_disabled(id, false),
+            (&Method::POST, [id, "disable"]) => integrations.set_disabled(id, true),
+            (&Method::POST, [id, "undelete"]) => integrations.undelete(id),
+            _ => Err(no_such_resource()),
+        }
+    }
+
+    fn report(&self, query: &Query<'_>, request: &Request<Bytes>) -> Result<Answer, Refused> {
+        let format = query.get("f").unwrap_or_else(|| "wavefront".to_owned());
+        if !FORMATS.contains(&format.as_str()) {
+            return Err(Refused::bad_request("f names no known format"));
+        }
+        self.received().record(request);
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::ACCEPTED;
+        Ok(answer)
+    }
+
+    /// Returns the first event as created. Bodies that are no JSON are taken too: some clients label theirs wrongly.
+    fn event(&self, request: &Request<Bytes>) -> Answer {
+        self.received().record(request);
+        let mut events = serde_json::Deserializer::from_slice(request.body()).into_iter::<Value>();
+        let Some(Ok(Value::Object(mut event))) = events.next() else {
+            return ok(Value::Null);
+        };
+        event.insert("id".to_owned(), json!(super::random::uuid()));
+        event.insert("creatorType".to_owned(), json!(["USER"]));
+        event.insert("isUserEvent".to_owned(), json!(true));
+        ok(event.into())
+    }
+
+    fn integrations(&self) -> MutexGuard<'_, CloudIntegrations> {
+        self.integrations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Service for Instance {
+    type Verdict = Result<IssuedToken, Refused>;
+
+    fn judge(&self, head: &Parts) -> Self::Verdict {
+        self.authenticate(&head.headers)
+    }
+
+    async fn answer(&self, verdict: Self::Verdict, request: Request<Bytes>) -> Answer {
+        let routed = async { self.route(verdict?, &request).await };
+        routed.await.unwrap_or_else(Refused::into_answer)
+    }
+
+    fn refusal(&self, status: StatusCode, message: &'static str) -> Answer {
+        Refused::new(status, message).into_answer()
+    }
+}
+
+struct Query<'a>(&'a str);
+
+impl Query<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        form_urlencoded::parse(self.0.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// False when it is not given. In any case of letters: the Python client says `True`.
+    fn flag(&self, name: &str) -> Result<bool, Refused> {
+        match self
+            .get(name)
+            .map(|value| value.to_ascii_lowercase())
+            .as_deref()
+        {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Refused::bad_request(format!(
+                "{name} has to be true or false"
+            ))),
+        }
+    }
+
+    fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Refused> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| Refused::bad_request(format!("{name} has to be a number")))
+    }
+}
+
+fn whoami(token: IssuedToken) -> Value {
+    let left = token.expires_at.saturating_duration_since(Instant::now());
+    let tenths = (left.as_secs_f64() * 10.0).round();
+    json!({ "token": token.number, "secondsLeft": tenths / 10.0 })
+}
+
+fn no_such_resource() -> Refused {
+    Refused::not_found("the demo has no such resource")
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    const LIFETIME: Duration = Duration::from_secs(3);
+
+    async fn call(
+        instance: &Instance,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, body) = request
+            .body(Bytes::from(body.to_owned()))
+            .unwrap()
+            .into_parts();
+        let verdict = instance.judge(&head);
+        let request = Request::from_parts(head, body);
+        let answer = instance.answer(verdict, request).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// An instance, and the `Authorization` that it accepts.
+    fn instance() -> (Instance, String) {
+        let tokens = Arc::new(TokenService::new(LIFETIME));
+        let token = tokens.issue("test", LIFETIME).unwrap();
+        (Instance::new(tokens), format!("Bearer {token}"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accepts_one_live_token_and_nothing_else() {
+        let (instance, bearer) = instance();
+        let good = ("authorization", bearer.as_str());
+        let cases: &[(&[(&str, &str)], u16)] = &[
+            (&[good], 200),
+            (&[], 401),
+            (&[("authorization", "Bearer unknown")], 401),
+            (
+                &[("authorization", &bearer.replace("Bearer", "Basic"))],
+                401,
+            ),
+            (&[good, good], 400),
+            (&[good, ("x-auth-token", "legacy")], 400),
+            (&[good, ("csp-auth-token", "legacy")], 400),
+        ];
+        for (fields, expected) in cases {
+            let (status, answer) = call(&instance, "GET", "/demo/whoami", fields, "").await;
+            assert_eq!(status, *expected, "{fields:?} {answer}");
+        }
+        tokio::time::advance(LIFETIME).await;
+        let (status, answer) = call(&instance, "GET", "/demo/whoami", &[good], "").await;
+        assert_eq!((status, &answer["status"]["code"]), (401, &json!(401)));
+    }
+
+    #[tokio::test]
+    async fn routes_by_method_and_path() {
+        let (instance, bearer) = instance();
+        let fields = [("authorization", bearer.as_str())];
+        let external_id = instance.issue_external_id();
+        let known = format!("/api/v2/cloudintegration/awsExternalId/{external_id}");
+        for (method, target, expected) in [
+            ("POST", "/api/v2/cloudintegration/awsExternalId", 200),
+            ("GET", &known, 200),
+            ("DELETE", &known, 200),
+            ("GET", &known, 404),
+            ("GET", "/api/v2/cloudintegration?offset=0&limit=10", 200),
+            ("GET", "/api/v2/cloudintegration?limit=many", 400),
+            ("POST", "/api/v2/cloudintegration", 400),
+            ("GET", "/api/v2/cloudintegration/none", 404),
+            (
+                "DELETE",
+                "/api/v2/cloudintegration/none?skipTrash=true",
+                404,
+            ),
+            (
+                "DELETE",
+                "/api/v2/cloudintegration/none?skipTrash=maybe",
+                400,
+            ),
+            ("POST", "/api/v2/cloudintegration/none/enable", 404),
+            ("POST", "/report", 202),
+            ("POST", "/report?f=spanLogs", 202),
+            ("POST", "/report?f=unknown", 400),
+            ("POST", "/api/v2/event", 200),
+            ("GET", "/demo/received?after=2", 200),
+            ("GET", "/report", 404),
+            ("GET", "/", 404),
+        ] {
+            let (status, answer) = call(&instance, method, target, &fields, "").await;
+            assert_eq!(status, expected, "{method} {target}: {answer}");
+        }
+        let (_, received) = call(&instance, "GET", "/demo/received", &fields, "").await;
+        assert_eq!(received["count"], 3);
+    }
+
+    #[tokio::test]
+    async fn shows_the_number_of_the_token_but_never_the_token() {
+        let (instance, bearer) = instance();
+        let fields = [("authorization", bearer.as_str())];
+        let (_, answer) = call(&instance, "GET", "/demo/whoami", &fields, "").await;
+        assert_eq!(answer["token"], 1);
+        assert!(!answer.to_string().contains(&bearer[7..]));
+    }
+}

@@ -1,0 +1,409 @@
+//! The demo's token service: the CSP token endpoints, as strict about a request as the real ones.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
+use serde_json::json;
+use url::form_urlencoded;
+
+pub use super::issued::IssuedToken;
+use super::{
+    csp_error::CspError,
+    http::{Answer, Service, json as json_answer},
+    issued::IssuedTokens,
+    random,
+};
+
+const PREFIX: &str = "/csp/gateway/am/api/auth/";
+const PERMISSIONS: [&str; 3] = ["aoa:directDataIngestion", "aoa/*", "csp:org_member"];
+
+/// An embedded token service with one registered app and one user's API token.
+pub struct TokenService {
+    lifetime: Duration,
+    client_id: String,
+    client_secret: String,
+    org_id: String,
+    api_token: String,
+    issued: Mutex<IssuedTokens>,
+}
+
+impl TokenService {
+    /// A service with fresh credentials whose tokens live for `lifetime` (whole seconds are announced).
+    #[must_use]
+    pub fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            client_id: format!("demo-app-{}", random::alphanumeric(12)),
+            // The prefix makes a leak easy to search for.
+            client_secret: format!("demo-secret-{}", random::alphanumeric(32)),
+            org_id: random::uuid(),
+            api_token: format!("demo-secret-{}", random::alphanumeric(53)),
+            issued: Mutex::default(),
+        }
+    }
+
+    /// The id of the registered server-to-server app.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The secret of the registered app.
+    #[must_use]
+    pub fn client_secret(&self) -> &str {
+        &self.client_secret
+    }
+
+    /// The long id of the only organisation.
+    #[must_use]
+    pub fn org_id(&self) -> &str {
+        &self.org_id
+    }
+
+    /// The API token of the only user.
+    #[must_use]
+    pub fn api_token(&self) -> &str {
+        &self.api_token
+    }
+
+    /// What is known about a token that this service issued and that has not expired.
+    #[must_use]
+    pub fn find(&self, token: &str) -> Option<IssuedToken> {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        issued.find(token)
+    }
+
+    fn grant(&self, request: &Request<Bytes>) -> Result<Answer, CspError> {
+        let endpoint = match request.uri().path().strip_prefix(PREFIX) {
+            Some("authorize") => Endpoint::Authorize,
+            Some("token") => Endpoint::Token,
+            Some("api-tokens/authorize") => Endpoint::ApiToken,
+            _ => return Err(CspError::new(StatusCode::NOT_FOUND, "no such resource")),
+        };
+        if request.method() != Method::POST {
+            return Err(CspError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only POST is allowed",
+            ));
+        }
+        let form = Form::parse(request)?;
+        let mut lifetime = self.lifetime;
+        let username = match endpoint {
+            Endpoint::ApiToken => {
+                self.check_api_token(request.headers(), &form)?;
+                "demo-user@example.com"
+            }
+            Endpoint::Authorize | Endpoint::Token => {
+                self.check_app(request.headers())?;
+                if form.get("grant_type") != Some("client_credentials") {
+                    return Err(CspError::bad_request(
+                        "grant_type has to be client_credentials",
+                    ));
+                }
+                let org_id = form.get("orgId").or_else(|| form.get("org_id"));
+                if org_id.is_some_and(|id| id != self.org_id) {
+                    return Err(CspError::bad_request(
+                        "orgId is not the long id of an organisation of this app",
+                    ));
+                }
+                if let (Endpoint::Token, Some(seconds)) =
+                    (endpoint, form.get("accessTokenValiditySeconds"))
+                {
+                    lifetime = lifetime.min(positive_seconds(seconds)?);
+                }
+                &self.client_id
+            }
+        };
+        let access_token = self
+            .issue(username, lifetime)
+            .ok_or_else(CspError::too_many_requests)?;
+        let answer = json!({
+            "access_token": access_token,
+            "token_type": "bearer",
+            "expires_in": lifetime.as_secs(),
+            "scope": PERMISSIONS.join(" "),
+            "refresh_token": null,
+            "id_token": null,
+            // Later versions of the service add fields; clients have to live with that.
+            "demo_extension": { "tolerated": true },
+        });
+        Ok(json_answer(StatusCode::OK, &answer))
+    }
+
+    /// RFC 6749 §2.3.1 wants id and secret form-encoded before they are joined; CSP and its clients join them as they are.
+    fn check_app(&self, headers: &HeaderMap) -> Result<(), CspError> {
+        let expected = STANDARD.encode(format!("{}:{}", self.client_id, self.client_secret));
+        let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+        let offered = fields
+            .next()
+            .and_then(|field| field.to_str().ok())
+            .and_then(|field| field.split_once(' '));
+        match (offered, fields.next()) {
+            (Some((scheme, value)), None)
+                if scheme.eq_ignore_ascii_case("basic") && value == expected =>
+            {
+                Ok(())
+            }
+            _ => Err(CspError::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_client: the id or the secret of the app is wrong",
+            )),
+        }
+    }
+
+    fn check_api_token(&self, headers: &HeaderMap, form: &Form) -> Result<(), CspError> {
+        if headers.contains_key(header::AUTHORIZATION) {
+            return Err(CspError::bad_request(
+                "this endpoint is anonymous; leave Authorization out",
+            ));
+        }
+        let ((Some(offered), None) | (None, Some(offered))) =
+            (form.get("api_token"), form.get("refresh_token"))
+        else {
+            return Err(CspError::bad_request("api_token is required, once"));
+        };
+        if offered == self.api_token {
+            return Ok(());
+        }
+        Err(CspError::new(StatusCode::NOT_FOUND, "the API token is unknown").of_module("540"))
+    }
+
+    /// A new token, or `None` when too many are alive.
+    pub(super) fn issue(&self, username: &str, lifetime: Duration) -> Option<String> {
+        let issued_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let claims = json!({
+            "iss": "https://token-service.demo.invalid",
+            "sub": format!("demo:{username}"),
+            "azp": self.client_id,
+            "context": random::uuid(),
+            "context_name": self.org_id,
+            "username": username,
+            "perms": PERMISSIONS,
+            "jti": random::uuid(),
+            "iat": issued_at.as_secs(),
+            "exp": (issued_at + lifetime).as_secs(),
+        });
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        issued.issue(&claims, lifetime)
+    }
+}
+
+impl fmt::Debug for TokenService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenService")
+            .field("client_id", &self.client_id)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service for TokenService {
+    type Verdict = ();
+
+    fn judge(&self, _head: &Parts) {}
+
+    async fn answer(&self, (): (), request: Request<Bytes>) -> Answer {
+        self.grant(&request).unwrap_or_else(CspError::into_answer)
+    }
+
+    fn refusal(&self, status: StatusCode, message: &'static str) -> Answer {
+        CspError::new(status, message).into_answer()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Endpoint {
+    Authorize,
+    Token,
+    ApiToken,
+}
+
+struct Form(HashMap<String, String>);
+
+impl Form {
+    fn parse(request: &Request<Bytes>) -> Result<Self, CspError> {
+        let media_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .unwrap_or_default();
+        if !media_type
+            .trim()
+            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        {
+            return Err(CspError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body has to be application/x-www-form-urlencoded",
+            ));
+        }
+        let mut fields = HashMap::new();
+        for (name, value) in form_urlencoded::parse(request.body()) {
+            // RFC 6749 §3.2: a parameter must not be included more than once.
+            if fields
+                .insert(name.into_owned(), value.into_owned())
+                .is_some()
+            {
+                return Err(CspError::bad_request("a form field is repeated"));
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+fn positive_seconds(text: &str) -> Result<Duration, CspError> {
+    match text.parse() {
+        Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err(CspError::bad_request(
+            "accessTokenValiditySeconds has to be a positive number",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+
+    use super::*;
+
+    const AUTHORIZE: &str = "/csp/gateway/am/api/auth/authorize";
+    const TOKEN: &str = "/csp/gateway/am/api/auth/token";
+    const API_TOKEN: &str = "/csp/gateway/am/api/auth/api-tokens/authorize";
+    const GRANT: &str = "grant_type=client_credentials";
+
+    fn service() -> TokenService {
+        TokenService::new(Duration::from_secs(1799))
+    }
+
+    fn basic(service: &TokenService) -> String {
+        let pair = format!("{}:{}", service.client_id, service.client_secret);
+        format!("Basic {}", STANDARD.encode(pair))
+    }
+
+    async fn post(
+        service: &TokenService,
+        path: &str,
+        authorization: &[&str],
+        form: &str,
+    ) -> (u16, Value) {
+        let mut request = Request::post(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Bytes::from(form.to_owned()))
+            .unwrap();
+        for value in authorization {
+            request
+                .headers_mut()
+                .append("authorization", value.parse().unwrap());
+        }
+        let answer = service.answer((), request).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_app_gets_a_token_that_looks_like_the_real_ones() {
+        let service = service();
+        let form = format!("{GRANT}&orgId={}", service.org_id);
+        let (status, answer) = post(&service, AUTHORIZE, &[&basic(&service)], &form).await;
+        assert_eq!(status, 200);
+        assert_eq!(answer["expires_in"], 1799);
+        assert_eq!(answer["token_type"], "bearer");
+        assert_eq!(answer["refresh_token"], Value::Null);
+
+        let token = answer["access_token"].as_str().unwrap();
+        assert_eq!(token.split('.').count(), 3);
+        assert!((800..1200).contains(&token.len()), "{}", token.len());
+        assert_eq!(service.find(token).unwrap().number, 1);
+    }
+
+    #[tokio::test]
+    async fn the_general_endpoint_can_only_shorten_the_lifetime() {
+        let service = service();
+        for (asked, granted) in [("60", 60), ("86400", 1799)] {
+            let form = format!("{GRANT}&accessTokenValiditySeconds={asked}");
+            let (status, answer) = post(&service, TOKEN, &[&basic(&service)], &form).await;
+            assert_eq!((status, &answer["expires_in"]), (200, &json!(granted)));
+        }
+        let form = format!("{GRANT}&accessTokenValiditySeconds=-1");
+        let (status, _) = post(&service, TOKEN, &[&basic(&service)], &form).await;
+        assert_eq!(status, 400);
+    }
+
+    #[tokio::test]
+    async fn an_api_token_is_taken_under_its_new_and_its_old_name() {
+        let service = service();
+        for field in ["api_token", "refresh_token"] {
+            let form = format!("grant_type=api_token&{field}={}", service.api_token);
+            let (status, answer) = post(&service, API_TOKEN, &[], &form).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+        let (status, answer) = post(&service, API_TOKEN, &[], "api_token=unknown").await;
+        assert_eq!((status, &answer["moduleCode"]), (404, &json!("540")));
+    }
+
+    #[tokio::test]
+    async fn refuses_what_csp_would_refuse() {
+        let service = service();
+        let good = basic(&service);
+        let twice = format!("{GRANT}&{GRANT}");
+        let no_org = format!("{GRANT}&orgId=other");
+        let api_token = format!("api_token={}", service.api_token);
+        let cases: &[(&str, &[&str], &str, u16)] = &[
+            (AUTHORIZE, &[], GRANT, 401),
+            (AUTHORIZE, &["Basic bm9ib2R5Om5vdGhpbmc="], GRANT, 401),
+            (AUTHORIZE, &[&good, &good], GRANT, 401),
+            (AUTHORIZE, &[&good.replace("Basic", "Bearer")], GRANT, 401),
+            (AUTHORIZE, &[&good], "", 400),
+            (AUTHORIZE, &[&good], "grant_type=refresh_token", 400),
+            (AUTHORIZE, &[&good], &twice, 400),
+            (AUTHORIZE, &[&good], &no_org, 400),
+            (API_TOKEN, &[&good], &api_token, 400),
+            (API_TOKEN, &[], "", 400),
+            ("//csp/gateway/am/api/auth/authorize", &[&good], GRANT, 404),
+        ];
+        for (path, authorization, form, expected) in cases {
+            let (status, answer) = post(&service, path, authorization, form).await;
+            assert_eq!(status, *expected, "{path} {form}");
+            assert_eq!(answer["statusCode"], status);
+            assert_eq!(answer["metadata"], Value::Null);
+            assert!(answer["requestId"].is_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn wants_a_post_of_a_form() {
+        let service = service();
+        for (method, media_type, expected) in [
+            ("GET", "application/x-www-form-urlencoded", 405),
+            ("POST", "application/json", 415),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(AUTHORIZE)
+                .header("content-type", media_type)
+                .body(Bytes::from_static(GRANT.as_bytes()))
+                .unwrap();
+            assert_eq!(service.answer((), request).await.status(), expected);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let service = service();
+        let shown = format!("{service:?}");
+        assert!(!shown.contains("demo-secret-"), "{shown}");
+    }
+}

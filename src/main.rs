@@ -1,0 +1,84 @@
+//! From the command line to an exit code: 0 stopped as asked, 1 failed at run time, 2 wrong
+//! command line or configuration.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use auth_sidecar::{
+    app::{App, shutdown_signal},
+    cli::{Cli, Command},
+    config::{Config, ConfigError, Flags, Loaded, Sources, process_environment},
+    demo, telemetry, wait,
+};
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command();
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("auth-sidecar: {error:#}"));
+            // The demo loads a configuration too.
+            if error.is::<ConfigError>() {
+                ExitCode::from(MISUSED)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(flags) => {
+            let Some(Loaded { config, .. }) = load(flags) else {
+                return Ok(ExitCode::from(MISUSED));
+            };
+            telemetry::log_to(&config.log, io::stderr)?;
+            for warning in &config.warnings {
+                tracing::warn!("{warning}");
+            }
+            runtime()?.block_on(async {
+                let app = App::bind(config)?;
+                app.run(shutdown_signal()?).await
+            })?;
+        }
+        Command::Check(flags) => match load(flags) {
+            Some(loaded) => write!(io::stdout(), "{loaded}")?,
+            None => return Ok(ExitCode::from(MISUSED)),
+        },
+        Command::Demo(flags) => {
+            telemetry::log_to(&flags.log_settings(), io::stderr)?;
+            runtime()?.block_on(async {
+                demo::run(flags.into(), &mut io::stdout(), shutdown_signal()?).await
+            })?;
+        }
+        Command::Wait(flags) => {
+            runtime()?.block_on(wait::until_ready(flags.admin, flags.timeout))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const MISUSED: u8 = 2;
+
+/// The configuration, or a word on everything that is wrong with it.
+fn load(flags: Flags) -> Option<Loaded> {
+    Config::load(&Sources::new(flags, process_environment()))
+        .inspect_err(|error| say(&error.to_string()))
+        .ok()
+}
+
+/// The runtime of the control plane: signals, the refresher, the admin listener. The data plane
+/// has its own threads.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell when standard error is gone.
+    drop(writeln!(io::stderr(), "{text}"));
+}

@@ -1,0 +1,323 @@
+//! The request path: each request is judged, given the current token and forwarded to the one
+//! upstream; its answer streams back.
+//!
+//! Read [`Proxy::forward`] from top to bottom: that is all that happens to a request.
+
+mod admission;
+mod download;
+mod error;
+mod fields;
+mod ledger;
+mod upload;
+pub mod upstream;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    request::Parts,
+    uri::PathAndQuery,
+};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+pub use self::{
+    admission::{Rules, admit},
+    download::ResponseBody,
+    error::{PROXY_STATUS, ProxyError},
+    ledger::{Entry, Ledger},
+    upload::{Budget, RequestBody},
+};
+use self::{
+    upload::Upload,
+    upstream::{ExchangeError, Lease, Upstream},
+};
+use crate::{
+    server::{ClientState, Handler, Refusal},
+    telemetry::Origin,
+    token::{AccessToken, Renewal, TokenHandle},
+};
+
+/// What a proxy does within which bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxySettings {
+    /// How long a request waits for a token.
+    pub hold_timeout: Duration,
+    /// How long the upstream may take for the head of its answer, from the last byte of the
+    /// request that moved.
+    pub response_timeout: Duration,
+    /// Bytes of one body that are kept so that the request can be sent again.
+    pub replay_body_limit: usize,
+    /// The same for all bodies together.
+    pub replay_buffer_total: usize,
+    /// Requests at the same time.
+    pub max_in_flight: usize,
+    /// Whether the upstream is told by `Via` that we are here.
+    pub via: bool,
+    /// Further names that clients may use for us, without a port.
+    pub allow_hosts: Vec<String>,
+    /// Origins of pages that may use us.
+    pub allow_origins: Vec<String>,
+}
+
+/// The request path of one worker. Cheap to clone: a connection has its own.
+#[derive(Debug, Clone)]
+pub struct Proxy(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: ProxySettings,
+    rules: Rules,
+    tokens: TokenHandle,
+    upstream: Upstream,
+    ledger: Ledger,
+    budget: Budget,
+}
+
+/// A request's head as it goes to the upstream, all but the token.
+struct Head {
+    method: Method,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    extensions: http::Extensions,
+}
+
+impl Proxy {
+    /// Puts the parts together. `ledger` and `budget` are shared by all workers.
+    #[must_use]
+    pub fn new(
+        settings: ProxySettings,
+        rules: Rules,
+        tokens: TokenHandle,
+        upstream: Upstream,
+        ledger: Ledger,
+        budget: Budget,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            settings,
+            rules,
+            tokens,
+            upstream,
+            ledger,
+            budget,
+        }))
+    }
+
+    /// Closes idle upstream connections in time; for ever.
+    pub async fn close_idle(&self) {
+        self.0.upstream.close_idle().await;
+    }
+}
+
+impl Handler for Proxy {
+    type Body = ResponseBody;
+
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: &Arc<ClientState>,
+    ) -> Response<ResponseBody> {
+        let inner = &*self.0;
+        let mut entry = inner.ledger.open(request.method().clone());
+        let is_connect = request.method() == Method::CONNECT;
+        let (parts, incoming) = request.into_parts();
+        let upload = Upload::new(incoming, client, &inner.budget);
+        match inner.forward(parts, &upload).await {
+            Ok((answer, lease)) => {
+                entry.answered(answer.status(), Origin::Upstream);
+                let client = Arc::clone(client);
+                answer.map(|body| ResponseBody::upstream(body, lease, client, entry))
+            }
+            Err(error) => {
+                inner.ledger.failed(&error);
+                // What is left of the request's body, or follows a CONNECT, is no next request.
+                let close = is_connect || !upload.is_read();
+                let answer = error.response(close);
+                entry.answered(answer.status(), Origin::Sidecar);
+                answer.map(|body| ResponseBody::own(body, Arc::clone(client), entry))
+            }
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Bytes {
+        let error = ProxyError::from(refusal);
+        self.0.ledger.failed(&error);
+        error.wire()
+    }
+}
+
+impl Inner {
+    /// Forwards one request and gets the head of its answer.
+    async fn forward(
+        &self,
+        parts: Parts,
+        upload: &Upload,
+    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+        if self.ledger.is_over_limit() {
+            return Err(ProxyError::Overloaded);
+        }
+        admit(&parts, &self.rules)?;
+        let head = self.outbound(parts)?;
+        let patience = Instant::now() + self.settings.hold_timeout;
+        let token = match self.tokens.usable(Instant::now()) {
+            Some(token) => token,
+            None => self.wait_for_token(patience).await?,
+        };
+        let (answer, lease) = self.send(&head, &token, upload).await?;
+        let (answer, lease) = if answer.status() == StatusCode::UNAUTHORIZED {
+            self.retry(&head, token, upload, answer, lease).await?
+        } else {
+            (answer, lease)
+        };
+        upload.forget();
+        Ok((inbound(answer)?, lease))
+    }
+
+    async fn wait_for_token(&self, patience: Instant) -> Result<Arc<AccessToken>, ProxyError> {
+        let _held = self.ledger.held();
+        let token = self.tokens.current(patience).await;
+        token.map_err(ProxyError::NoToken)
+    }
+
+    /// The upstream refused the token. Gets a newer one and sends the request again, once; twice
+    /// only if the newer token was itself older than the refusal, and so proves nothing.
+    async fn retry(
+        &self,
+        head: &Head,
+        mut token: Arc<AccessToken>,
+        upload: &Upload,
+        mut answer: Response<Incoming>,
+        mut lease: Lease,
+    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+        self.ledger.unauthorized();
+        let refused_at = Instant::now();
+        let patience = refused_at + self.settings.hold_timeout;
+        while token.requested_at < refused_at {
+            token = match self.tokens.newer_than(&token, patience).await {
+                Renewal::Newer(newer) => newer,
+                // Whether the 401 was the token's fault cannot be known now, and clients lose
+                // data on a 401: that of one who comes back is safe.
+                Renewal::Unavailable(unavailable) if upload.is_held() => {
+                    return Err(ProxyError::NoToken(unavailable));
+                }
+                Renewal::NotToBlame | Renewal::Unavailable(_) => return Ok((answer, lease)),
+            };
+            if !upload.is_held() {
+                self.ledger.replayed("not_held");
+                return Err(ProxyError::NotReplayed);
+            }
+            // Its connection cannot be used for the next exchange: the answer's body is unread.
+            drop((answer, lease));
+            (answer, lease) = self.send(head, &token, upload).await?;
+            if answer.status() != StatusCode::UNAUTHORIZED {
+                self.tokens.helped();
+                self.ledger.replayed("accepted");
+                return Ok((answer, lease));
+            }
+        }
+        self.ledger.replayed("refused");
+        Ok((answer, lease))
+    }
+
+    /// Sends the request with a token. A kept connection that ends without an answer is not the
+    /// client's concern: an idempotent request is sent once more.
+    async fn send(
+        &self,
+        head: &Head,
+        token: &AccessToken,
+        upload: &Upload,
+    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+        match self.exchange(head, token, upload).await {
+            Err(error)
+                if error.on_reused_connection
+                    && head.method.is_idempotent()
+                    && upload.is_held() =>
+            {
+                tracing::debug!(error = %error.error, "a kept connection ended; sending again");
+                self.exchange(head, token, upload).await
+            }
+            other => other,
+        }
+        .map_err(|error| error.error)
+    }
+
+    async fn exchange(
+        &self,
+        head: &Head,
+        token: &AccessToken,
+        upload: &Upload,
+    ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
+        // Nothing is left of a body that was too large to keep: whoever asks has looked first.
+        let body = upload.body().ok_or(ProxyError::NotReplayed)?;
+        let mut exchange = std::pin::pin!(self.upstream.exchange(head.request(token, body)));
+        let mut since = Instant::now();
+        loop {
+            let deadline = since + self.settings.response_timeout;
+            if let Ok(result) = timeout_at(deadline, &mut exchange).await {
+                return result;
+            }
+            match upload.progress() {
+                Some(progress) if progress > since => since = progress,
+                _ => return Err(ProxyError::AnswerTimeout.into()),
+            }
+        }
+    }
+
+    fn outbound(&self, parts: Parts) -> Result<Head, ProxyError> {
+        let Parts {
+            method,
+            uri,
+            version,
+            mut headers,
+            extensions,
+            ..
+        } = parts;
+        if fields::is_loop(&headers) {
+            return Err(ProxyError::Loop);
+        }
+        let via = self.settings.via.then_some(version);
+        fields::outbound(&mut headers, self.upstream.host(), via);
+        let target = uri
+            .into_parts()
+            .path_and_query
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Ok(Head {
+            method,
+            target,
+            headers,
+            extensions,
+        })
+    }
+}
+
+impl Head {
+    /// The request with that token: the only place where a credential goes onto a request.
+    fn request(&self, token: &AccessToken, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = self.headers.clone();
+        // The spelling of the client's field names.
+        *request.extensions_mut() = self.extensions.clone();
+        let credential = token.bearer.as_header_value().clone();
+        request.headers_mut().insert(AUTHORIZATION, credential);
+        request
+    }
+}
+
+/// Makes the upstream's answer one for the client.
+fn inbound(mut answer: Response<Incoming>) -> Result<Response<Incoming>, ProxyError> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(ProxyError::BadAnswer("101 without an offer".to_owned()));
+    }
+    let headers = answer.headers();
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(ProxyError::BadAnswer("two framings".to_owned()));
+    }
+    fields::inbound(answer.headers_mut());
+    *answer.version_mut() = Version::HTTP_11;
+    Ok(answer)
+}

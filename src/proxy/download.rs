@@ -1,0 +1,121 @@
+//! The body of an answer on its way to the client, and what happens when it is over.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{ledger::Entry, upstream::Lease};
+use crate::server::ClientState;
+
+/// The body of an answer: the upstream's, streamed, or our own.
+#[derive(Debug)]
+pub struct ResponseBody {
+    inner: Inner,
+    client: Arc<ClientState>,
+    /// Settles the request's account when the body is dropped.
+    _entry: Entry,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Upstream {
+        incoming: Incoming,
+        /// The connection, until the body is over.
+        lease: Option<Lease>,
+    },
+    Own(Option<Bytes>),
+}
+
+impl ResponseBody {
+    /// The upstream's.
+    pub(super) fn upstream(
+        incoming: Incoming,
+        lease: Lease,
+        client: Arc<ClientState>,
+        entry: Entry,
+    ) -> Self {
+        let mut inner = Inner::Upstream {
+            incoming,
+            lease: Some(lease),
+        };
+        inner.give_back_at_end();
+        Self {
+            inner,
+            client,
+            _entry: entry,
+        }
+    }
+
+    /// Our own.
+    pub(super) fn own(bytes: Bytes, client: Arc<ClientState>, entry: Entry) -> Self {
+        Self {
+            inner: Inner::Own((!bytes.is_empty()).then_some(bytes)),
+            client,
+            _entry: entry,
+        }
+    }
+}
+
+impl Inner {
+    fn give_back_at_end(&mut self) {
+        if let Self::Upstream { incoming, lease } = self
+            && incoming.is_end_stream()
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.inner {
+            Inner::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Inner::Upstream { incoming, lease } => {
+                let frame = Pin::new(incoming).poll_frame(cx);
+                if let Poll::Ready(None) = &frame {
+                    if let Some(lease) = lease.take() {
+                        lease.give_back();
+                    }
+                } else if frame.is_ready() {
+                    self.inner.give_back_at_end();
+                }
+                frame
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Own(bytes) => bytes.is_none(),
+            Inner::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Inner::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.client.idle();
+    }
+}

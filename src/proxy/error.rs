@@ -1,0 +1,316 @@
+//! Everything that the sidecar itself may answer on the data path, in one table.
+//!
+//! Each answer carries `Proxy-Status` (RFC 9209), so that an operator can tell our failure from
+//! the service's, and a fixed text: nothing of the request, of the upstream or of the cause is
+//! reflected. The cause goes to the log.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER,
+        X_CONTENT_TYPE_OPTIONS,
+    },
+};
+
+use crate::{
+    server::Refusal,
+    token::{Reason, Unavailable},
+};
+
+/// Why the sidecar answers itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// The request is malformed or can be read in two ways.
+    #[error("malformed request: {0}")]
+    Malformed(&'static str),
+    /// The server refused its connection.
+    #[error("refused before a request was handled: {0:?}")]
+    Refused(Refusal),
+    /// It is meant for another host.
+    #[error("the request names a host that is not served here")]
+    Misdirected,
+    /// A browser sent it on behalf of another site.
+    #[error("a browser's cross-site request")]
+    CrossSite,
+    /// TRACE would show the credential, CONNECT would tunnel past it.
+    #[error("method not allowed")]
+    Method,
+    /// It has passed through here before.
+    #[error("the request has passed through this proxy before")]
+    Loop,
+    /// Too many requests at the same time.
+    #[error("too many requests in flight")]
+    Overloaded,
+    /// There is no usable token.
+    #[error("no usable token")]
+    NoToken(Unavailable),
+    /// The token was refused and renewed, but the request could not be sent again.
+    #[error("the token was renewed, and the body is no longer held")]
+    NotReplayed,
+    /// The upstream's name has no address.
+    #[error("cannot resolve the upstream: {0}")]
+    Dns(String),
+    /// No connection to the upstream.
+    #[error("cannot connect to the upstream: {0}")]
+    Connect(String),
+    /// No connection to it within the connect timeout.
+    #[error("connecting to the upstream takes too long")]
+    ConnectTimeout,
+    /// Its certificate is not trusted.
+    #[error("the upstream's certificate is not trusted: {0}")]
+    Certificate(String),
+    /// TLS with it failed otherwise.
+    #[error("TLS with the upstream failed: {0}")]
+    Tls(String),
+    /// It closed the connection without an answer.
+    #[error("the upstream closed the connection: {0}")]
+    Terminated(String),
+    /// Its answer is no valid HTTP.
+    #[error("the upstream's answer is invalid: {0}")]
+    BadAnswer(String),
+    /// It did not answer in time.
+    #[error("the upstream takes too long to answer")]
+    AnswerTimeout,
+}
+
+impl From<Refusal> for ProxyError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(what) => Self::Malformed(what),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+/// One row of the table: the status, the type of RFC 9209 §2.3, our own word for it (the `details`
+/// of `Proxy-Status` and the label of the metric), the title for people.
+type Row = (u16, &'static str, &'static str, &'static str);
+
+impl ProxyError {
+    #[rustfmt::skip]
+    fn row(&self) -> Row {
+        match self {
+            Self::Malformed(_) | Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
+            Self::CrossSite => (403, "http_request_denied", "cross_site", "Cross-site requests are refused"),
+            Self::Method => (405, "http_request_denied", "method", "The method is not allowed"),
+            Self::Refused(Refusal::TooSlow) => (408, "http_request_error", "too_slow", "The request did not arrive in time"),
+            Self::Refused(Refusal::TargetTooLong) => (414, "http_request_error", "target_too_long", "The target is too long"),
+            Self::Misdirected => (421, "http_request_denied", "host", "This host is not served here"),
+            Self::Refused(Refusal::HeadTooLarge) => (431, "http_request_error", "head_too_large", "The fields are too many or too large"),
+            Self::Refused(Refusal::TransferCoding) => (501, "http_request_error", "transfer_coding", "The transfer coding is not supported"),
+            Self::Loop => (502, "proxy_loop_detected", "loop", "The request has passed through here before"),
+            Self::Refused(Refusal::NoRoom) => (503, "http_request_denied", "too_many_connections", "Too many connections"),
+            Self::Overloaded => (503, "http_request_denied", "too_many_requests", "Too many requests at the same time"),
+            Self::NoToken(Unavailable { reason: Some(Reason::InvalidClient), .. }) =>
+                (503, "proxy_configuration_error", "credentials_rejected", "The configured credentials give no access token"),
+            Self::NoToken(_) => (503, "proxy_internal_error", "token_unavailable", "There is no usable access token at the moment"),
+            Self::NotReplayed => (503, "proxy_internal_error", "token_renewed", "The access token was renewed; send the request again"),
+            Self::Dns(_) => (502, "dns_error", "dns", "The service cannot be found"),
+            Self::Connect(_) => (502, "connection_refused", "connect", "The service cannot be reached"),
+            Self::ConnectTimeout => (504, "connection_timeout", "connect_timeout", "The service cannot be reached in time"),
+            Self::Certificate(_) => (502, "tls_certificate_error", "certificate", "The certificate of the service is not trusted"),
+            Self::Tls(_) => (502, "tls_protocol_error", "tls", "TLS with the service failed"),
+            Self::Terminated(_) => (502, "connection_terminated", "terminated", "The service closed the connection"),
+            Self::BadAnswer(_) => (502, "http_protocol_error", "bad_answer", "The answer of the service is invalid"),
+            Self::AnswerTimeout => (504, "http_response_timeout", "answer_timeout", "The service did not answer in time"),
+        }
+    }
+
+    /// When to come back: the other column of every 503.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NoToken(unavailable) => Some(unavailable.retry_after),
+            Self::Refused(Refusal::NoRoom) | Self::Overloaded | Self::NotReplayed => {
+                Some(Duration::from_secs(1))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the connection ends behind it: where it is not known where the next request would
+    /// begin, or where a connection is what there is too much of.
+    fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::Malformed(_) | Self::Refused(_) | Self::Overloaded
+        )
+    }
+
+    /// The label of the metric that counts it.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        self.row().2
+    }
+
+    /// Whether the request never got as far as to the upstream because we refused it.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Malformed(_)
+                | Self::Refused(_)
+                | Self::Misdirected
+                | Self::CrossSite
+                | Self::Method
+                | Self::Loop
+                | Self::Overloaded
+        )
+    }
+
+    /// The answer. `close` ends the connection behind it, as for a request whose body nobody
+    /// will read.
+    #[must_use]
+    pub fn response(&self, close: bool) -> Response<Bytes> {
+        let (status, error, details, title) = self.row();
+        let body = Bytes::from(format!(
+            r#"{{"type":"about:blank","title":"{title}","status":{status}}}"#
+        ));
+        let mut response = Response::new(body);
+        let length = response.body().len();
+        // The table holds valid statuses only; a test goes through all of them.
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let proxy_status = format!("auth-sidecar; error={error}; details=\"{details}\"");
+        if let Ok(value) = HeaderValue::try_from(proxy_status) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        if let Some(after) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+        }
+        if matches!(self, Self::Method) {
+            headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
+        }
+        if close || self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The same as bytes on the wire, for a connection that has no codec (any more).
+    #[must_use]
+    pub fn wire(&self) -> Bytes {
+        let response = self.response(true);
+        let status = response.status();
+        let mut bytes = format!(
+            "HTTP/1.1 {} {}\r\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default()
+        )
+        .into_bytes();
+        for (name, value) in response.headers() {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(response.body());
+        Bytes::from(bytes)
+    }
+}
+
+/// RFC 9209 §2.
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
+
+/// Rounded up: whoever comes back then finds the attempt made. Never 0, which some clients take
+/// for an invitation to a hot loop.
+fn whole_seconds(duration: Duration) -> u64 {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    (duration.as_secs() + up).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unavailable(millis: u64, reason: Option<Reason>) -> ProxyError {
+        ProxyError::NoToken(Unavailable {
+            retry_after: Duration::from_millis(millis),
+            reason,
+        })
+    }
+
+    fn all() -> Vec<ProxyError> {
+        vec![
+            ProxyError::Malformed("canary"),
+            ProxyError::Refused(Refusal::TransferCoding),
+            ProxyError::Refused(Refusal::NoRoom),
+            ProxyError::Refused(Refusal::TooSlow),
+            ProxyError::Refused(Refusal::HeadTooLarge),
+            ProxyError::Refused(Refusal::TargetTooLong),
+            ProxyError::Misdirected,
+            ProxyError::CrossSite,
+            ProxyError::Method,
+            ProxyError::Loop,
+            ProxyError::Overloaded,
+            unavailable(0, None),
+            unavailable(1500, Some(Reason::InvalidClient)),
+            ProxyError::NotReplayed,
+            ProxyError::Dns("canary".into()),
+            ProxyError::Connect("canary".into()),
+            ProxyError::ConnectTimeout,
+            ProxyError::Certificate("canary".into()),
+            ProxyError::Tls("canary".into()),
+            ProxyError::Terminated("canary".into()),
+            ProxyError::BadAnswer("canary".into()),
+            ProxyError::AnswerTimeout,
+        ]
+    }
+
+    #[test]
+    fn every_answer_says_that_it_is_ours_and_nothing_of_the_cause() {
+        for error in all() {
+            let response = error.response(false);
+            let status = response.headers()[PROXY_STATUS].to_str().unwrap();
+            assert!(status.starts_with("auth-sidecar; error="), "{status}");
+            let body = std::str::from_utf8(response.body()).unwrap();
+            assert!(!body.contains("canary"), "{body}");
+            let json: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(json["status"], response.status().as_u16());
+            let length = response.headers()[CONTENT_LENGTH].to_str().unwrap();
+            assert_eq!(length, body.len().to_string());
+        }
+    }
+
+    #[test]
+    fn no_failure_of_ours_looks_like_a_refusal_of_the_service() {
+        for error in all().iter().filter(|error| !error.is_refusal()) {
+            let status = error.response(false).status().as_u16();
+            assert!((502..=504).contains(&status), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn every_503_says_when_to_come_back() {
+        for error in all() {
+            let response = error.response(false);
+            let retry_after = response.headers().get(RETRY_AFTER);
+            assert_eq!(response.status() == 503, retry_after.is_some(), "{error:?}");
+        }
+        for (millis, seconds) in [(0, "1"), (200, "1"), (1000, "1"), (1001, "2")] {
+            let response = unavailable(millis, None).response(false);
+            assert_eq!(response.headers()[RETRY_AFTER], seconds);
+        }
+    }
+
+    #[test]
+    fn the_wire_form_is_a_whole_response_that_closes() {
+        let wire = ProxyError::Refused(Refusal::NoRoom).wire();
+        let text = std::str::from_utf8(&wire).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+        assert!(text.contains("\r\nconnection: close\r\n"));
+        assert!(text.ends_with("\"status\":503}"));
+    }
+}

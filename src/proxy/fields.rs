@@ -1,0 +1,233 @@
+//! Which fields go on and which end here (RFC 9110 §7.6), in both directions: pure functions.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{
+        ALT_SVC, AUTHORIZATION, CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
+};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Fields that a request may bring and that never go on: connection fields, and every way in
+/// which clients of this API send a credential. Names with an underscore are the same names to
+/// servers that hand fields to programs as variables.
+const ENDS_HERE: [HeaderName; 15] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+    // The codec has answered it, or will when the body is read.
+    EXPECT,
+    PROXY_AUTHORIZATION,
+    AUTHORIZATION,
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x_auth_token"),
+    HeaderName::from_static("csp-auth-token"),
+    HeaderName::from_static("csp_auth_token"),
+];
+
+/// Fields of an answer that are about the connection to the upstream.
+const ENDS_HERE_BACK: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    // It would send the client past us, to where its requests carry no credential.
+    ALT_SVC,
+];
+
+/// The pseudonym of this proxy in `Via`.
+const PSEUDONYM: &str = "auth-sidecar";
+
+/// Makes a client's fields those of the request to the upstream, all but the credential.
+pub(super) fn outbound(headers: &mut HeaderMap, host: &HeaderValue, via: Option<Version>) {
+    remove_nominated(headers);
+    remove(headers, &ENDS_HERE);
+    headers.insert(HOST, host.clone());
+    if let Some(version) = via {
+        let version = if version == Version::HTTP_10 {
+            "1.0"
+        } else {
+            "1.1"
+        };
+        // A received Via stays in front of ours, as a field of its own (RFC 9110 §7.6.3).
+        headers.append(VIA, via_value(version));
+    }
+}
+
+fn via_value(version: &'static str) -> HeaderValue {
+    match version {
+        "1.0" => HeaderValue::from_static("1.0 auth-sidecar"),
+        _ => HeaderValue::from_static("1.1 auth-sidecar"),
+    }
+}
+
+/// Makes the upstream's fields those of the answer to the client.
+pub(super) fn inbound(headers: &mut HeaderMap) {
+    remove_nominated(headers);
+    remove(headers, &ENDS_HERE_BACK);
+}
+
+/// Whether the request has passed through a proxy of this name before.
+#[must_use]
+pub(super) fn is_loop(headers: &HeaderMap) -> bool {
+    headers.get_all(VIA).iter().any(|via| {
+        via.as_bytes()
+            .split(|byte| *byte == b',')
+            .filter_map(|hop| hop.trim_ascii().split(|byte| *byte == b' ').nth(1))
+            .any(|by| by.eq_ignore_ascii_case(PSEUDONYM.as_bytes()))
+    })
+}
+
+/// Removes the fields that `Connection` names. It may not name what frames or routes a message
+/// or what admission judges: such a nomination is ignored. (Authorization is removed in any case,
+/// and ours is set later.)
+fn remove_nominated(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_protected(name.as_str()))
+        .collect();
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+fn is_protected(name: &str) -> bool {
+    matches!(name, "host" | "content-length" | "origin" | "via") || name.starts_with("sec-fetch-")
+}
+
+fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+    }
+
+    fn sent(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = map(fields);
+        outbound(&mut headers, &HeaderValue::from_static("up.example"), None);
+        headers
+    }
+
+    #[test]
+    fn no_credential_of_the_client_goes_on() {
+        let headers = sent(&[
+            ("Authorization", "Bearer a"),
+            ("authorization", "Basic b"),
+            ("X-AUTH-TOKEN", "c"),
+            ("csp-auth-token", "d"),
+            ("Proxy-Authorization", "Basic e"),
+            ("x_auth_token", "f"),
+            ("Accept", "*/*"),
+        ]);
+        assert_eq!(headers, map(&[("accept", "*/*"), ("host", "up.example")]));
+    }
+
+    #[test]
+    fn connection_fields_and_what_they_name_end_here() {
+        let headers = sent(&[
+            ("Connection", "close, X-Private"),
+            ("connection", "Upgrade,HTTP2-Settings"),
+            ("x-private", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "AAMAAABk"),
+            ("TE", "trailers"),
+            ("Trailer", "x"),
+            ("Expect", "100-continue"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Transfer-Encoding", "chunked"),
+            ("Cookie", "a=b"),
+        ]);
+        assert_eq!(headers, map(&[("cookie", "a=b"), ("host", "up.example")]));
+    }
+
+    #[test]
+    fn connection_cannot_name_what_frames_or_routes_a_message() {
+        let headers = sent(&[
+            (
+                "Connection",
+                "host, content-length, authorization, origin, \u{e9}",
+            ),
+            ("Host", "localhost"),
+            ("Content-Length", "3"),
+            ("Origin", "http://localhost"),
+        ]);
+        assert_eq!(headers["host"], "up.example");
+        assert_eq!(headers["content-length"], "3");
+        assert_eq!(headers["origin"], "http://localhost");
+    }
+
+    #[test]
+    fn repeated_fields_keep_their_order() {
+        let headers = sent(&[("x-a", "1"), ("te", "gzip"), ("x-a", "2"), ("x-a", "3")]);
+        let values: Vec<_> = headers.get_all("x-a").iter().collect();
+        assert_eq!(values, ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn via_is_appended_and_finds_loops() {
+        let mut headers = map(&[("Via", "1.0 fred, 1.1 p.example")]);
+        assert!(!is_loop(&headers));
+        outbound(
+            &mut headers,
+            &HeaderValue::from_static("h"),
+            Some(Version::HTTP_11),
+        );
+        let via: Vec<_> = headers.get_all("via").iter().collect();
+        assert_eq!(via, ["1.0 fred, 1.1 p.example", "1.1 auth-sidecar"]);
+        assert!(is_loop(&headers));
+        assert!(is_loop(&map(&[("via", "1.1 a, 1.0 Auth-Sidecar (x)")])));
+        assert!(!is_loop(&map(&[("via", "1.1 auth-sidecar-2")])));
+    }
+
+    #[test]
+    fn an_answer_keeps_all_but_the_connection_fields() {
+        let mut headers = map(&[
+            ("Connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("Alt-Svc", "h3=\":443\""),
+            ("Set-Cookie", "a=1"),
+            ("Set-Cookie", "b=2"),
+            ("Date", "x"),
+            ("Server", "y"),
+            ("Trailer", "grpc-status"),
+            ("WWW-Authenticate", "Bearer"),
+        ]);
+        inbound(&mut headers);
+        assert_eq!(headers.len(), 6);
+        assert_eq!(headers.get_all("set-cookie").iter().count(), 2);
+        assert!(!headers.contains_key("x-hop") && headers.contains_key("trailer"));
+    }
+}

@@ -1,0 +1,170 @@
+//! The one origin behind us: its address, its connections, and one exchange with it.
+//!
+//! Each worker has its own: connections are never handed between cores.
+
+mod connect;
+mod pool;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use url::Url;
+
+pub use self::pool::Lease;
+use self::{connect::Connector, pool::Pool};
+use super::{
+    error::ProxyError,
+    upload::{RequestBody, UploadError},
+};
+use crate::{telemetry::Metrics, tls::TlsError};
+
+/// Where the upstream is, and the bounds of talking to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamSettings {
+    /// Scheme, host and port. Nothing else of it is used: a request's path goes on as it came.
+    pub url: Url,
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time for a connection, name lookup and TLS included.
+    pub connect_timeout: Duration,
+    /// Time that a connection is kept without use. It must be below the upstream's own, or
+    /// requests meet connections that are just being closed.
+    pub idle_timeout: Duration,
+    /// Connections that are kept without use, a worker.
+    pub max_idle_connections: usize,
+}
+
+/// The upstream, as one worker sees it.
+#[derive(Debug)]
+pub struct Upstream {
+    host: HeaderValue,
+    connector: Connector,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why the upstream cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The trust store.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address.
+    #[error("the upstream's address cannot be used: {0}")]
+    Address(&'static str),
+}
+
+/// Why an exchange failed, and whether it may be tried again.
+#[derive(Debug)]
+pub struct ExchangeError {
+    /// What the client is told.
+    pub error: ProxyError,
+    /// Whether a kept connection ended before it brought a byte of an answer, as happens when the
+    /// upstream closes it at the moment of its reuse.
+    pub on_reused_connection: bool,
+}
+
+impl From<ProxyError> for ExchangeError {
+    fn from(error: ProxyError) -> Self {
+        Self {
+            error,
+            on_reused_connection: false,
+        }
+    }
+}
+
+impl Upstream {
+    /// Sets it up; connects nowhere.
+    ///
+    /// # Errors
+    /// When the address or the trust store cannot be used.
+    pub fn new(settings: &UpstreamSettings, metrics: Arc<Metrics>) -> Result<Self, UpstreamError> {
+        let connector = Connector::new(settings)?;
+        let host = HeaderValue::try_from(connector.authority())
+            .map_err(|_| UpstreamError::Address("it is no valid Host"))?;
+        let pool = Pool::new(settings.max_idle_connections, settings.idle_timeout);
+        Ok(Self {
+            host,
+            connector,
+            pool: Arc::new(pool),
+            metrics,
+        })
+    }
+
+    /// The value of `Host` for it.
+    #[must_use]
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// Closes connections that were idle for too long; for ever.
+    pub async fn close_idle(&self) {
+        self.pool.close_idle().await;
+    }
+
+    /// Sends a request and gets the head of its answer. The answer's body keeps the lease until
+    /// it is over, then gives the connection back.
+    ///
+    /// # Errors
+    /// What the client is told, and whether a kept connection was to blame.
+    ///
+    /// # Cancel safety
+    /// Dropping it aborts the exchange and closes its connection.
+    pub async fn exchange(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
+        // A kept connection that has ended gives the request back unsent; then the next one.
+        while let Some(mut lease) = self.pool.take() {
+            match lease.send(request).await {
+                Ok(response) => return Ok((response, lease)),
+                Err((Some(unsent), _)) => request = unsent,
+                Err((None, error)) => {
+                    return Err(ExchangeError {
+                        on_reused_connection: error.is_incomplete_message()
+                            || io_kind(&error).is_some(),
+                        error: classify(&error),
+                    });
+                }
+            }
+        }
+        let connection = match self.connector.connect().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.metrics.connect_failed(error.label());
+                return Err(error.into());
+            }
+        };
+        let mut lease = Pool::lease(&self.pool, connection);
+        match lease.send(request).await {
+            Ok(response) => Ok((response, lease)),
+            Err((_, error)) => Err(classify(&error).into()),
+        }
+    }
+}
+
+/// What the operating system said, if it was the connection that failed.
+fn io_kind(error: &hyper::Error) -> Option<std::io::ErrorKind> {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = inner.source();
+    }
+    None
+}
+
+fn classify(error: &hyper::Error) -> ProxyError {
+    let cause = std::error::Error::source(error);
+    if let Some(UploadError::Client(_)) = cause.and_then(|cause| cause.downcast_ref()) {
+        return ProxyError::Malformed("body");
+    }
+    if error.is_parse() {
+        ProxyError::BadAnswer(error.to_string())
+    } else {
+        let kind = io_kind(error).map_or_else(String::new, |kind| format!(" ({kind})"));
+        ProxyError::Terminated(format!("{error}{kind}"))
+    }
+}

@@ -1,0 +1,115 @@
+//! Connections to the upstream that wait for their next request: last in, first out.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::proxy::upload::RequestBody;
+
+/// The idle connections of one worker.
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// Locked for a push or a pop, by one thread only: never contended.
+    idle: Mutex<Vec<Idle>>,
+    max_idle: usize,
+    idle_timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(max_idle: usize, idle_timeout: Duration) -> Self {
+        Self {
+            idle: Mutex::default(),
+            max_idle,
+            idle_timeout,
+        }
+    }
+
+    /// The connection that was used last, if it is still there.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
+        let now = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(Idle { sender, since }) = idle.pop() {
+            if sender.is_ready() && now < since + self.idle_timeout {
+                return Some(Self::lease(self, sender));
+            }
+        }
+        None
+    }
+
+    /// Lends a connection; it comes back by [`Lease::give_back`].
+    pub(super) fn lease(pool: &Arc<Self>, sender: SendRequest<RequestBody>) -> Lease {
+        Lease {
+            pool: Arc::downgrade(pool),
+            sender,
+        }
+    }
+
+    /// Closes what was idle for too long; for ever.
+    pub(super) async fn close_idle(&self) {
+        loop {
+            sleep((self.idle_timeout / 2).max(Duration::from_millis(100))).await;
+            let now = Instant::now();
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|one| !one.sender.is_closed() && now < one.since + self.idle_timeout);
+        }
+    }
+
+    fn put(&self, sender: SendRequest<RequestBody>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.max_idle {
+            let since = Instant::now();
+            idle.push(Idle { sender, since });
+        }
+    }
+}
+
+/// A connection in use. Dropped before its exchange is over, it is closed.
+#[derive(Debug)]
+pub struct Lease {
+    pool: Weak<Pool>,
+    sender: SendRequest<RequestBody>,
+}
+
+impl Lease {
+    /// Sends a request on it; an error comes with the request, if no byte of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, (Option<Request<RequestBody>>, hyper::Error)> {
+        self.sender
+            .try_send_request(request)
+            .await
+            .map_err(|mut error| (error.take_message(), error.into_error()))
+    }
+
+    /// Says that the answer was read to its end.
+    pub fn give_back(mut self) {
+        let Some(pool) = self.pool.upgrade() else {
+            return;
+        };
+        if self.sender.is_ready() {
+            pool.put(self.sender);
+        } else if !self.sender.is_closed() {
+            // An early answer: the request is still being sent. Worth a short wait; an upstream
+            // that does not take the rest will close the connection.
+            tokio::spawn(async move {
+                if let Ok(Ok(())) = timeout(LAST_BYTES, self.sender.ready()).await {
+                    pool.put(self.sender);
+                }
+            });
+        }
+    }
+}
+
+const LAST_BYTES: Duration = Duration::from_secs(1);

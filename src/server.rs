@@ -1,0 +1,187 @@
+//! Listening: accepts connections within a bound, serves HTTP/1 on each, and drains them when asked.
+//!
+//! It knows nothing of tokens or upstreams: what to answer is a parameter, and so is the moment
+//! to stop.
+
+mod connection;
+mod framing;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::{Bytes, Incoming};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::connection::ClientState;
+
+/// The bounds of the connections of clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSettings {
+    /// Connections at the same time, over all listeners.
+    pub max_connections: usize,
+    /// Time for a request's head, from its first byte.
+    pub header_read_timeout: Duration,
+    /// Time without a request, after which a connection is closed.
+    pub keep_alive_timeout: Duration,
+    /// Time without a byte of a request's body, or without room for a byte of the answer.
+    pub body_idle_timeout: Duration,
+    /// The largest head, in bytes.
+    pub max_header_size: usize,
+    /// Time for the requests in flight when the program is asked to stop.
+    pub drain_timeout: Duration,
+}
+
+/// How many connections there are, counted over all workers.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    served: Arc<AtomicUsize>,
+    /// Those that are told that there are too many.
+    told: Arc<AtomicUsize>,
+}
+
+impl Connections {
+    /// The number of open connections that are served.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+/// One counted connection; leaves when dropped.
+#[derive(Debug)]
+struct Entered(Arc<AtomicUsize>);
+
+impl Entered {
+    fn enter(counter: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let entered = Self(Arc::clone(counter));
+        (counter.fetch_add(1, Ordering::Relaxed) < limit).then_some(entered)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a server does with a connection's requests.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static;
+
+    /// Answers one request.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: &Arc<ClientState>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// The bytes that tell a client why its connection ends: a whole response.
+    fn refuse(&self, refusal: Refusal) -> Bytes;
+}
+
+/// Why a connection ends before a request could be handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There are too many connections.
+    NoRoom,
+    /// The head of the request did not arrive in time.
+    TooSlow,
+    /// It is malformed or can be read in two ways.
+    Malformed(&'static str),
+    /// Its transfer coding is not one plain `chunked`.
+    TransferCoding,
+    /// Its fields are too many or too large.
+    HeadTooLarge,
+    /// Its target is too long.
+    TargetTooLong,
+}
+
+/// Serves one listener until `stop`, then gives the open connections the drain time.
+///
+/// # Cancel safety
+/// Dropping it closes the listener and leaves the connections to their end.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    settings: ServerSettings,
+    connections: Connections,
+    handler: H,
+    stop: CancellationToken,
+) {
+    let settings = Arc::new(settings);
+    let open = TaskTracker::new();
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, _)) => {
+                accept(stream, &settings, &connections, &handler, &stop, &open);
+            }
+            // Out of file descriptors, most often. Asking again at once would be a busy loop.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    open.close();
+    if tokio::time::timeout(settings.drain_timeout, open.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = open.len(),
+            "the drain time is over; closing what is still open"
+        );
+    }
+}
+
+/// How many clients may be told at the same time that there are too many.
+const MAX_TOLD: usize = 256;
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+fn accept<H: Handler>(
+    stream: TcpStream,
+    settings: &Arc<ServerSettings>,
+    connections: &Connections,
+    handler: &H,
+    stop: &CancellationToken,
+    open: &TaskTracker,
+) {
+    // Small answers must not wait for the client's acknowledgement of the last one.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let Some(entered) = Entered::enter(&connections.served, settings.max_connections) else {
+        let answer = handler.refuse(Refusal::NoRoom);
+        // Telling takes a moment and a file, so it has a bound too.
+        if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
+            open.spawn(async move {
+                connection::refuse(stream, answer).await;
+                drop(entered);
+            });
+        }
+        return;
+    };
+    let settings = Arc::clone(settings);
+    let handler = handler.clone();
+    let stop = stop.clone();
+    open.spawn(async move {
+        connection::serve(stream, &settings, handler, &stop).await;
+        drop(entered);
+    });
+}

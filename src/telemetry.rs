@@ -1,0 +1,67 @@
+//! What the program tells about itself: the log and the metrics. Neither ever holds a secret,
+//! because no type that it is given can print one.
+
+mod histogram;
+mod metrics;
+
+use std::io;
+
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+pub use self::metrics::{Metrics, Origin, Sources};
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// How much is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A filter of `tracing-subscriber`: a level, or levels by module.
+    pub level: String,
+    /// The format.
+    pub format: LogFormat,
+}
+
+/// The level cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("not a log level: use off, error, warn, info, debug or trace")]
+pub struct BadLevel;
+
+impl LogSettings {
+    /// The filter.
+    ///
+    /// # Errors
+    /// When the level is no filter.
+    pub fn filter(&self) -> Result<EnvFilter, BadLevel> {
+        EnvFilter::try_new(&self.level).map_err(|_| BadLevel)
+    }
+}
+
+/// Sends the log of the whole process to a writer. Does nothing when it goes somewhere already.
+///
+/// # Errors
+/// When the level is no filter.
+pub fn log_to<W>(settings: &LogSettings, writer: W) -> Result<(), BadLevel>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(settings.filter()?)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_writer(writer);
+    let initialised = match settings.format {
+        LogFormat::Text => builder.with_target(false).finish().try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+    };
+    // An embedding test has set one: the log is theirs.
+    drop(initialised);
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! The token path: what a token is, and the one value at which the refresher and the requests meet.
+//!
+//! [`channel`] makes two halves. The [`Refresher`] is the only one who talks to the token service
+//! and the only one who can publish; the [`TokenHandle`] is what requests hold, and all it can do
+//! is read and ask. Between them stands an immutable [`Snapshot`] in an arc-swap cell; a watch
+//! channel is only the bell that says "look again". Three rules keep it right:
+//!
+//! 1. *Store, then ring.* Who waits subscribes before it looks, so nothing published in between
+//!    is missed.
+//! 2. *Ask by level, not by edge.* Who was refused asks for "an attempt after the ones that I
+//!    have seen". Two hundred refused requests ask for the same number and cause one call.
+//! 3. *A young token is not to blame.* Each renewal that was caused by a 401 and did not help
+//!    doubles the age below which a refused token is believed to be good, so an upstream that
+//!    says 401 to everything costs a call now and then, and not one a request.
+
+mod channel;
+pub mod csp;
+pub mod endpoint;
+pub mod fixed;
+mod handle;
+mod refresher;
+pub mod schedule;
+
+use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+pub use self::{
+    channel::{Events, NoEvents, channel},
+    handle::{Renewal, TokenHandle, Unavailable},
+    refresher::Refresher,
+};
+
+/// Where tokens come from: the only trait of the program, so that the refresher can be tested
+/// under a paused clock.
+pub trait TokenSource: Send {
+    /// Gets one token. `&mut self`: a single task owns the source, so it needs no lock.
+    ///
+    /// # Errors
+    /// Why there is none; never anything that holds a secret.
+    fn fetch(&mut self) -> impl Future<Output = Result<TokenResponse, FetchError>> + Send;
+}
+
+/// What a token service granted (RFC 6749 §5.1), as we need it.
+#[derive(Debug, Clone)]
+pub struct TokenResponse {
+    /// The credential.
+    pub bearer: Bearer,
+    /// How long it lives, counted from when it was asked for; `None` where nobody said.
+    pub lifetime: Lifetime,
+}
+
+/// How long a token lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It ends so long after it was asked for.
+    Limited(Duration),
+    /// The service did not say.
+    Unknown,
+    /// It does not end (an API token of an original subscription).
+    Unlimited,
+}
+
+/// The value of `Authorization`, checked to be one: from here on there is no other form of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(HeaderValue);
+
+/// The longest token that is accepted, in bytes. Real ones have several KiB of claims.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+impl Bearer {
+    /// Makes `Bearer …` of a token; `None` when the token is empty, longer than
+    /// [`MAX_TOKEN_BYTES`] or holds anything but visible ASCII (RFC 6750 §2.1).
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the token becomes the field that is sent; the field is marked sensitive"
+    )]
+    pub fn new(token: &SecretString) -> Option<Self> {
+        use secrecy::{ExposeSecret, zeroize::Zeroizing};
+
+        let token = token.expose_secret();
+        let visible = token.bytes().all(|byte| byte.is_ascii_graphic());
+        if token.is_empty() || token.len() > MAX_TOKEN_BYTES || !visible {
+            return None;
+        }
+        let text = Zeroizing::new(format!("Bearer {token}"));
+        let mut value = HeaderValue::from_str(&text).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+
+    /// The field value; it is marked sensitive, so it never prints.
+    #[must_use]
+    pub fn as_header_value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer(…)")
+    }
+}
+
+/// A token in use.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    /// The credential.
+    pub bearer: Bearer,
+    /// Which of our tokens this is, from 1.
+    pub generation: u64,
+    /// When the call that brought it was sent: lifetimes count from here.
+    pub requested_at: Instant,
+    /// When it ends; `None`: never.
+    pub expires_at: Option<Instant>,
+}
+
+impl AccessToken {
+    /// Whether it may be sent at that time.
+    #[must_use]
+    pub fn is_usable(&self, now: Instant) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// Why there is no token. What it says is safe to log and to show: no secret, and no text of the
+/// service's own.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct FetchError {
+    /// The class, which decides how long to wait and what is counted.
+    pub reason: Reason,
+    /// What happened, in our own words.
+    pub detail: String,
+    /// How long the service asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl FetchError {
+    /// An error of that class.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+            retry_after: None,
+        }
+    }
+}
+
+/// The classes of failures, named as in the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The service cannot be reached.
+    Network,
+    /// It did not answer in time.
+    Timeout,
+    /// It answered with a status that grants nothing.
+    BadStatus,
+    /// It answered 2xx with something that is no token.
+    BadResponse,
+    /// It does not accept the credential, or the credential cannot be read.
+    InvalidClient,
+    /// It asked to be called less often.
+    RateLimited,
+}
+
+impl Reason {
+    /// All of them, in the order of the metrics' documentation.
+    pub const ALL: [Self; 6] = [
+        Self::Network,
+        Self::Timeout,
+        Self::BadStatus,
+        Self::BadResponse,
+        Self::InvalidClient,
+        Self::RateLimited,
+    ];
+
+    /// The label of the metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Timeout => "timeout",
+            Self::BadStatus => "bad_status",
+            Self::BadResponse => "bad_response",
+            Self::InvalidClient => "invalid_client",
+            Self::RateLimited => "rate_limited",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// All that is known, published whole after each attempt.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The newest token, which may have ended meanwhile.
+    pub token: Option<Arc<AccessToken>>,
+    /// Why the last attempt failed; `None` when it did not.
+    pub failure: Option<FetchError>,
+    /// Failures since the last success.
+    pub consecutive_failures: u32,
+    /// How many attempts are over.
+    pub attempts: u64,
+    /// When the next one is due.
+    pub next_attempt: Instant,
+    /// The last attempts, newest first, at most [`HISTORY`].
+    pub history: VecDeque<Attempt>,
+}
+
+/// How many attempts a snapshot remembers.
+pub const HISTORY: usize = 10;
+
+/// One finished call to the token service.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// When it was sent.
+    pub started_at: Instant,
+    /// How long it took.
+    pub duration: Duration,
+    /// What came of it: the generation that it brought, or the reason why not.
+    pub outcome: Result<u64, FetchError>,
+}
+
+impl Snapshot {
+    /// The token, if it may be sent at that time.
+    #[must_use]
+    pub fn usable(&self, now: Instant) -> Option<&Arc<AccessToken>> {
+        self.token.as_ref().filter(|token| token.is_usable(now))
+    }
+}

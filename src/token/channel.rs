@@ -1,0 +1,72 @@
+//! The cell between the two halves, and how they are made together.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    Attempt, Refresher, Snapshot, TokenHandle, TokenSource, handle::Suspicion,
+    schedule::RefreshPolicy,
+};
+
+/// What both halves share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The value. Written by the refresher alone.
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    /// Rung after each publication.
+    pub(super) bell: watch::Sender<()>,
+    /// The number of the attempt that somebody waits for; it only grows.
+    pub(super) wanted: watch::Sender<u64>,
+    /// How far a 401 is believed to be the token's fault.
+    pub(super) suspicion: Suspicion,
+    /// Somebody's order to try now, without regard to a back-off (never to the floor).
+    pub(super) nudges: mpsc::Sender<()>,
+}
+
+/// Told of each finished attempt: metrics and logs, which the token path does not know.
+pub trait Events: Send {
+    /// An attempt is over, and this is what is known now.
+    fn attempted(&self, attempt: &Attempt, snapshot: &Snapshot);
+}
+
+/// Nobody listens.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEvents;
+
+impl Events for NoEvents {
+    fn attempted(&self, _: &Attempt, _: &Snapshot) {}
+}
+
+/// Makes the two halves of the token path.
+///
+/// `random` gives numbers in 0..1 for the jitter; tests pass their own.
+pub fn channel<S: TokenSource, E: Events>(
+    source: S,
+    policy: RefreshPolicy,
+    events: E,
+    random: fn() -> f64,
+) -> (Refresher<S, E>, TokenHandle) {
+    // One order is as good as ten, so the queue has one place.
+    let (nudges, orders) = mpsc::channel(1);
+    let shared = Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(Snapshot {
+            token: None,
+            failure: None,
+            consecutive_failures: 0,
+            attempts: 0,
+            next_attempt: Instant::now(),
+            history: VecDeque::new(),
+        }),
+        bell: watch::Sender::new(()),
+        wanted: watch::Sender::new(0),
+        suspicion: Suspicion::default(),
+        nudges,
+    });
+    let refresher = Refresher::new(source, policy, events, random, Arc::clone(&shared), orders);
+    (refresher, TokenHandle::new(shared))
+}

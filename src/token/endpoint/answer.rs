@@ -1,0 +1,215 @@
+//! Reads what a token service answers, whatever it answers: pure functions of status, fields and body.
+//!
+//! Nothing of the body's free text goes into an error: services echo credentials there.
+
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use secrecy::{SecretString, zeroize::Zeroizing};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::token::{Bearer, FetchError, Lifetime, Reason, TokenResponse};
+
+/// RFC 6749 §5.1. Any field may be missing or null, unknown ones are ignored.
+#[derive(Deserialize)]
+struct Granted {
+    access_token: Option<String>,
+    token_type: Option<String>,
+    expires_in: Option<Value>,
+    error: Option<Value>,
+}
+
+/// RFC 6749 §5.2, and the fields of a CSP error that are safe to tell.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Refused {
+    error: Option<Value>,
+    message: Option<Value>,
+    csp_error_code: Option<Value>,
+    error_code: Option<Value>,
+    module_code: Option<Value>,
+    request_id: Option<Value>,
+    trace_id: Option<Value>,
+}
+
+/// The codes of RFC 6749 §5.2 that only another configuration or another secret can mend.
+const REJECTIONS: [&str; 6] = [
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "access_denied",
+];
+
+/// Reads a 2xx answer.
+pub(super) fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
+    let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
+    let granted: Granted =
+        serde_json::from_slice(body).map_err(|_| bad("the answer is no JSON token response"))?;
+    let Some(token) = granted.access_token else {
+        return Err(match granted.error.as_ref().and_then(rejection) {
+            Some(code) => FetchError::new(Reason::InvalidClient, format!("{code} (status 200)")),
+            None => bad("the answer holds no access_token"),
+        });
+    };
+    let token = SecretString::from(token);
+    // RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
+    let is_bearer = |kind: &String| kind.eq_ignore_ascii_case("bearer");
+    if !granted.token_type.as_ref().is_none_or(is_bearer) {
+        return Err(bad("the token_type is not bearer"));
+    }
+    let bearer = Bearer::new(&token)
+        .ok_or_else(|| bad("the access_token is empty, too long or no legal field value"))?;
+    let lifetime = match granted.expires_in.as_ref().and_then(number) {
+        Some(seconds) if seconds > 0.0 => Lifetime::Limited(saturating_seconds(seconds)),
+        Some(_) => return Err(bad("expires_in is not positive")),
+        None => lifetime_of_jwt(&token).map_or(Lifetime::Unknown, Lifetime::Limited),
+    };
+    Ok(TokenResponse { bearer, lifetime })
+}
+
+/// Reads any other answer.
+pub(super) fn refused(
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: &[u8],
+) -> FetchError {
+    let refused: Refused = serde_json::from_slice(body).unwrap_or_default();
+    let code = refused.error.as_ref().and_then(rejection);
+    // CSP says it in the text of the message; the code is all that is taken from there.
+    let code = code.or_else(|| refused.message.as_ref().and_then(mentioned_rejection));
+    // An API token that CSP does not know: status 404 and module 540, as a number or a string.
+    let is_unknown_token = status == StatusCode::NOT_FOUND
+        && refused.module_code.as_ref().and_then(number) == Some(540.0);
+    let is_rejection = status == StatusCode::UNAUTHORIZED
+        || status == StatusCode::FORBIDDEN
+        || (status.is_client_error() && (code.is_some() || is_unknown_token));
+    let reason = if status == StatusCode::TOO_MANY_REQUESTS {
+        Reason::RateLimited
+    } else if is_rejection {
+        Reason::InvalidClient
+    } else {
+        Reason::BadStatus
+    };
+    let mut detail = format!("status {}", status.as_u16());
+    if status.is_redirection() {
+        detail.push_str(", a redirect, which is not followed");
+    }
+    for (name, value) in [
+        ("error", code.map(ToOwned::to_owned)),
+        (
+            "cspErrorCode",
+            refused.csp_error_code.as_ref().and_then(identifier),
+        ),
+        (
+            "errorCode",
+            refused.error_code.as_ref().and_then(identifier),
+        ),
+        (
+            "moduleCode",
+            refused.module_code.as_ref().and_then(identifier),
+        ),
+        (
+            "requestId",
+            refused.request_id.as_ref().and_then(identifier),
+        ),
+        ("traceId", refused.trace_id.as_ref().and_then(identifier)),
+    ] {
+        if let Some(value) = value {
+            detail.push_str(", ");
+            detail.push_str(name);
+            detail.push(' ');
+            detail.push_str(&value);
+        }
+    }
+    FetchError {
+        reason,
+        detail,
+        retry_after,
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); nonsense and the past count as none.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return (seconds > 0).then(|| Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(text)
+        .ok()?
+        .duration_since(SystemTime::now())
+        .ok()
+}
+
+fn rejection(error: &Value) -> Option<&'static str> {
+    let error = error.as_str()?;
+    REJECTIONS.into_iter().find(|code| *code == error)
+}
+
+fn mentioned_rejection(message: &Value) -> Option<&'static str> {
+    let message = message.as_str()?;
+    REJECTIONS.into_iter().find(|code| message.contains(code))
+}
+
+/// A number, also one that is written as a string. `null`, text and structures are none.
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number: &f64| !number.is_nan())
+}
+
+fn saturating_seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+/// A short code that can't be a credential (API tokens have 65 characters).
+fn identifier(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        _ => return None,
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    (!text.is_empty() && text.len() <= 40 && text.chars().all(is_plain)).then_some(text)
+}
+
+/// The lifetime that the claims of a JWT (RFC 7519 §4.1) tell: only a hint, since the token is
+/// opaque to its client, and only used when the service names no lifetime. Issue and end come
+/// from the same clock where both are there, so ours need not agree with it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the claims are inside of the token; nothing of them but two numbers leaves this function"
+)]
+fn lifetime_of_jwt(token: &SecretString) -> Option<Duration> {
+    use secrecy::ExposeSecret;
+
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: f64,
+        iat: Option<f64>,
+    }
+    let mut parts = token.expose_secret().split('.');
+    let (_, claims, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
+        return None;
+    };
+    let claims = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?);
+    let claims: Claims = serde_json::from_slice(&claims).ok()?;
+    let issued = match claims.iat {
+        Some(iat) => iat,
+        None => SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()?
+            .as_secs_f64(),
+    };
+    let lifetime = claims.exp - issued;
+    (lifetime > 0.0).then(|| saturating_seconds(lifetime))
+}
+
+#[cfg(test)]
+mod tests;

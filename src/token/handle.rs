@@ -1,0 +1,192 @@
+//! The read half: what a request can ask of the token path.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{AccessToken, Reason, Snapshot, channel::Shared};
+
+/// Reads the current token and asks for newer ones. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TokenHandle {
+    shared: Arc<Shared>,
+}
+
+/// There is no usable token, and none is expected in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Time until the next attempt to get one.
+    pub retry_after: Duration,
+    /// Why the last attempt failed; `None` while the first is under way.
+    pub reason: Option<Reason>,
+}
+
+/// What became of the wish for a newer token.
+#[derive(Debug, Clone)]
+pub enum Renewal {
+    /// Here it is.
+    Newer(Arc<AccessToken>),
+    /// The token is not to blame: it is young and the last such renewals did not help, or the
+    /// service gave the same token again.
+    NotToBlame,
+    /// It could not be had.
+    Unavailable(Unavailable),
+}
+
+impl TokenHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// All that is known now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// The token that may be sent at that time. Never waits, takes no lock.
+    #[must_use]
+    pub fn usable(&self, now: Instant) -> Option<Arc<AccessToken>> {
+        self.shared.snapshot.load().usable(now).cloned()
+    }
+
+    /// A usable token; waits for one as long as an attempt that may bring it is under way or due
+    /// before the deadline.
+    ///
+    /// # Errors
+    /// [`Unavailable`] at the deadline, or sooner when no attempt is due before it.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn current(&self, deadline: Instant) -> Result<Arc<AccessToken>, Unavailable> {
+        self.wait(deadline, |snapshot, now| {
+            snapshot.usable(now).cloned().map(Ok).or_else(|| {
+                (snapshot.next_attempt > deadline).then(|| Err(unavailable(snapshot, now)))
+            })
+        })
+        .await
+        .unwrap_or_else(|| Err(unavailable(&self.snapshot(), Instant::now())))
+    }
+
+    /// A token newer than the one that the upstream refused, from one renewal that all who ask
+    /// at the same time share.
+    ///
+    /// # Cancel safety
+    /// Safe: the renewal goes on for the others.
+    pub async fn newer_than(&self, refused: &AccessToken, deadline: Instant) -> Renewal {
+        let newer = |snapshot: &Snapshot, now| {
+            snapshot
+                .usable(now)
+                .filter(|token| token.generation > refused.generation)
+                .cloned()
+        };
+        let now = Instant::now();
+        let snapshot = self.snapshot();
+        if let Some(token) = newer(&snapshot, now) {
+            return Renewal::Newer(token);
+        }
+        let wanted = snapshot.attempts + 1;
+        // Read before `wanted`: somebody else's wish raises it after it was uttered, so who sees
+        // the raised one sees the wish too, and joins. Only who would start a renewal is judged.
+        let is_young = now < refused.requested_at + self.shared.suspicion.cooldown();
+        if *self.shared.wanted.borrow() < wanted {
+            if is_young {
+                return Renewal::NotToBlame;
+            }
+            if self.want(wanted) {
+                self.shared.suspicion.raise();
+            }
+        }
+        self.wait(deadline, |snapshot, now| {
+            if let Some(token) = newer(snapshot, now) {
+                return Some(Renewal::Newer(token));
+            }
+            if snapshot.failure.is_none() && snapshot.attempts >= wanted {
+                return Some(Renewal::NotToBlame);
+            }
+            (snapshot.failure.is_some() && snapshot.next_attempt > deadline)
+                .then(|| Renewal::Unavailable(unavailable(snapshot, now)))
+        })
+        .await
+        .unwrap_or_else(|| Renewal::Unavailable(unavailable(&self.snapshot(), Instant::now())))
+    }
+
+    /// Says that a renewal caused by a 401 helped: the newer token was accepted.
+    pub fn helped(&self) {
+        self.shared.suspicion.clear();
+    }
+
+    /// Asks for an attempt now, whatever the schedule says; the floor between calls holds.
+    pub fn refresh_now(&self) {
+        // A full queue holds an order already, and a closed one means that we are stopping.
+        self.shared.nudges.try_send(()).unwrap_or_default();
+    }
+
+    /// Asks for an attempt of at least that number; true when nobody had.
+    fn want(&self, attempt: u64) -> bool {
+        self.shared.wanted.send_if_modified(|wanted| {
+            let asks_for_more = *wanted < attempt;
+            *wanted = attempt.max(*wanted);
+            asks_for_more
+        })
+    }
+
+    /// Looks at each snapshot until `look` is content, or until the deadline (`None`).
+    async fn wait<T>(
+        &self,
+        deadline: Instant,
+        mut look: impl FnMut(&Snapshot, Instant) -> Option<T>,
+    ) -> Option<T> {
+        if let Some(found) = look(&self.shared.snapshot.load(), Instant::now()) {
+            return Some(found);
+        }
+        let mut bell = self.shared.bell.subscribe();
+        timeout_at(deadline, async {
+            loop {
+                if let Some(found) = look(&self.shared.snapshot.load(), Instant::now()) {
+                    return Some(found);
+                }
+                bell.changed().await.ok()?;
+            }
+        })
+        .await
+        .ok()
+        .flatten()
+    }
+}
+
+fn unavailable(snapshot: &Snapshot, now: Instant) -> Unavailable {
+    Unavailable {
+        retry_after: snapshot.next_attempt.saturating_duration_since(now),
+        reason: snapshot.failure.as_ref().map(|failure| failure.reason),
+    }
+}
+
+/// How many renewals in a row were caused by a 401 without help.
+#[derive(Debug, Default)]
+pub(super) struct Suspicion(AtomicU32);
+
+impl Suspicion {
+    /// The age below which a refused token is believed to be good: 0, 1 s, 2 s, … 32 s.
+    fn cooldown(&self) -> Duration {
+        match self.0.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            renewals => Duration::from_secs(1 << (renewals - 1).min(5)),
+        }
+    }
+
+    fn raise(&self) {
+        // Only a renewal raises it, and those are seconds apart: it cannot overflow in a lifetime.
+        self.0.fetch_add(1, Ordering::Release);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+}

@@ -1,0 +1,190 @@
+//! The write half: the one loop that talks to the token service.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    AccessToken, Attempt, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot, TokenResponse,
+    TokenSource,
+    channel::Shared,
+    schedule::{Occasion, RefreshPolicy},
+};
+
+/// Gets a token, publishes it, and waits until the next is due; for ever.
+///
+/// No failure is final: an error is published beside the token that may still be good, and the
+/// next attempt comes after a back-off. No answer makes a hot loop: two attempts never start
+/// within [`RefreshPolicy::floor`] of each other.
+#[derive(Debug)]
+pub struct Refresher<S, E> {
+    source: S,
+    policy: RefreshPolicy,
+    events: E,
+    random: fn() -> f64,
+    shared: Arc<Shared>,
+    wanted: watch::Receiver<u64>,
+    nudged: mpsc::Receiver<()>,
+}
+
+impl<S: TokenSource, E: Events> Refresher<S, E> {
+    pub(super) fn new(
+        source: S,
+        policy: RefreshPolicy,
+        events: E,
+        random: fn() -> f64,
+        shared: Arc<Shared>,
+        nudged: mpsc::Receiver<()>,
+    ) -> Self {
+        let wanted = shared.wanted.subscribe();
+        Self {
+            source,
+            policy,
+            events,
+            random,
+            shared,
+            wanted,
+            nudged,
+        }
+    }
+
+    /// Runs until it is dropped.
+    ///
+    /// # Cancel safety
+    /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole.
+    pub async fn run(mut self) {
+        loop {
+            let started_at = Instant::now();
+            let result = self.source.fetch().await;
+            self.publish(started_at, result);
+            self.wait(started_at).await;
+        }
+    }
+
+    /// Waits until the next attempt is due, or sooner when somebody wants one.
+    async fn wait(&mut self, last_start: Instant) {
+        let snapshot = self.shared.snapshot.load_full();
+        let floor = last_start + self.policy.floor;
+        let mut due = snapshot.next_attempt.max(floor);
+        // A failure's back-off is for the sake of the service: what requests want does not shorten
+        // it. They wait for the attempt that comes anyway.
+        let may_hurry = snapshot.failure.is_none();
+        loop {
+            if may_hurry && *self.wanted.borrow_and_update() > snapshot.attempts {
+                due = floor;
+            }
+            tokio::select! {
+                () = sleep_until(due) => return,
+                Ok(()) = self.wanted.changed(), if may_hurry => {}
+                Some(()) = self.nudged.recv() => {
+                    // An order from outside (a person, a changed file) goes before the back-off,
+                    // but not before what the service itself asked for.
+                    let asked = snapshot.failure.as_ref().is_some_and(|f| f.retry_after.is_some());
+                    if !asked {
+                        due = floor;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores what is known after an attempt, then rings.
+    fn publish(&self, started_at: Instant, result: Result<TokenResponse, FetchError>) {
+        let now = Instant::now();
+        let previous = self.shared.snapshot.load_full();
+        let result = result.and_then(|response| self.accept(response, &previous, started_at, now));
+        let mut history = previous.history.clone();
+        let attempt = Attempt {
+            started_at,
+            duration: now - started_at,
+            outcome: match &result {
+                Ok((token, _)) => Ok(token.generation),
+                Err(error) => Err(error.clone()),
+            },
+        };
+        history.truncate(HISTORY - 1);
+        history.push_front(attempt.clone());
+        let attempts = previous.attempts + 1;
+        let snapshot = match result {
+            Ok((token, renew_after)) => Snapshot {
+                token: Some(Arc::new(token)),
+                failure: None,
+                consecutive_failures: 0,
+                attempts,
+                next_attempt: (started_at + renew_after).max(now),
+                history,
+            },
+            Err(error) => {
+                let consecutive_failures = previous.consecutive_failures.saturating_add(1);
+                let back_off = self.policy.back_off(
+                    consecutive_failures,
+                    error.reason == Reason::InvalidClient,
+                    error.retry_after,
+                    (self.random)(),
+                );
+                Snapshot {
+                    token: previous.token.clone(),
+                    failure: Some(error),
+                    consecutive_failures,
+                    attempts,
+                    next_attempt: now + back_off,
+                    history,
+                }
+            }
+        };
+        let snapshot = Arc::new(snapshot);
+        self.shared.snapshot.store(Arc::clone(&snapshot));
+        self.shared.bell.send_replace(());
+        self.events.attempted(&attempt, &snapshot);
+    }
+
+    /// Makes a token of a response, with the time after which it is to be renewed.
+    fn accept(
+        &self,
+        response: TokenResponse,
+        previous: &Snapshot,
+        requested_at: Instant,
+        now: Instant,
+    ) -> Result<(AccessToken, Duration), FetchError> {
+        let lifetime = match response.lifetime {
+            Lifetime::Limited(lifetime) => Some(lifetime.min(self.policy.max_lifetime)),
+            Lifetime::Unknown => Some(self.policy.default_lifetime),
+            Lifetime::Unlimited => None,
+        };
+        if lifetime.is_some_and(|lifetime| requested_at + lifetime <= now) {
+            return Err(FetchError::new(
+                Reason::BadResponse,
+                "the token had expired when it arrived",
+            ));
+        }
+        // The same token again is no newer one: a request that it failed would fail again.
+        let generation = match &previous.token {
+            Some(token) if token.bearer == response.bearer => token.generation,
+            Some(token) => token.generation + 1,
+            None => 1,
+        };
+        let occasion = if previous.failure.is_none() && previous.token.is_some() {
+            Occasion::Routine
+        } else {
+            Occasion::Synchronised
+        };
+        let renew_after = self.policy.renew_after(
+            lifetime.unwrap_or(self.policy.max_lifetime),
+            occasion,
+            (self.random)(),
+        );
+        let token = AccessToken {
+            bearer: response.bearer,
+            generation,
+            requested_at,
+            expires_at: lifetime.map(|lifetime| requested_at + lifetime),
+        };
+        Ok((token, renew_after))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! When to renew and how long to back off: pure functions of a lifetime, a failure count and a random number.
+
+use std::{ops::Range, time::Duration};
+
+/// The bounds of everything that the refresher waits for.
+#[derive(Clone, Debug)]
+pub struct RefreshPolicy {
+    /// The lifetime of a token whose service names none (RFC 6749 §5.1 allows that).
+    pub default_lifetime: Duration,
+    /// The longest lifetime that is believed; a longer one is renewed as if it were this.
+    pub max_lifetime: Duration,
+    /// The least time between the starts of two token calls, whatever happens.
+    pub floor: Duration,
+    /// The ceiling of the first back-off; each further failure doubles it.
+    pub backoff_base: Duration,
+    /// The ceiling of all back-offs after a fault of the network or the service.
+    pub backoff_ceiling: Duration,
+    /// The same after a rejected credential: only a person can mend that.
+    pub rejected_ceiling: Duration,
+    /// The longest `Retry-After` that is honoured; a longer one is taken for a mistake.
+    pub retry_after_ceiling: Duration,
+}
+
+impl Default for RefreshPolicy {
+    fn default() -> Self {
+        Self {
+            default_lifetime: Duration::from_secs(5 * 60),
+            max_lifetime: Duration::from_secs(24 * 60 * 60),
+            floor: Duration::from_millis(500),
+            backoff_base: Duration::from_secs(1),
+            backoff_ceiling: Duration::from_secs(60),
+            rejected_ceiling: Duration::from_secs(5 * 60),
+            retry_after_ceiling: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// How a token was come by, which decides how its renewal is spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A renewal in its turn: its time is spread already.
+    Routine,
+    /// The first token, or the first after failures: a whole fleet may have got one in the same
+    /// second, so the next renewal is drawn from most of the lifetime.
+    Synchronised,
+}
+
+impl RefreshPolicy {
+    /// How long before its end a token is renewed at the latest: 30 s, or a tenth of the lifetime
+    /// where that is more, but never more than half of it, since a minute is a legal lifetime.
+    /// (The vendor's own clients use 30 s below ten minutes and 180 s above: the same at the
+    /// usual 1799 s.)
+    #[must_use]
+    pub fn lead(lifetime: Duration) -> Duration {
+        Duration::from_secs(30).max(lifetime / 10).min(lifetime / 2)
+    }
+
+    /// When to renew a token of that lifetime, counted from the start of the call that brought it.
+    /// `random` is in 0..1 and moves the time earlier only.
+    #[must_use]
+    pub fn renew_after(&self, lifetime: Duration, occasion: Occasion, random: f64) -> Duration {
+        let lifetime = lifetime.min(self.max_lifetime);
+        let latest = lifetime.saturating_sub(Self::lead(lifetime));
+        let earliest = match occasion {
+            Occasion::Routine => latest.mul_f64(0.85),
+            Occasion::Synchronised => latest.mul_f64(0.15).max(latest.min(MIN_SPREAD)),
+        };
+        between(earliest..latest, random).max(self.floor)
+    }
+
+    /// How long to wait after the `failures`-th failure in a row (from 1), `random` in 0..1.
+    ///
+    /// Exponential with full jitter between the floor and a ceiling. What the service asked for
+    /// by `Retry-After` is waited for in full, then spread a little, or everyone would come back
+    /// in the same second.
+    #[must_use]
+    pub fn back_off(
+        &self,
+        failures: u32,
+        rejected: bool,
+        retry_after: Option<Duration>,
+        random: f64,
+    ) -> Duration {
+        let ceiling = if rejected {
+            self.rejected_ceiling
+        } else {
+            self.backoff_ceiling
+        };
+        let doublings = failures.saturating_sub(1).min(16);
+        let step = (self.backoff_base * 2_u32.pow(doublings)).min(ceiling);
+        let own = between(self.floor..step, random);
+        match retry_after {
+            Some(asked) if !asked.is_zero() => {
+                let asked = asked.clamp(self.floor, self.retry_after_ceiling);
+                own.max(between(asked..asked + asked / 4, random))
+            }
+            _ => own,
+        }
+    }
+}
+
+/// A token that just came is not renewed within this time only to spread a fleet.
+const MIN_SPREAD: Duration = Duration::from_secs(1);
+
+fn between(range: Range<Duration>, random: f64) -> Duration {
+    range.start
+        + range
+            .end
+            .saturating_sub(range.start)
+            .mul_f64(random.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANDOM: [f64; 4] = [0.0, 0.3, 0.7, 1.0];
+
+    fn seconds(value: f64) -> Duration {
+        Duration::from_secs_f64(value)
+    }
+
+    #[test]
+    fn the_lead_scales_with_the_lifetime() {
+        for (lifetime, lead) in [
+            (18_000.0, 1_800.0),
+            (1_800.0, 180.0),
+            (600.0, 60.0),
+            (299.0, 30.0),
+            (60.0, 30.0),
+            (20.0, 10.0),
+            (3.0, 1.5),
+            (1.0, 0.5),
+        ] {
+            assert_eq!(RefreshPolicy::lead(seconds(lifetime)), seconds(lead));
+        }
+    }
+
+    #[test]
+    fn a_renewal_always_leaves_the_lead_and_never_breaks_the_floor() {
+        let policy = RefreshPolicy::default();
+        for lifetime in [
+            0.0, 0.001, 1.0, 2.0, 3.0, 20.0, 60.0, 1799.0, 18_000.0, 1e12,
+        ] {
+            for occasion in [Occasion::Routine, Occasion::Synchronised] {
+                for random in RANDOM {
+                    let lifetime = seconds(lifetime);
+                    let after = policy.renew_after(lifetime, occasion, random);
+                    let believed = lifetime.min(policy.max_lifetime);
+                    let latest = believed.saturating_sub(RefreshPolicy::lead(believed));
+                    assert!(after >= policy.floor, "{lifetime:?} {after:?}");
+                    assert!(after <= latest.max(policy.floor), "{lifetime:?} {after:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_synchronised_fleet_spreads_over_most_of_the_lifetime() {
+        let policy = RefreshPolicy::default();
+        let first = |random| policy.renew_after(seconds(1800.0), Occasion::Synchronised, random);
+        assert_eq!(first(0.0), seconds(243.0));
+        assert_eq!(first(1.0), seconds(1620.0));
+    }
+
+    #[test]
+    fn backing_off_doubles_up_to_the_ceiling_with_full_jitter() {
+        let policy = RefreshPolicy::default();
+        let ceiling = |failures| policy.back_off(failures, false, None, 1.0);
+        assert_eq!(
+            [1, 2, 3, 4, 7, 100, u32::MAX].map(ceiling),
+            [1.0, 2.0, 4.0, 8.0, 60.0, 60.0, 60.0].map(seconds)
+        );
+        assert_eq!(policy.back_off(100, false, None, 0.0), policy.floor);
+        assert_eq!(policy.back_off(100, true, None, 1.0), seconds(300.0));
+    }
+
+    #[test]
+    fn what_the_service_asks_for_is_waited_for_within_reason() {
+        let policy = RefreshPolicy::default();
+        let after = |asked: f64, random| policy.back_off(1, false, Some(seconds(asked)), random);
+        assert_eq!(after(7.0, 0.0), seconds(7.0));
+        assert_eq!(after(8.0, 1.0), seconds(10.0));
+        assert_eq!(after(0.0, 0.0), policy.floor);
+        assert_eq!(after(1e12, 0.0), policy.retry_after_ceiling);
+    }
+}
