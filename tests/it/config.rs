@@ -1,0 +1,421 @@
+//! Bad configurations and the exact line that each earns; the shipped files; no secret in any of it.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Must show up nowhere.
+const CANARY: &str = "c4n4ry-s3cret";
+
+/// What `check` said.
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs the real program with this environment and nothing else.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_auth-sidecar"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let said = Said {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    };
+    for output in [&said.stdout, &said.stderr] {
+        assert!(!output.contains(CANARY), "{arguments:?}: {output}");
+    }
+    said
+}
+
+/// `check` of a file, as `test.toml`.
+fn check(file: &str, environment: &[(&str, &str)]) -> Said {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.toml");
+    std::fs::write(&path, file).unwrap();
+    let mut said = run(&["check", "--config", path.to_str().unwrap()], environment);
+    let prefix = format!("{}/", directory.path().display());
+    said.stderr = said.stderr.replace(&prefix, "");
+    said
+}
+
+/// The least that works, for a file.
+const GOOD: &str = "[upstream]
+url = 'https://h.example'
+[auth]
+type = 'csp-oauth-app'
+client_id = 'app'
+client_secret = 'c4n4ry-s3cret'
+";
+
+/// The same, for the environment.
+const APP: [(&str, &str); 3] = [
+    ("WAVEFRONT_URL", "https://h.example"),
+    ("CSP_APP_ID", "app"),
+    ("CSP_APP_SECRET", CANARY),
+];
+
+/// Lines after [`GOOD`], the key that is named, and what is said.
+const LINES: [(&str, &str, &str); 17] = [
+    (
+        "[listen]\naddress = '0.0.0.0:9797'",
+        "listen.address",
+        "loopback",
+    ),
+    (
+        "[listen]\naddress = 'unix:/run/x.sock'",
+        "listen.address",
+        "not supported",
+    ),
+    (
+        "[listen]\naddress = ['127.0.0.1:1', 7]",
+        "listen.address",
+        "text in quotes",
+    ),
+    ("[listen]\nworkers = -1", "listen.workers", "whole number"),
+    (
+        "[listen]\nmax_connections = 0",
+        "listen.max_connections",
+        "from 1 to",
+    ),
+    (
+        "[listen]\ndrain_timeout = 25",
+        "listen.drain_timeout",
+        "unit is missing",
+    ),
+    (
+        "[listen]\nkeep_alive_timeout = 'c4n4ry-s3cret'",
+        "listen.keep_alive_timeout",
+        "a time",
+    ),
+    (
+        "[listen]\nmax_header_size = '1KiB'",
+        "listen.max_header_size",
+        "from 8KiB",
+    ),
+    (
+        "[listen]\nmax_header_size = '64kb'",
+        "listen.max_header_size",
+        "a size",
+    ),
+    (
+        "[listen]\nallow_hosts = ['*.c4n4ry-s3cret']",
+        "listen.allow_hosts",
+        "wildcards",
+    ),
+    (
+        "[listen]\nallow_origins = ['h.example']",
+        "listen.allow_origins",
+        "origins like",
+    ),
+    (
+        "[listen]\nadress = 'c4n4ry-s3cret'",
+        "listen.adress",
+        "did you mean listen.address",
+    ),
+    (
+        "[admin]\naddress = '0.0.0.0:1'",
+        "admin.address",
+        "admin.allow_remote",
+    ),
+    (
+        "[admin]\nallow_quit = 'c4n4ry-s3cret'",
+        "admin.allow_quit",
+        "true or false",
+    ),
+    (
+        "[log]\nlevel = 'c4n4ry-s3cret'",
+        "log.level",
+        "off, error, warn",
+    ),
+    (
+        "[log]\nformat = 'c4n4ry-s3cret'",
+        "log.format",
+        "text, json",
+    ),
+    ("[metrics]\nx = 'c4n4ry-s3cret'", "metrics.x", "unknown key"),
+];
+
+#[test]
+fn each_mistake_of_a_file_is_named_with_its_line() {
+    for (more, key, expected) in LINES {
+        let said = check(&format!("{GOOD}{more}\n"), &[]);
+        let line = format!("{key} (file test.toml:8): ");
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{more}");
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(said.stderr.starts_with(&line), "{more}: {}", said.stderr);
+        assert!(said.stderr.contains(expected), "{more}: {}", said.stderr);
+    }
+}
+
+/// Variable, value, and what the line names and says.
+const VARIABLES: [(&str, &str, &str, &str); 21] = [
+    (
+        "WAVEFRONT_URL",
+        "http://h.example",
+        "upstream.url",
+        "https://",
+    ),
+    (
+        "WAVEFRONT_URL",
+        "https://c4n4ry-s3cret@h.example",
+        "upstream.url",
+        "user name",
+    ),
+    (
+        "WAVEFRONT_URL",
+        "https://h.example/c4n4ry-s3cret",
+        "upstream.url",
+        "path goes on",
+    ),
+    (
+        "WAVEFRONT_URL",
+        "https://h.example?t=c4n4ry-s3cret",
+        "upstream.url",
+        "a query",
+    ),
+    (
+        "WAVEFRONT_URL",
+        "c4n4ry-s3cret",
+        "upstream.url",
+        "must be a URL",
+    ),
+    (
+        "CSP_API_URL",
+        "http://csp.example",
+        "auth.base_url",
+        "auth.allow_insecure_http",
+    ),
+    ("CSP_APP_ID", "a:c4n4ry-s3cret", "auth.client_id", "a colon"),
+    ("CSP_APP_ID", "a\nb", "auth.client_id", "control characters"),
+    ("CSP_APP_SECRET", "\n", "auth.client_secret", "empty"),
+    (
+        "CSP_APP_SECRET",
+        "c4n4ry\tc4n4ry-s3cret",
+        "auth.client_secret",
+        "control characters",
+    ),
+    (
+        "CSP_APP_SECRET_FILE",
+        "/nonexistent",
+        "auth.client_secret",
+        "set twice",
+    ),
+    ("CSP_API_TOKEN", CANARY, "auth.type", "keep one"),
+    ("WAVEFRONT_TOKEN", CANARY, "auth.type", "keep one"),
+    (
+        "AUTH_SIDECAR_AUTH__TYPE",
+        CANARY,
+        "auth.type",
+        "must be one of csp-oauth-app",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__TOKEN",
+        CANARY,
+        "auth.token",
+        "belongs to auth.type static-token",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__HOLD_TIMEOUT",
+        "8",
+        "auth.hold_timeout",
+        "unit is missing",
+    ),
+    (
+        "AUTH_SIDECAR_UPSTREAM__CA_FILE",
+        "/nonexistent",
+        "upstream.ca_file",
+        "PEM",
+    ),
+    (
+        "AUTH_SIDECAR_UPSTREAM__VIA",
+        CANARY,
+        "upstream.via",
+        "true or false",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__CLIENTSECRET",
+        CANARY,
+        "auth.clientsecret",
+        "auth.client_secret",
+    ),
+    (
+        "AUTH_SIDECAR_LISTEN_ADDRESS",
+        CANARY,
+        "listen_address",
+        "AUTH_SIDECAR_LISTEN__ADDRESS",
+    ),
+    (
+        "AUTH_SIDECAR_CONFIG",
+        "/nonexistent",
+        "config",
+        "cannot read",
+    ),
+];
+
+#[test]
+fn each_mistake_of_the_environment_is_named_with_its_variable() {
+    for (name, value, key, expected) in VARIABLES {
+        let kept = APP.iter().filter(|(other, _)| *other != name).copied();
+        let environment: Vec<_> = kept.chain([(name, value)]).collect();
+        let said = run(&["check"], &environment);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{name}");
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(
+            said.stderr.starts_with(&format!("{key} (")),
+            "{name}: {}",
+            said.stderr
+        );
+        assert!(said.stderr.contains(name), "{name}: {}", said.stderr);
+        assert!(said.stderr.contains(expected), "{name}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn each_mistake_of_a_flag_is_named_with_its_flag() {
+    for (flag, key) in [
+        ("--listen", "listen.address"),
+        ("--upstream", "upstream.url"),
+        ("--admin", "admin.address"),
+        ("--log-level", "log.level"),
+        ("--log-format", "log.format"),
+        ("--config", "config"),
+    ] {
+        for command in [&["check"][..], &["run"], &[]] {
+            let arguments: Vec<&str> = command.iter().copied().chain([flag, "nonsense"]).collect();
+            let said = run(&arguments, &APP);
+            assert_eq!(said.code, Some(2));
+            assert!(
+                said.stderr.starts_with(&format!("{key} (flag {flag}): ")),
+                "{}",
+                said.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once() {
+    let said = check(
+        "[listen]\nworkers = 'c4n4ry-s3cret'\n[auth]\ntype = 'csp-oauth-app'\nclient_secret = 7\n",
+        &[("AUTH_SIDECAR_LOG__LEVEL", CANARY)],
+    );
+    let keys: Vec<&str> = said
+        .stderr
+        .lines()
+        .map(|line| line.split([' ', ':']).next().unwrap())
+        .collect();
+    let expected = [
+        "listen.workers",
+        "upstream.url",
+        "auth.client_id",
+        "auth.client_secret",
+        "log.level",
+    ];
+    assert_eq!(
+        (said.code, keys.as_slice()),
+        (Some(2), &expected[..]),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn a_syntax_error_does_not_quote_its_line() {
+    let said = check("[auth]\nclient_secret = c4n4ry-s3cret\n", &[]);
+    assert_eq!(said.code, Some(2));
+    assert!(
+        said.stderr
+            .starts_with("config (file test.toml:2:17): is no TOML")
+    );
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+}
+
+#[test]
+fn a_good_configuration_is_shown_with_its_places() {
+    let said = check(GOOD, &[("AUTH_SIDECAR_LISTEN__WORKERS", "2")]);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    let row = |key: &str| {
+        let line = said.stdout.lines().find(|line| line.starts_with(key));
+        line.unwrap()
+            .split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .collect()
+    };
+    let cells: Vec<&str> = row("listen.workers");
+    assert_eq!(
+        cells[1..],
+        ["2", "environment variable AUTH_SIDECAR_LISTEN__WORKERS"]
+    );
+    let cells: Vec<&str> = row("auth.client_secret");
+    assert!(
+        cells[1] == "(set)" && cells[2].ends_with("test.toml:6"),
+        "{cells:?}"
+    );
+    let cells: Vec<&str> = row("admin.address");
+    assert_eq!(cells[1..], ["127.0.0.1:9798", "default"]);
+}
+
+#[test]
+fn every_shipped_file_works_once_its_secret_is_there() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let secrets = tempfile::tempdir().unwrap();
+    let secret = secrets.path().join("secret");
+    std::fs::write(&secret, CANARY).unwrap();
+    let secret = secret.to_str().unwrap();
+
+    let mut seen = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        // The full file leaves open what has no default.
+        let mut environment = if name == "auth-sidecar.toml" {
+            APP.to_vec()
+        } else {
+            Vec::new()
+        };
+        let keys = text.lines().filter_map(|line| line.split_once(" = "));
+        let file_key = keys
+            .map(|(key, _)| key)
+            .find(|key| key.ends_with("_file") && !key.starts_with('#'));
+        let variable = file_key.map(|key| format!("AUTH_SIDECAR_AUTH__{}", key.to_uppercase()));
+        environment.extend(variable.as_deref().map(|variable| (variable, secret)));
+        let said = run(&["check", "--config", path.to_str().unwrap()], &environment);
+        assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{name}");
+        seen.insert(name);
+    }
+    let shipped = [
+        "auth-sidecar.toml",
+        "csp-api-token.toml",
+        "csp-oauth-app.toml",
+        "oauth2.toml",
+        "static-token.toml",
+    ];
+    assert_eq!(seen, shipped.map(str::to_owned).into());
+}
+
+#[test]
+fn the_command_line_is_checked_too() {
+    for (arguments, code) in [
+        (&["--help"][..], 0),
+        (&["check", "--help"], 0),
+        (&["--version"], 0),
+        (&["nonsense"], 2),
+        (&["--client-secret", CANARY], 2),
+        (&["check", "--client-secret=c4n4ry-s3cret"], 2),
+        (&["wait", "--timeout", "soon"], 2),
+    ] {
+        assert_eq!(run(arguments, &[]).code, Some(code), "{arguments:?}");
+    }
+}

@@ -1,0 +1,72 @@
+//! `auth-sidecar demo`: what it prints can be pasted into a shell as it stands.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::{DEADLINE, Process, eventually};
+
+const LAST_LINE: &str = "Ctrl-C stops the demo.";
+
+/// What each printed `curl` line has to bring, in the order of the lines.
+const EXPECTED: [&str; 9] = [
+    r#""code":401"#,
+    r#""totalItems":0"#,
+    r#""response":""#,
+    r#""name":"AWS""#,
+    "202",
+    r#""target":"/report?f=wavefront""#,
+    r#""sleptMs":4000"#,
+    "generation",
+    "auth_sidecar_token_refresh_total",
+];
+
+#[tokio::test]
+async fn every_printed_line_works_and_an_interrupt_ends_it_well() {
+    let mut demo = demo(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
+    let guide = demo.stdout();
+    let lines: Vec<&str> = guide
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("curl "))
+        .collect();
+    assert_eq!(lines.len(), EXPECTED.len(), "{guide}");
+    for (line, expected) in lines.into_iter().zip(EXPECTED) {
+        let output = Command::new("sh").args(["-c", line]).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{line}\n{:?}", output.stderr);
+        assert!(shown.contains(expected), "{line}\n{shown}");
+        assert_no_secret(&shown);
+    }
+    demo.signal(Signal::INT);
+    assert_eq!(demo.wait().await.code(), Some(0), "{}", demo.output());
+    assert_no_secret(&demo.output());
+}
+
+#[tokio::test]
+async fn a_taken_port_is_replaced_by_a_free_one() {
+    // Whether the first demo has the usual ports or something else: the second one cannot have them.
+    let mut first = demo(&[]).await;
+    let mut second = demo(&[]).await;
+    for usual in ["127.0.0.1:9797", "127.0.0.1:9798"] {
+        assert!(!second.stdout().contains(usual), "{}", second.stdout());
+    }
+    for demo in [&mut first, &mut second] {
+        demo.signal(Signal::INT);
+        assert_eq!(demo.wait().await.code(), Some(0), "{}", demo.output());
+    }
+}
+
+async fn demo(arguments: &[&str]) -> Process {
+    let arguments: Vec<&str> = ["demo"].iter().chain(arguments).copied().collect();
+    let process = Process::spawn(&arguments, &[]);
+    eventually(|| process.stdout().contains(LAST_LINE), DEADLINE).await;
+    process
+}
+
+/// Neither a token (it starts with the base64url of `{"alg":`) nor one of the demo's secrets, which all start alike.
+fn assert_no_secret(text: &str) {
+    for mark in ["eyJhbGciOi", "demo-secret-"] {
+        assert!(!text.contains(mark), "{text}");
+    }
+}

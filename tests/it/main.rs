@@ -1,0 +1,34 @@
+//! What users see, over real sockets: each module is one part of the contract.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "tests fail by panicking, and document themselves by their names"
+)]
+#![expect(dead_code, reason = "the fakes can do what the tests of rotation will need")]
+
+/// The admin listener.
+mod admin;
+/// Bad files and variables, and the exact line that they earn.
+mod config;
+/// The embedded start: what it prints works as printed.
+mod demo;
+/// Bytes, fields and methods on their way through.
+mod forwarding;
+/// Bounds of number and time.
+mod limits;
+/// Who is refused: hosts, browsers, ambiguous requests.
+mod refusals;
+/// Everything at the most verbose level, and no secret in it.
+mod secrecy;
+/// The end of the process: drains, exit codes.
+mod shutdown;
+/// The fakes, the client, the sidecar under test.
+mod support;
+/// How tokens are got and kept, whatever the token service does.
+mod token;
+/// An upstream that says 401.
+mod unauthorized;
+/// An upstream that is away, slow or broken.
+mod upstream;

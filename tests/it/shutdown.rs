@@ -1,0 +1,92 @@
+//! The end of the process: drains, exit codes.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::support::{FakeCsp, FakeService, Process, Settings, eventually, get, try_request};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn fifty_slow_requests_are_finished_after_sigterm() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let mut sidecar = Process::start(&Settings::new(&csp, &service)).await;
+    let mut requests = JoinSet::new();
+    for _ in 0..50 {
+        let url = format!("{}/slow?ms=1500", sidecar.url());
+        requests.spawn(async move { get(&url).await });
+    }
+    eventually(|| service.in_flight() == 50, SOON).await;
+    let admin = format!("{}/readyz", sidecar.admin_url());
+    sidecar.signal(Signal::TERM);
+    let refuses = async || try_request("GET", &sidecar.url(), &[], "").await.is_err();
+    crate::support::eventually_async(refuses, SOON).await;
+    assert_eq!(get(&admin).await.status, 503);
+    for reply in requests.join_all().await {
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.text(), r#"{"slow":true}"#);
+    }
+    let ended = Instant::now();
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(ended.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn the_drain_has_an_end() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("listen.drain_timeout", "500ms");
+    let mut sidecar = Process::start(&settings).await;
+    let url = format!("{}/slow?ms=15000", sidecar.url());
+    let request = tokio::spawn(async move { try_request("GET", &url, &[], "").await });
+    eventually(|| service.in_flight() == 1, SOON).await;
+    sidecar.signal(Signal::INT);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(request.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let mut sidecar = Process::start(&Settings::new(&csp, &service)).await;
+    let url = format!("{}/slow?ms=15000", sidecar.url());
+    let request = tokio::spawn(async move { try_request("GET", &url, &[], "").await });
+    eventually(|| service.in_flight() == 1, SOON).await;
+    sidecar.signal(Signal::TERM);
+    eventually(|| sidecar.output().contains("stopping"), SOON).await;
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(1));
+    assert!(request.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_delay_the_end() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let mut sidecar = Process::start(&Settings::new(&csp, &service)).await;
+    let mut client = crate::support::Client::connect(&sidecar.url()).await;
+    assert_eq!(client.request("GET", "/x", &[], "").await.status, 200);
+    let asked = Instant::now();
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_a_failure_that_names_the_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let arguments = ["--listen", &address, "--upstream", "http://127.0.0.1:1"];
+    let environment = [("WAVEFRONT_TOKEN", "a-token")];
+    let mut sidecar = Process::spawn(&arguments, &environment);
+    assert_eq!(sidecar.wait().await.code(), Some(1));
+    assert!(
+        sidecar.stderr().contains("listen.address"),
+        "{}",
+        sidecar.stderr()
+    );
+}

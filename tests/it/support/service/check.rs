@@ -1,0 +1,72 @@
+//! What no request may look like when it leaves a proxy.
+
+use anyhow::ensure;
+use http::{HeaderMap, Method, Version, header, request::Parts};
+
+/// # Errors
+/// Names the first thing that must not have been forwarded.
+pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
+    ensure!(head.version == Version::HTTP_11, "not HTTP/1.1");
+    ensure!(
+        head.uri.authority().is_none(),
+        "the target is not in origin form"
+    );
+    for method in [Method::CONNECT, Method::TRACE] {
+        ensure!(head.method != method, "{method} was forwarded");
+    }
+    let all = |name: &str| -> Vec<String> {
+        let values = head.headers.get_all(name).iter();
+        values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect()
+    };
+    let host = all("host");
+    let hosts = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+    ensure!(
+        host.len() == 1 && hosts.contains(&host[0]),
+        "Host is {host:?}"
+    );
+    ensure!(
+        bearer(&head.headers).is_some_and(|token| !token.is_empty()),
+        "not exactly one bearer token: {:?}",
+        all("authorization")
+    );
+    for name in [
+        "x-auth-token",
+        "csp-auth-token",
+        "proxy-authorization",
+        "proxy-authenticate",
+        "proxy-connection",
+        "keep-alive",
+        "te",
+        "upgrade",
+    ] {
+        ensure!(all(name).is_empty(), "{name} was forwarded");
+    }
+    for value in all("connection") {
+        for option in value.split(',') {
+            let option = option.trim().to_ascii_lowercase();
+            ensure!(
+                ["", "close", "keep-alive"].contains(&option.as_str()),
+                "Connection: {value}"
+            );
+        }
+    }
+    let (coding, length) = (all("transfer-encoding"), all("content-length"));
+    ensure!(
+        coding.is_empty() || coding == ["chunked"],
+        "Transfer-Encoding is {coding:?}"
+    );
+    ensure!(
+        coding.len() + length.len() <= 1,
+        "framed twice: {coding:?}, {length:?}"
+    );
+    Ok(())
+}
+
+/// The token of the only `Authorization`, when it is a bearer token.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let token = values.next()?.to_str().ok()?.strip_prefix("Bearer ")?;
+    values.next().is_none().then_some(token)
+}
