@@ -5,8 +5,9 @@
 mod page;
 mod status;
 
-use std::{convert::Infallible, future::ready as ready_with, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::ready as ready_with, sync::Arc};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -18,22 +19,22 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
-use tower_http::{set_header::SetResponseHeaderLayer, timeout::TimeoutLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
     proxy::{Ledger, ProxyError, Rules, admit},
     server::{ClientState, Connections, Handler, Refusal},
     telemetry::{Metrics, Sources},
-    token::TokenHandle,
+    token::{TokenHandle, foresight::Ends},
 };
 
-/// What the admin listener looks at and acts on.
+/// The admin listener's answers; what they are about can be exchanged.
 #[derive(Debug, Clone)]
-pub struct Admin(Arc<Inner>);
+pub struct Admin(Arc<ArcSwap<View>>);
 
-/// The parts of it.
+/// What the admin listener looks at and acts on.
 #[derive(Debug)]
-pub struct Inner {
+pub struct View {
     /// The token path.
     pub tokens: TokenHandle,
     /// The counters.
@@ -42,6 +43,8 @@ pub struct Inner {
     pub ledger: Ledger,
     /// The connections of the data listener.
     pub connections: Connections,
+    /// When the credentials end.
+    pub ends: Ends,
     /// The hosts and origins that are served.
     pub rules: Rules,
     /// Set when the program is asked to stop: from then on it is not ready.
@@ -55,14 +58,20 @@ pub struct Inner {
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    /// Puts the parts together.
+    /// Looks at this.
     #[must_use]
-    pub fn new(inner: Inner) -> Self {
-        Self(Arc::new(inner))
+    pub fn new(view: View) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(view)))
+    }
+
+    /// Looks at this from now on.
+    pub fn set(&self, view: View) {
+        self.0.store(Arc::new(view));
     }
 
     fn answer(&self, request: &Parts) -> Answer {
-        if let Err(error) = admit(request, &self.0.rules) {
+        let view = self.0.load();
+        if let Err(error) = admit(request, &view.rules) {
             return error.response(true).map(Full::from);
         }
         let path = request.uri.path();
@@ -84,7 +93,7 @@ impl Admin {
                 .insert(ALLOW, HeaderValue::from_static(allow));
             return answer;
         }
-        (route.answer)(&self.0)
+        (route.answer)(&view)
     }
 }
 
@@ -93,7 +102,7 @@ struct Route {
     paths: &'static [&'static str],
     /// Whether it does something, and so needs POST.
     acts: bool,
-    answer: fn(&Inner) -> Answer,
+    answer: fn(&View) -> Answer,
 }
 
 const ROUTES: [Route; 8] = [
@@ -139,11 +148,11 @@ const ROUTES: [Route; 8] = [
     },
 ];
 
-fn ready(inner: &Inner) -> Answer {
-    if inner.stop.is_cancelled() {
+fn ready(view: &View) -> Answer {
+    if view.stop.is_cancelled() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    let snapshot = inner.tokens.snapshot();
+    let snapshot = view.tokens.snapshot();
     if snapshot.usable(Instant::now()).is_some() {
         return text(StatusCode::OK, "ready\n");
     }
@@ -154,8 +163,8 @@ fn ready(inner: &Inner) -> Answer {
     text(StatusCode::SERVICE_UNAVAILABLE, &why)
 }
 
-fn started(inner: &Inner) -> Answer {
-    if inner.tokens.snapshot().token.is_some() {
+fn started(view: &View) -> Answer {
+    if view.tokens.snapshot().token.is_some() {
         text(StatusCode::OK, "started\n")
     } else {
         text(
@@ -165,20 +174,23 @@ fn started(inner: &Inner) -> Answer {
     }
 }
 
-fn metrics(inner: &Inner) -> Answer {
-    let sources = sources(inner);
-    let Ok(body) = inner.metrics.encode(sources) else {
+fn metrics(view: &View) -> Answer {
+    let sources = sources(view);
+    let Ok(body) = view.metrics.encode(sources) else {
         return text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the metrics cannot be written\n",
         );
     };
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    answer(StatusCode::OK, kind, body)
+    answer(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        body,
+    )
 }
 
-fn sources(inner: &Inner) -> Sources {
-    let snapshot = inner.tokens.snapshot();
+fn sources(view: &View) -> Sources {
+    let snapshot = view.tokens.snapshot();
     let clock = status::Clock::now();
     let token = snapshot.token.as_ref();
     Sources {
@@ -188,28 +200,34 @@ fn sources(inner: &Inner) -> Sources {
             .map(|at| clock.unix_seconds(at)),
         token_issued: token.map(|token| clock.unix_seconds(token.requested_at)),
         consecutive_failures: snapshot.consecutive_failures,
-        in_flight: inner.ledger.in_flight(),
-        connections: inner.connections.count(),
+        in_flight: view.ledger.in_flight(),
+        connections: view.connections.count(),
+        credential_ends: view
+            .ends
+            .known()
+            .into_iter()
+            .map(|end| (end.kind, status::unix_seconds(end.at)))
+            .collect(),
     }
 }
 
-fn refresh(inner: &Inner) -> Answer {
-    inner.tokens.refresh_now();
+fn refresh(view: &View) -> Answer {
+    view.tokens.refresh_now();
     text(
         StatusCode::ACCEPTED,
         "a renewal is on its way; see /status\n",
     )
 }
 
-fn quit(inner: &Inner) -> Answer {
-    if !inner.allow_quit {
+fn quit(view: &View) -> Answer {
+    if !view.allow_quit {
         return text(
             StatusCode::FORBIDDEN,
             "this is off; set admin.allow_quit = true\n",
         );
     }
     tracing::info!("asked to stop by the admin listener");
-    inner.stop.cancel();
+    view.stop.cancel();
     text(StatusCode::OK, "stopping\n")
 }
 
@@ -241,13 +259,9 @@ impl Handler for Admin {
                 X_CONTENT_TYPE_OPTIONS,
                 HeaderValue::from_static("nosniff"),
             ))
-            .layer(TimeoutLayer::with_status_code(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Duration::from_secs(10),
-            ))
             .service(routes);
         let Ok(answer) = stack.oneshot(request).await;
-        client.idle();
+        client.part_over();
         answer
     }
 

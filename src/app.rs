@@ -1,45 +1,73 @@
-//! Puts the program together, runs it and stops it: the only file that knows every other.
+//! Puts the program together, runs it, changes its configuration and stops it: the only file that
+//! knows every other.
+
+mod live;
+mod operators;
+mod reload;
+mod reporter;
+mod rules;
+mod signals;
+mod sockets;
+mod source;
+mod worker;
 
 use std::{
     future::Future,
-    io,
     net::{SocketAddr, TcpListener as StdListener},
-    num::NonZero,
+    path::PathBuf,
     sync::Arc,
-    thread,
 };
 
 use anyhow::Context;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::TcpListener,
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    time::Instant,
-};
+use arc_swap::ArcSwap;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use self::signals::shutdown_signal;
+use self::{
+    live::Live,
+    operators::Operators,
+    reload::{Reload, Reloaded},
+    source::Source,
+    worker::Workers,
+};
 use crate::{
-    admin::{self, Admin},
-    config::{Config, Credentials},
-    proxy::{Budget, Ledger, Proxy, Rules, upstream::Upstream},
-    server::{self, Connections, ServerSettings},
+    clock::{self, Jump},
+    config::{Config, Sources},
+    proxy::{Ledger, upstream::Connector},
+    server::{Connections, ServerSettings},
     telemetry::Metrics,
-    token::{
-        self, Attempt, Events, FetchError, Snapshot, TokenHandle, TokenResponse, TokenSource,
-        endpoint::TokenEndpoint, fixed::FixedToken,
-    },
 };
 
 /// A program whose sockets are bound, so that its addresses are known, and which serves nobody yet.
 #[derive(Debug)]
 pub struct App {
     config: Config,
-    source: Source,
-    proxy_listeners: Vec<StdListener>,
-    proxy_addresses: Vec<SocketAddr>,
-    admin_listener: Option<(StdListener, SocketAddr)>,
+    parts: Parts,
+    listeners: Vec<Listening>,
+    admin: Option<Listening>,
+    reload: Option<(Sources, Option<PathBuf>)>,
+}
+
+/// A bound socket, and what ends the serving of it.
+#[derive(Debug)]
+struct Listening {
+    /// The address as configured, by which a new configuration knows it again.
+    configured: SocketAddr,
+    address: SocketAddr,
+    listener: StdListener,
+    stop: CancellationToken,
+}
+
+/// What outlives every configuration.
+#[derive(Debug, Clone)]
+struct Shared {
+    metrics: Arc<Metrics>,
+    connections: Connections,
+    ledger: Ledger,
+    server: Arc<ArcSwap<ServerSettings>>,
+    stop: CancellationToken,
+    started_at: Instant,
 }
 
 impl App {
@@ -48,45 +76,44 @@ impl App {
     /// # Errors
     /// When an address is taken or a trust store cannot be loaded.
     pub fn bind(config: Config) -> anyhow::Result<Self> {
-        raise_file_limit();
-        let source = Source::new(&config)?;
-        // Loaded once here so that a broken trust store is an error now and not in a worker.
-        Upstream::new(&config.upstream, Arc::default()).context("upstream")?;
-        let mut proxy_listeners = Vec::new();
-        let mut proxy_addresses = Vec::new();
-        for address in &config.listen.addresses {
-            let (listener, bound) = listen(*address)
-                .with_context(|| format!("cannot listen on {address} (listen.address)"))?;
-            proxy_listeners.push(listener);
-            proxy_addresses.push(bound);
-        }
-        let admin_listener = config
-            .admin
-            .address
-            .map(|address| {
-                listen(address)
-                    .with_context(|| format!("cannot listen on {address} (admin.address)"))
-            })
+        sockets::raise_file_limit();
+        let parts = Parts::of(&config)?;
+        let addresses = config.listen.addresses.iter();
+        let listeners = addresses
+            .map(|address| Listening::bind(*address, "listen.address"))
+            .collect::<anyhow::Result<_>>()?;
+        let admin = config.admin.address;
+        let admin = admin
+            .map(|address| Listening::bind(address, "admin.address"))
             .transpose()?;
         Ok(Self {
             config,
-            source,
-            proxy_listeners,
-            proxy_addresses,
-            admin_listener,
+            parts,
+            listeners,
+            admin,
+            reload: None,
         })
+    }
+
+    /// Has it load its configuration again from `sources` on SIGHUP, and when `file` changes.
+    #[must_use]
+    pub fn reloading(self, sources: Sources, file: Option<PathBuf>) -> Self {
+        Self {
+            reload: Some((sources, file)),
+            ..self
+        }
     }
 
     /// Where clients connect.
     #[must_use]
-    pub fn proxy_addresses(&self) -> &[SocketAddr] {
-        &self.proxy_addresses
+    pub fn proxy_addresses(&self) -> Vec<SocketAddr> {
+        addresses(&self.listeners)
     }
 
     /// Where operators connect.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_listener.as_ref().map(|(_, address)| *address)
+        self.admin.as_ref().map(|listening| listening.address)
     }
 
     /// Serves until `shutdown`, then drains: no more connections, what is in flight within the
@@ -95,356 +122,221 @@ impl App {
     /// # Errors
     /// When a part of the program ends that must not.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self {
+            config,
+            parts,
+            listeners,
+            admin,
+            reload,
+        } = self;
         let metrics = Arc::new(Metrics::default());
-        let (refresher, tokens) = token::channel(
-            self.source,
-            self.config.auth.policy.clone(),
-            Reporter(Arc::clone(&metrics)),
-            fastrand::f64,
-        );
-        let stop = CancellationToken::new();
-        let connections = Connections::default();
-        let ledger = Ledger::new(Arc::clone(&metrics), self.config.proxy.max_in_flight);
-        let workers = Workers {
-            config: &self.config,
-            rules: data_rules(&self.config, &self.proxy_addresses),
-            tokens: tokens.clone(),
+        let shared = Shared {
+            connections: Connections::default(),
+            ledger: Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight),
+            server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
+            stop: CancellationToken::new(),
+            started_at: Instant::now(),
             metrics: Arc::clone(&metrics),
-            connections: connections.clone(),
-            ledger: ledger.clone(),
-            stop: stop.clone(),
         };
-        let mut ended = workers.start(&self.proxy_listeners)?;
-        drop(self.proxy_listeners);
-        let refresher = tokio::spawn(refresher.run());
-        let admin_stop = CancellationToken::new();
-        let admin = self.admin_listener.map(|(listener, address)| {
-            let admin = Admin::new(admin::Inner {
-                tokens,
-                metrics,
-                ledger,
-                connections,
-                rules: admin_rules(&self.config, address),
-                stop: stop.clone(),
-                allow_quit: self.config.admin.allow_quit,
-                started_at: Instant::now(),
-            });
-            let serving = serve_admin(listener, admin, admin_stop.clone())?;
-            anyhow::Ok((address, serving))
-        });
-        let admin = admin.transpose()?;
-        for address in &self.proxy_addresses {
-            tracing::info!(%address, upstream = %self.config.upstream.url, "listening");
+        // Whatever fails from here on, the workers are not left behind.
+        let _stop = shared.stop.clone().drop_guard();
+        let mut reload = Reload::new(reload, metrics)?;
+        let mut live = Live::start(config, parts, &shared)?;
+        live.addresses = addresses(&listeners);
+        let workers = Workers::start(live.config.listen.workers, &live, &shared)?;
+        for listening in &listeners {
+            workers.serve(&listening.listener, &listening.stop).await?;
+            let address = listening.address;
+            tracing::info!(%address, upstream = %live.config.upstream.url, "listening");
         }
-        if let Some((address, _)) = &admin {
-            tracing::info!(%address, "admin listening");
-        }
-        let refreshing = refresher.abort_handle();
-        let result = tokio::select! {
-            // In this order: what ends because it was asked to is no failure.
-            biased;
-            () = shutdown => Ok(()),
-            () = stop.cancelled() => Ok(()),
-            result = refresher => Err(result.map_or_else(anyhow::Error::from, |()| {
-                anyhow::anyhow!("the refresher ended")
-            })),
-            _ = ended.recv() => Err(anyhow::anyhow!("a worker ended")),
+        let operators = Operators::start(admin, &live, &shared)?;
+        let mut program = Program {
+            shared,
+            workers,
+            listeners,
+            operators,
+            live,
         };
-        tracing::info!("stopping: finishing the requests in flight");
-        stop.cancel();
-        // Readiness is false by now, and the admin listener goes on telling so to the end.
-        while ended.recv().await.is_some() {}
-        refreshing.abort();
-        admin_stop.cancel();
-        if let Some((_, serving)) = admin {
-            serving.await.context("the admin listener crashed")?;
-        }
-        tracing::info!("stopped");
+        let result = program.serve(&mut reload, shutdown).await;
+        program.stop().await?;
         result
     }
 }
 
-/// Waits for SIGTERM or SIGINT. A second one ends the process at once, with exit code 1.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("SIGINT"),
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::warn!("a second signal: stopping at once");
-            exit_now();
-        });
-    })
-}
-
-#[expect(
-    clippy::exit,
-    clippy::disallowed_methods,
-    reason = "somebody asked twice: nothing that is still open is worth waiting for"
-)]
-fn exit_now() {
-    std::process::exit(1);
-}
-
-/// What every worker gets its share of.
-struct Workers<'a> {
-    config: &'a Config,
-    rules: Rules,
-    tokens: TokenHandle,
-    metrics: Arc<Metrics>,
-    connections: Connections,
-    ledger: Ledger,
-    stop: CancellationToken,
-}
-
-impl Workers<'_> {
-    /// Starts one thread a core, each with a runtime, the listeners and a pool of upstream
-    /// connections of its own, so that a request never changes cores and takes no shared lock.
-    /// The channel tells of each that ends, and ends with the last.
-    fn start(&self, listeners: &[StdListener]) -> anyhow::Result<mpsc::Receiver<()>> {
-        let budget = Budget::new(
-            self.config.proxy.replay_body_limit,
-            self.config.proxy.replay_buffer_total,
-        );
-        let count = match self.config.listen.workers {
-            0 => thread::available_parallelism().map_or(1, NonZero::get),
-            count => count,
-        };
-        let (alive, ended) = mpsc::channel(count);
-        for number in 0..count {
-            let listeners = listeners
-                .iter()
-                .map(StdListener::try_clone)
-                .collect::<io::Result<Vec<_>>>()?;
-            let upstream = Upstream::new(&self.config.upstream, Arc::clone(&self.metrics))?;
-            let proxy = Proxy::new(
-                self.config.proxy.clone(),
-                self.rules.clone(),
-                self.tokens.clone(),
-                upstream,
-                self.ledger.clone(),
-                budget.clone(),
-            );
-            let settings = self.config.listen.server.clone();
-            let connections = self.connections.clone();
-            let stop = self.stop.clone();
-            let alive = Alive(alive.clone());
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || {
-                    runtime.block_on(work(listeners, settings, connections, proxy, stop));
-                    drop(alive);
-                })?;
-        }
-        Ok(ended)
-    }
-}
-
-/// Says that a worker has ended, also when it panicked.
-struct Alive(mpsc::Sender<()>);
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        // There is a place for each worker, so this is refused only when nobody listens.
-        self.0.try_send(()).unwrap_or_default();
-    }
-}
-
-/// One worker's life.
-async fn work(
-    listeners: Vec<StdListener>,
-    settings: ServerSettings,
-    connections: Connections,
-    proxy: Proxy,
-    stop: CancellationToken,
-) {
-    let mut serving = tokio::task::JoinSet::new();
-    for listener in listeners {
-        match TcpListener::from_std(listener) {
-            Ok(listener) => {
-                serving.spawn(server::serve(
-                    listener,
-                    settings.clone(),
-                    connections.clone(),
-                    proxy.clone(),
-                    stop.clone(),
-                ));
-            }
-            Err(error) => tracing::error!(%error, "a worker cannot use a listener"),
-        }
-    }
-    tokio::select! {
-        _ = serving.join_all() => {}
-        () = proxy.close_idle() => {}
-    }
-}
-
-fn serve_admin(
-    listener: StdListener,
-    admin: Admin,
-    stop: CancellationToken,
-) -> io::Result<tokio::task::JoinHandle<()>> {
-    let settings = ServerSettings {
-        max_connections: 256,
-        header_read_timeout: std::time::Duration::from_secs(10),
-        keep_alive_timeout: std::time::Duration::from_secs(60),
-        body_idle_timeout: std::time::Duration::from_secs(10),
-        max_header_size: 16 * 1024,
-        drain_timeout: std::time::Duration::from_secs(1),
-    };
-    let listener = TcpListener::from_std(listener)?;
-    let connections = Connections::default();
-    Ok(tokio::spawn(server::serve(
-        listener,
-        settings,
-        connections,
-        admin,
-        stop,
-    )))
-}
-
-/// The names under which clients may know the data listener.
-fn data_rules(config: &Config, addresses: &[SocketAddr]) -> Rules {
-    let upstream = config.upstream.url.host_str().map(ToOwned::to_owned);
-    let own = addresses.iter().map(|address| address.ip().to_string());
-    Rules {
-        hosts: upstream
-            .into_iter()
-            .chain(own)
-            .chain(config.proxy.allow_hosts.iter().cloned())
-            .collect(),
-        any_address: false,
-        origins: config.proxy.allow_origins.clone(),
-    }
-}
-
-/// The same for the admin listener. A probe from elsewhere knows it by its address.
-fn admin_rules(config: &Config, address: SocketAddr) -> Rules {
-    Rules {
-        hosts: config.proxy.allow_hosts.clone(),
-        any_address: !address.ip().is_loopback(),
-        origins: Vec::new(),
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<(StdListener, SocketAddr)> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restart must not wait for the connections of the last run to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = StdListener::from(socket);
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
-}
-
-/// Clients that connect at once, as after a restart, must not be turned away by the system.
-const BACKLOG: i32 = 4096;
-
-/// A proxied connection takes two files; the usual soft limit of 1024 is for programs that use
-/// `select`.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "cannot raise the limit of open files");
-    }
-}
-
-/// The kinds of sources behind one type.
+/// What is made of a configuration before it is used, and can fail.
 #[derive(Debug)]
-enum Source {
-    Endpoint(Box<TokenEndpoint>),
-    Fixed(FixedToken),
+struct Parts {
+    source: Source,
+    connector: Arc<Connector>,
 }
 
-impl Source {
-    fn new(config: &Config) -> anyhow::Result<Self> {
-        Ok(match &config.auth.credentials {
-            Credentials::Endpoint(request) => Self::Endpoint(Box::new(TokenEndpoint::new(
-                request.clone(),
-                &config.auth.endpoint,
-            )?)),
-            Credentials::Static(secret) => Self::Fixed(FixedToken::new(secret.clone())),
+impl Parts {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let connector = Connector::new(&config.upstream).context("upstream")?;
+        Ok(Self {
+            source: Source::new(config)?,
+            connector: Arc::new(connector),
         })
     }
 }
 
-impl TokenSource for Source {
-    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
-        match self {
-            Self::Endpoint(endpoint) => endpoint.fetch().await,
-            Self::Fixed(token) => token.fetch().await,
-        }
+fn addresses(listeners: &[Listening]) -> Vec<SocketAddr> {
+    listeners.iter().map(|one| one.address).collect()
+}
+
+impl Listening {
+    fn bind(configured: SocketAddr, key: &str) -> anyhow::Result<Self> {
+        let (listener, address) = sockets::listen(configured)
+            .with_context(|| format!("cannot listen on {configured} ({key})"))?;
+        Ok(Self {
+            configured,
+            address,
+            listener,
+            stop: CancellationToken::new(),
+        })
     }
 }
 
-/// Tells the log and the metrics of each token call.
-#[derive(Debug)]
-struct Reporter(Arc<Metrics>);
+/// The program at work.
+struct Program {
+    shared: Shared,
+    workers: Workers,
+    listeners: Vec<Listening>,
+    operators: Operators,
+    live: Live,
+}
 
-impl Events for Reporter {
-    fn attempted(&self, attempt: &Attempt, snapshot: &Snapshot) {
-        let now = Instant::now();
-        let next = snapshot.next_attempt.saturating_duration_since(now);
-        let next_attempt_in = humantime::format_duration(rounded(next)).to_string();
-        let reason = attempt
-            .outcome
-            .as_ref()
-            .err()
-            .map(|error| error.reason.as_str());
-        self.0.token_refreshed(reason, attempt.duration);
-        match &attempt.outcome {
-            Ok(generation) => {
-                let expires_in = snapshot
-                    .token
-                    .as_ref()
-                    .and_then(|token| token.expires_at)
-                    .map_or_else(
-                        || "never".to_owned(),
-                        |end| humantime::format_duration(rounded(end - now)).to_string(),
-                    );
-                tracing::info!(generation, expires_in, next_attempt_in, "got a token");
-            }
-            Err(error) => {
-                let usable = snapshot.usable(now).is_some();
-                tracing::warn!(
-                    reason = error.reason.as_str(),
-                    detail = error.detail,
-                    failures = snapshot.consecutive_failures,
-                    next_attempt_in,
-                    usable,
-                    "got no token"
-                );
+impl Program {
+    /// Serves until it is asked to stop, or a part of it ends that must not.
+    async fn serve(
+        &mut self,
+        reload: &mut Reload,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let stop = self.shared.stop.clone();
+        let mut jumps = jumps();
+        // A new configuration, until its credentials have given a token: the old one serves on.
+        let mut next: Option<Live> = None;
+        loop {
+            let Live { config, tasks, .. } = &mut self.live;
+            tokio::select! {
+                // In this order: what ends because it was asked to is no failure.
+                biased;
+                () = &mut shutdown => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
+                error = live::ended(tasks) => return Err(error),
+                _ = self.workers.ended() => anyhow::bail!("a worker ended"),
+                Some(jump) = jumps.recv() => self.live.jumped(jump),
+                reloaded = reload.next(config) => match reloaded {
+                    Reloaded::Same => self.live.tokens.refresh_now(),
+                    Reloaded::Changed(config) => next = self.prepare(*config),
+                },
+                () = has_token(next.as_ref()) => if let Some(live) = next.take() {
+                    self.change(live).await;
+                },
             }
         }
     }
+
+    /// Starts the token path of a new configuration, if it can be used at all.
+    fn prepare(&self, config: Config) -> Option<Live> {
+        tracing::info!("the configuration has changed; getting a token with it");
+        let live = Parts::of(&config).and_then(|parts| Live::start(config, parts, &self.shared));
+        live.inspect_err(|error| self.rejected(error)).ok()
+    }
+
+    /// Changes to a configuration whose token path works; whole, or not at all.
+    async fn change(&mut self, live: Live) {
+        match self.try_change(live).await {
+            Ok(()) => {
+                self.shared.metrics.config_reloaded(true);
+                tracing::info!("the new configuration is in use");
+            }
+            Err(error) => self.rejected(&error),
+        }
+    }
+
+    async fn try_change(&mut self, mut live: Live) -> anyhow::Result<()> {
+        let config = &live.config;
+        let mut new = Vec::new();
+        for address in &config.listen.addresses {
+            if !self.listeners.iter().any(|one| one.configured == *address) {
+                new.push(Listening::bind(*address, "listen.address")?);
+            }
+        }
+        let operators = self.operators.plan(config)?;
+        // From here on nothing fails but what would fail for the old configuration too.
+        let is_kept = |one: &Listening| config.listen.addresses.contains(&one.configured);
+        let (kept, given_up): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(is_kept);
+        self.listeners = kept;
+        self.listeners.extend(new);
+        live.addresses = addresses(&self.listeners);
+        self.workers.handle(&live, &self.shared).await;
+        for listening in &self.listeners {
+            // Those that are served already say so by being kept.
+            if !self.live.addresses.contains(&listening.address) {
+                self.workers
+                    .serve(&listening.listener, &listening.stop)
+                    .await?;
+                tracing::info!(address = %listening.address, "listening");
+            }
+        }
+        for listening in given_up {
+            listening.stop.cancel();
+        }
+        let server = live.config.listen.server.clone();
+        self.shared.server.store(Arc::new(server));
+        if live.config.listen.workers != self.live.config.listen.workers {
+            tracing::warn!("listen.workers takes effect at the next start");
+        }
+        if live.config.log != self.live.config.log {
+            tracing::warn!("log.level and log.format take effect at the next start");
+        }
+        self.operators.change(operators, &live, &self.shared)?;
+        self.live = live;
+        Ok(())
+    }
+
+    fn rejected(&self, error: &anyhow::Error) {
+        self.shared.metrics.config_reloaded(false);
+        tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
+    }
+
+    /// Drains: no more connections, and what is in flight within the drain time.
+    async fn stop(mut self) -> anyhow::Result<()> {
+        tracing::info!("stopping: finishing the requests in flight");
+        // Readiness is false from here on, and the admin listener goes on telling so to the end.
+        self.shared.stop.cancel();
+        for listening in self.listeners.drain(..) {
+            listening.stop.cancel();
+        }
+        while self.workers.ended().await.is_some() {}
+        self.operators.stop().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
 }
 
-/// To a tenth of a second: what is below is noise to a reader.
-fn rounded(duration: std::time::Duration) -> std::time::Duration {
-    std::time::Duration::from_millis(
-        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) / 100 * 100,
-    )
+async fn has_token(live: Option<&Live>) {
+    match live {
+        Some(live) => live.has_token().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Jumps of the clock, as they come. The channel ends where the system does not tell of them.
+fn jumps() -> mpsc::Receiver<Jump> {
+    let (tell, jumps) = mpsc::channel(4);
+    tokio::spawn(async move {
+        // Of many at a time, one is enough.
+        let watching = clock::watch(|jump| tell.try_send(jump).unwrap_or_default());
+        tokio::select! {
+            result = watching => if let Err(error) = result {
+                tracing::debug!(%error, "cannot watch the clock");
+            },
+            () = tell.closed() => {}
+        }
+    });
+    jumps
 }

@@ -2,7 +2,7 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value, `sections`, `auth` and `secrets` know the keys.
+//! one value, `sections`, `auth`, `token_service` and `secrets` know the keys.
 
 mod auth;
 mod layers;
@@ -11,6 +11,7 @@ mod problem;
 mod reader;
 mod secrets;
 mod sections;
+mod token_service;
 mod values;
 
 use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf};
@@ -72,7 +73,7 @@ pub struct Flags {
 }
 
 /// What the program is to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The listeners of clients.
     pub listen: Listen,
@@ -91,7 +92,7 @@ pub struct Config {
 }
 
 /// The listeners of clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
     /// Loopback addresses, at least one; port 0 picks a free one.
     pub addresses: Vec<SocketAddr>,
@@ -102,7 +103,7 @@ pub struct Listen {
 }
 
 /// Where tokens come from, and when.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
     /// The kind of credentials, and they themselves.
     pub credentials: Credentials,
@@ -113,7 +114,11 @@ pub struct Auth {
 }
 
 /// What proves who we are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it, so a smaller one would save nothing"
+)]
 pub enum Credentials {
     /// A request that a token endpoint answers with a token.
     Endpoint(TokenRequest),
@@ -122,7 +127,7 @@ pub enum Credentials {
 }
 
 /// The admin listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// Its address; `None` when it is off.
     pub address: Option<SocketAddr>,
@@ -137,6 +142,8 @@ pub struct Loaded {
     pub config: Config,
     /// Every key that counts, section by section.
     pub resolved: Vec<Resolved>,
+    /// The configuration file that was read.
+    pub file: Option<PathBuf>,
 }
 
 /// One key as it came to be.
@@ -198,7 +205,9 @@ impl Config {
     /// # Errors
     /// With everything that is wrong with it.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-        let mut reader = Reader::new(Layers::collect(sources));
+        let mut layers = Layers::collect(sources);
+        let file = layers.file.take();
+        let mut reader = Reader::new(layers);
         let config = sections::read(&mut reader);
         reader.reject_unknown();
         let Reader {
@@ -212,6 +221,7 @@ impl Config {
             Some(config) if problems.is_empty() => Ok(Loaded {
                 config: Self { warnings, ..config },
                 resolved,
+                file,
             }),
             _ => Err(ConfigError::new(problems)),
         }

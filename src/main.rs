@@ -9,11 +9,11 @@ use std::{
 use auth_sidecar::{
     app::{App, shutdown_signal},
     cli::{Cli, Command},
-    config::{Config, ConfigError, Flags, Loaded, Sources, process_environment},
+    config::{Config, ConfigError, Loaded, Sources, process_environment},
     demo, telemetry, wait,
 };
 use clap::Parser;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command();
@@ -34,30 +34,31 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(flags) => {
-            let Some(Loaded { config, .. }) = load(flags) else {
+            let sources = Sources::new(flags, process_environment());
+            let Some(Loaded { config, file, .. }) = load(&sources) else {
                 return Ok(ExitCode::from(MISUSED));
             };
             telemetry::log_to(&config.log, io::stderr)?;
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
-            runtime()?.block_on(async {
-                let app = App::bind(config)?;
+            block_on(async {
+                let app = App::bind(config)?.reloading(sources, file);
                 app.run(shutdown_signal()?).await
             })?;
         }
-        Command::Check(flags) => match load(flags) {
+        Command::Check(flags) => match load(&Sources::new(flags, process_environment())) {
             Some(loaded) => write!(io::stdout(), "{loaded}")?,
             None => return Ok(ExitCode::from(MISUSED)),
         },
         Command::Demo(flags) => {
             telemetry::log_to(&flags.log_settings(), io::stderr)?;
-            runtime()?.block_on(async {
+            block_on(async {
                 demo::run(flags.into(), &mut io::stdout(), shutdown_signal()?).await
             })?;
         }
         Command::Wait(flags) => {
-            runtime()?.block_on(wait::until_ready(flags.admin, flags.timeout))?;
+            block_on(wait::until_ready(flags.admin, flags.timeout))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -66,16 +67,20 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 const MISUSED: u8 = 2;
 
 /// The configuration, or a word on everything that is wrong with it.
-fn load(flags: Flags) -> Option<Loaded> {
-    Config::load(&Sources::new(flags, process_environment()))
+fn load(sources: &Sources) -> Option<Loaded> {
+    Config::load(sources)
         .inspect_err(|error| say(&error.to_string()))
         .ok()
 }
 
-/// The runtime of the control plane: signals, the refresher, the admin listener. The data plane
-/// has its own threads.
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+/// Runs the control plane: signals, the refresher, the admin listener. The data plane has its own
+/// threads.
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // A name lookup that hangs must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 fn say(text: &str) {

@@ -11,15 +11,17 @@ mod ledger;
 mod upload;
 pub mod upstream;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
+use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -105,15 +107,46 @@ impl Proxy {
         }))
     }
 
-    /// Closes idle upstream connections in time; for ever.
-    pub async fn close_idle(&self) {
-        self.0.upstream.close_idle().await;
+    /// Closes idle upstream connections in time, for as long as it is used.
+    pub fn close_idle(&self) -> impl Future<Output = ()> + use<> {
+        self.0.upstream.close_idle()
     }
 }
 
-impl Handler for Proxy {
+/// A proxy that can be exchanged while it is in use: requests in flight end with the old one.
+#[derive(Debug, Clone)]
+pub struct Switch(Arc<ArcSwap<Proxy>>);
+
+impl Switch {
+    /// Begins with this one.
+    #[must_use]
+    pub fn new(proxy: Proxy) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(proxy)))
+    }
+
+    /// Requests go to this one from now on.
+    pub fn set(&self, proxy: Proxy) {
+        self.0.store(Arc::new(proxy));
+    }
+}
+
+impl Handler for Switch {
     type Body = ResponseBody;
 
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: &Arc<ClientState>,
+    ) -> Response<ResponseBody> {
+        self.0.load_full().handle(request, client).await
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Bytes {
+        self.0.load().refuse(refusal)
+    }
+}
+
+impl Proxy {
     async fn handle(
         &self,
         request: Request<Incoming>,
@@ -131,6 +164,7 @@ impl Handler for Proxy {
                 answer.map(|body| ResponseBody::upstream(body, lease, client, entry))
             }
             Err(error) => {
+                upload.cancel();
                 inner.ledger.failed(&error);
                 // What is left of the request's body, or follows a CONNECT, is no next request.
                 let close = is_connect || !upload.is_read();
@@ -160,12 +194,8 @@ impl Inner {
         }
         admit(&parts, &self.rules)?;
         let head = self.outbound(parts)?;
-        let patience = Instant::now() + self.settings.hold_timeout;
-        let token = match self.tokens.usable(Instant::now()) {
-            Some(token) => token,
-            None => self.wait_for_token(patience).await?,
-        };
-        let (answer, lease) = self.send(&head, &token, upload).await?;
+        let mut token = self.token().await?;
+        let (answer, lease) = self.send(&head, &mut token, upload).await?;
         let (answer, lease) = if answer.status() == StatusCode::UNAUTHORIZED {
             self.retry(&head, token, upload, answer, lease).await?
         } else {
@@ -175,9 +205,14 @@ impl Inner {
         Ok((inbound(answer)?, lease))
     }
 
-    async fn wait_for_token(&self, patience: Instant) -> Result<Arc<AccessToken>, ProxyError> {
+    /// The token to send now.
+    async fn token(&self) -> Result<Arc<AccessToken>, ProxyError> {
+        let now = Instant::now();
+        if let Some(token) = self.tokens.usable(now) {
+            return Ok(token);
+        }
         let _held = self.ledger.held();
-        let token = self.tokens.current(patience).await;
+        let token = self.tokens.current(now + self.settings.hold_timeout).await;
         token.map_err(ProxyError::NoToken)
     }
 
@@ -208,9 +243,8 @@ impl Inner {
                 self.ledger.replayed("not_held");
                 return Err(ProxyError::NotReplayed);
             }
-            // Its connection cannot be used for the next exchange: the answer's body is unread.
-            drop((answer, lease));
-            (answer, lease) = self.send(head, &token, upload).await?;
+            lease.finish(answer.into_body()).await;
+            (answer, lease) = self.send(head, &mut token, upload).await?;
             if answer.status() != StatusCode::UNAUTHORIZED {
                 self.tokens.helped();
                 self.ledger.replayed("accepted");
@@ -226,7 +260,7 @@ impl Inner {
     async fn send(
         &self,
         head: &Head,
-        token: &AccessToken,
+        token: &mut Arc<AccessToken>,
         upload: &Upload,
     ) -> Result<(Response<Incoming>, Lease), ProxyError> {
         match self.exchange(head, token, upload).await {
@@ -236,6 +270,8 @@ impl Inner {
                     && upload.is_held() =>
             {
                 tracing::debug!(error = %error.error, "a kept connection ended; sending again");
+                // The first exchange may have outlived its token.
+                *token = self.token().await?;
                 self.exchange(head, token, upload).await
             }
             other => other,
@@ -302,6 +338,12 @@ impl Head {
         *request.headers_mut() = self.headers.clone();
         // The spelling of the client's field names.
         *request.extensions_mut() = self.extensions.clone();
+        // Without a length the codec must be told, or it would drop the body of a GET.
+        let body = request.body();
+        if !body.is_end_stream() && body.size_hint().exact().is_none() {
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
         let credential = token.bearer.as_header_value().clone();
         request.headers_mut().insert(AUTHORIZATION, credential);
         request
@@ -314,8 +356,15 @@ fn inbound(mut answer: Response<Incoming>) -> Result<Response<Incoming>, ProxyEr
         return Err(ProxyError::BadAnswer("101 without an offer".to_owned()));
     }
     let headers = answer.headers();
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(ProxyError::BadAnswer("two framings".to_owned()));
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if headers.contains_key(CONTENT_LENGTH) {
+            return Err(ProxyError::BadAnswer("two framings".to_owned()));
+        }
+        // The codec undoes `chunked` alone; the client would take the rest for the content.
+        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(ProxyError::BadAnswer("transfer coding".to_owned()));
+        }
     }
     fields::inbound(answer.headers_mut());
     *answer.version_mut() = Version::HTTP_11;

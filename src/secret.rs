@@ -1,8 +1,9 @@
 //! Where a secret comes from: a value given at start, or a file that is read each time it is used.
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, fs, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use tokio::time::sleep;
 
 /// No secret of this field is longer; a larger file is a mistake (a log, a directory dump).
 const MAX_BYTES: u64 = 64 * 1024;
@@ -30,6 +31,9 @@ pub enum SecretError {
         /// What the operating system said.
         kind: io::ErrorKind,
     },
+    /// There is no next secret.
+    #[error("no file for the next secret is configured")]
+    NoNext,
     /// The file holds nothing but white space.
     #[error("{path} is empty")]
     Empty {
@@ -83,7 +87,7 @@ fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
         why,
     };
     let mut bytes = Zeroizing::new(Vec::new());
-    std::fs::File::open(path)
+    fs::File::open(path)
         .map_err(unreadable)?
         .take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
@@ -97,6 +101,103 @@ fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
         return Err(SecretError::Empty { path: path.clone() });
     }
     Ok(SecretString::from(text))
+}
+
+/// A secret, and the file of the one that will follow it: while both are valid, either works, so
+/// nothing has to change at the same moment on both sides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RotatingSecret {
+    /// The one in use.
+    pub current: SecretSource,
+    /// Where the next will be. The file need not exist yet.
+    pub next_file: Option<PathBuf>,
+}
+
+impl From<SecretSource> for RotatingSecret {
+    fn from(current: SecretSource) -> Self {
+        Self {
+            current,
+            next_file: None,
+        }
+    }
+}
+
+impl RotatingSecret {
+    /// The secret as it is now, or the next one.
+    ///
+    /// # Errors
+    /// As [`SecretSource::read`]; also when there is no next one.
+    pub fn read(&self, which: Which) -> Result<SecretString, SecretError> {
+        match (which, &self.next_file) {
+            (Which::Current, _) => self.current.read(),
+            (Which::Next, Some(path)) => read_file(path),
+            (Which::Next, None) => Err(SecretError::NoNext),
+        }
+    }
+
+    /// The files that it is read from.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.current.file().into_iter().chain(&self.next_file)
+    }
+}
+
+/// Which of two overlapping secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one in use.
+    Current,
+    /// The one that will follow it.
+    Next,
+}
+
+impl Which {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Current => Self::Next,
+            Self::Next => Self::Current,
+        }
+    }
+}
+
+/// What some files look like from outside: another content shows as another value, whether the
+/// file was written in place, renamed over, or is reached by a symbolic link that was swapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint(Vec<Option<Stamp>>);
+
+/// Device, inode, size, times of content and of inode.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Fingerprint {
+    /// How the files look now; one that cannot be looked at is a look of its own.
+    #[must_use]
+    pub fn of(paths: &[PathBuf]) -> Self {
+        let stamp = |path: &PathBuf| {
+            let found = fs::metadata(path).ok()?;
+            let content = (found.mtime(), found.mtime_nsec());
+            let inode = (found.ctime(), found.ctime_nsec());
+            Some((found.dev(), found.ino(), found.size(), content, inode))
+        };
+        Self(paths.iter().map(stamp).collect())
+    }
+}
+
+/// How often files are looked at. Looking works where a notification does not (network file
+/// systems, links into mounted volumes) and costs a system call.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Waits until the files look other than they did; for ever where there are none.
+///
+/// # Cancel safety
+/// Safe: it only looks.
+pub async fn changed(files: &[PathBuf], seen: &Fingerprint) {
+    if files.is_empty() {
+        return std::future::pending().await;
+    }
+    while Fingerprint::of(files) == *seen {
+        sleep(LOOK).await;
+    }
 }
 
 impl fmt::Debug for SecretSource {
@@ -137,7 +238,7 @@ mod tests {
     fn file(bytes: &[u8]) -> (tempfile::TempDir, SecretSource) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
-        std::fs::write(&path, bytes).unwrap();
+        fs::write(&path, bytes).unwrap();
         (directory, SecretSource::File(path))
     }
 
@@ -153,7 +254,7 @@ mod tests {
     fn a_file_is_read_again_at_each_use() {
         let (_directory, source) = file(b"old");
         assert_eq!(content(&source).unwrap(), "old");
-        std::fs::write(source.file().unwrap(), "new").unwrap();
+        fs::write(source.file().unwrap(), "new").unwrap();
         assert_eq!(content(&source).unwrap(), "new");
     }
 
@@ -171,6 +272,38 @@ mod tests {
         }
         let missing = SecretSource::File("/nonexistent/secret".into());
         assert!(content(&missing).unwrap_err().contains("not found"));
+    }
+
+    #[test]
+    fn a_changed_file_looks_different_however_it_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let paths = [at("secret")];
+        let mut looks = vec![Fingerprint::of(&paths)];
+        let mut look = |what: &str| {
+            let now = Fingerprint::of(&paths);
+            assert!(!looks.contains(&now), "{what}");
+            looks.push(now);
+        };
+        fs::write(at("secret"), "one").unwrap();
+        look("created");
+        fs::write(at("secret"), "twoo").unwrap();
+        look("written in place");
+        fs::write(at("new"), "twoo").unwrap();
+        fs::rename(at("new"), at("secret")).unwrap();
+        look("renamed over");
+        fs::remove_file(at("secret")).unwrap();
+        for (link, content) in [("a", "1"), ("b", "2")] {
+            fs::create_dir(at(link)).unwrap();
+            fs::write(at(link).join("secret"), content).unwrap();
+        }
+        // As Kubernetes does: secret -> ..data/secret, ..data -> a, then ..data -> b.
+        std::os::unix::fs::symlink("..data/secret", at("secret")).unwrap();
+        std::os::unix::fs::symlink("a", at("..data")).unwrap();
+        look("linked");
+        std::os::unix::fs::symlink("b", at("..new")).unwrap();
+        fs::rename(at("..new"), at("..data")).unwrap();
+        look("link swapped");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::{Bytes, Incoming};
@@ -111,23 +112,24 @@ pub enum Refusal {
     TargetTooLong,
 }
 
-/// Serves one listener until `stop`, then gives the open connections the drain time.
+/// Serves one listener until `stop`, then gives the open connections the drain time. A connection
+/// keeps the settings of its beginning.
 ///
 /// # Cancel safety
 /// Dropping it closes the listener and leaves the connections to their end.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
-    settings: ServerSettings,
+    settings: Arc<ArcSwap<ServerSettings>>,
     connections: Connections,
     handler: H,
     stop: CancellationToken,
 ) {
-    let settings = Arc::new(settings);
     let open = TaskTracker::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, _)) => {
-                accept(stream, &settings, &connections, &handler, &stop, &open);
+                let settings = settings.load_full();
+                accept(stream, settings, &connections, &handler, &stop, &open);
             }
             // Out of file descriptors, most often. Asking again at once would be a busy loop.
             Err(error) => {
@@ -138,7 +140,7 @@ pub async fn serve<H: Handler>(
     }
     drop(listener);
     open.close();
-    if tokio::time::timeout(settings.drain_timeout, open.wait())
+    if tokio::time::timeout(settings.load().drain_timeout, open.wait())
         .await
         .is_err()
     {
@@ -156,7 +158,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 fn accept<H: Handler>(
     stream: TcpStream,
-    settings: &Arc<ServerSettings>,
+    settings: Arc<ServerSettings>,
     connections: &Connections,
     handler: &H,
     stop: &CancellationToken,
@@ -177,7 +179,6 @@ fn accept<H: Handler>(
         }
         return;
     };
-    let settings = Arc::clone(settings);
     let handler = handler.clone();
     let stop = stop.clone();
     open.spawn(async move {

@@ -17,6 +17,7 @@ mod channel;
 pub mod csp;
 pub mod endpoint;
 pub mod fixed;
+pub mod foresight;
 mod handle;
 mod refresher;
 pub mod schedule;
@@ -41,6 +42,19 @@ pub trait TokenSource: Send {
     /// # Errors
     /// Why there is none; never anything that holds a secret.
     fn fetch(&mut self) -> impl Future<Output = Result<TokenResponse, FetchError>> + Send;
+
+    /// How many calls the last fetch took: the floor between attempts is for each of them.
+    fn calls(&self) -> u32 {
+        1
+    }
+
+    /// Waits until the credential is another than at the last fetch; for ever where it cannot be.
+    ///
+    /// # Cancel safety
+    /// Must be safe to drop and to call again.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// What a token service granted (RFC 6749 §5.1), as we need it.

@@ -5,15 +5,15 @@ use std::fmt::Write;
 use http::StatusCode;
 
 use super::{
-    Answer, Inner,
+    Answer, View,
     status::{Status, status},
 };
 
-pub(super) fn answer(inner: &Inner) -> Answer {
+pub(super) fn answer(view: &View) -> Answer {
     super::answer(
         StatusCode::OK,
         "text/html; charset=utf-8",
-        page(&status(inner)),
+        page(&status(view)),
     )
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Answer, Inner};
+use super::{Answer, View};
 use crate::{
     telemetry::Origin,
     token::{Attempt, Snapshot},
@@ -29,11 +29,7 @@ impl Clock {
 
     /// A moment of our clock in seconds since 1970.
     pub(super) fn unix_seconds(self, at: Instant) -> f64 {
-        let now = self
-            .wall
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |since| since.as_secs_f64());
-        now + self.seconds_until(at)
+        unix_seconds(self.wall) + self.seconds_until(at)
     }
 
     /// Negative for a moment that has passed.
@@ -51,6 +47,12 @@ impl Clock {
     }
 }
 
+/// A moment of the wall clock in seconds since 1970.
+pub(super) fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
 /// What `/status` says; the page for people shows the same.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
@@ -59,6 +61,7 @@ pub(super) struct Status {
     pub(super) uptime_seconds: f64,
     pub(super) token: Option<Token>,
     pub(super) refresh: Refresh,
+    pub(super) credentials: Vec<Credential>,
     pub(super) requests: Requests,
     pub(super) connections: usize,
 }
@@ -71,6 +74,14 @@ pub(super) struct Token {
     /// `null`: it does not end.
     pub(super) expires_in_seconds: Option<f64>,
     pub(super) expires_at: Option<String>,
+}
+
+/// A credential whose end is known.
+#[derive(Debug, Serialize)]
+pub(super) struct Credential {
+    pub(super) kind: &'static str,
+    pub(super) expires_at: String,
+    pub(super) expires_in_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,8 +114,8 @@ pub(super) struct Requests {
     pub(super) in_flight: usize,
 }
 
-pub(super) fn answer(inner: &Inner) -> Answer {
-    match serde_json::to_string_pretty(&status(inner)) {
+pub(super) fn answer(view: &View) -> Answer {
+    match serde_json::to_string_pretty(&status(view)) {
         Ok(json) => super::answer(StatusCode::OK, "application/json", json + "\n"),
         Err(_) => super::text(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -113,13 +124,13 @@ pub(super) fn answer(inner: &Inner) -> Answer {
     }
 }
 
-pub(super) fn status(inner: &Inner) -> Status {
+pub(super) fn status(view: &View) -> Status {
     let clock = Clock::now();
-    let snapshot = inner.tokens.snapshot();
+    let snapshot = view.tokens.snapshot();
     Status {
         version: env!("CARGO_PKG_VERSION"),
-        state: state(inner, &snapshot, clock),
-        uptime_seconds: (clock.now - inner.started_at).as_secs_f64(),
+        state: state(view, &snapshot, clock),
+        uptime_seconds: (clock.now - view.started_at).as_secs_f64(),
         token: snapshot.token.as_ref().map(|token| Token {
             usable: token.is_usable(clock.now),
             generation: token.generation,
@@ -138,18 +149,28 @@ pub(super) fn status(inner: &Inner) -> Status {
                 .map(|attempt| last_attempt(attempt, clock))
                 .collect(),
         },
+        credentials: view
+            .ends
+            .known()
+            .into_iter()
+            .map(|end| Credential {
+                kind: end.kind,
+                expires_at: humantime::format_rfc3339_seconds(end.at).to_string(),
+                expires_in_seconds: unix_seconds(end.at) - unix_seconds(clock.wall),
+            })
+            .collect(),
         requests: Requests {
-            answered_by_upstream: inner.metrics.answers(Origin::Upstream),
-            answered_by_sidecar: inner.metrics.answers(Origin::Sidecar),
-            in_flight: inner.ledger.in_flight(),
+            answered_by_upstream: view.metrics.answers(Origin::Upstream),
+            answered_by_sidecar: view.metrics.answers(Origin::Sidecar),
+            in_flight: view.ledger.in_flight(),
         },
-        connections: inner.connections.count(),
+        connections: view.connections.count(),
     }
 }
 
-fn state(inner: &Inner, snapshot: &Snapshot, clock: Clock) -> &'static str {
+fn state(view: &View, snapshot: &Snapshot, clock: Clock) -> &'static str {
     let usable = snapshot.usable(clock.now).is_some();
-    match (inner.stop.is_cancelled(), usable, &snapshot.failure) {
+    match (view.stop.is_cancelled(), usable, &snapshot.failure) {
         (true, _, _) => "stopping",
         (_, true, None) => "ready",
         // The token still works, and renewing it fails.

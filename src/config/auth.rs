@@ -5,15 +5,14 @@ use std::time::Duration;
 use figment::value::Value;
 
 use super::{
-    Auth, Credentials, net,
+    Auth, Credentials,
     problem::Problem,
     reader::{Expected, Reader},
-    sections::STEP,
-    values,
+    token_service, values,
 };
 use crate::token::{
     csp,
-    endpoint::{BasicEncoding, ClientAuth, EndpointSettings, FormValue, TokenRequest},
+    endpoint::{BasicEncoding, ClientAuth, FormValue, TokenRequest},
     schedule::RefreshPolicy,
 };
 
@@ -36,8 +35,14 @@ const KINDS: [(&str, Option<Kind>); 4] = [
 ];
 
 /// The keys that only some kinds have.
-const KEYS: [(&str, &[Kind]); 14] = [
+const KEYS: [(&str, &[Kind]); 20] = [
+    ("auth.preset", &[CspOauthApp, CspApiToken]),
     ("auth.base_url", &[CspOauthApp, CspApiToken]),
+    ("auth.token_path", &[CspOauthApp, CspApiToken]),
+    (
+        "auth.proxy_url",
+        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
+    ),
     (
         "auth.allow_insecure_http",
         &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
@@ -51,9 +56,15 @@ const KEYS: [(&str, &[Kind]); 14] = [
         "auth.client_secret_file",
         &[CspOauthApp, Oauth2ClientCredentials],
     ),
+    (
+        "auth.client_secret_next_file",
+        &[CspOauthApp, Oauth2ClientCredentials],
+    ),
     ("auth.org_id", &[CspOauthApp]),
     ("auth.api_token", &[CspApiToken]),
     ("auth.api_token_file", &[CspApiToken]),
+    ("auth.api_token_next_file", &[CspApiToken]),
+    ("auth.api_token_field", &[CspApiToken]),
     ("auth.token", &[StaticToken]),
     ("auth.token_file", &[StaticToken]),
     ("auth.token_url", &[Oauth2ClientCredentials]),
@@ -67,11 +78,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
     let kind = kind(reader);
     reject_foreign(reader, kind);
     let credentials = kind.and_then(|kind| credentials(reader, kind));
-    let endpoint = EndpointSettings {
-        request_timeout: reader.value("auth.request_timeout", values::duration(STEP)),
-        connect_timeout: reader.value("auth.connect_timeout", values::duration(STEP)),
-        ca_file: reader.optional("auth.ca_file", values::ca_file),
-    };
+    let endpoint = token_service::settings(reader);
     let lifetimes = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
     let policy = RefreshPolicy {
         default_lifetime: reader.value("auth.default_lifetime", values::duration(lifetimes)),
@@ -160,10 +167,17 @@ fn reject_foreign(reader: &mut Reader, kind: Option<Kind>) {
     }
 }
 
+/// The names of the form field that holds an API token, of newer and older servers.
+const FIELDS: [(&str, &str); 2] = [
+    ("api_token", "api_token"),
+    ("refresh_token", "refresh_token"),
+];
+
 fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
     match kind {
         CspOauthApp => {
-            let base_url = base_url(reader);
+            let base_url = token_service::base_url(reader);
+            let path = reader.optional("auth.token_path", values::url_path);
             // Its credentials are joined with a colon as they are.
             let id = reader.required("auth.client_id", &["CSP_APP_ID"], |value| {
                 let id = values::text(value)?;
@@ -172,15 +186,18 @@ fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
                     .then_some(id)
                     .ok_or("must not have a colon".to_owned())
             });
-            let secret = reader.secret("auth.client_secret", &["CSP_APP_SECRET"]);
+            let secret = reader.rotating("auth.client_secret", &["CSP_APP_SECRET"]);
             let org = reader.optional("auth.org_id", values::text);
-            let request = csp::oauth_app(&base_url?, &id?, secret?, org.as_deref());
+            let (path, org) = (path.as_deref(), org.as_deref());
+            let request = csp::oauth_app(&base_url?, path, &id?, secret?, org);
             Some(Credentials::Endpoint(request))
         }
         CspApiToken => {
-            let base_url = base_url(reader);
-            let token = reader.secret("auth.api_token", &["CSP_API_TOKEN"]);
-            let request = csp::api_token(&base_url?, token?);
+            let base_url = token_service::base_url(reader);
+            let path = reader.optional("auth.token_path", values::url_path);
+            let token = reader.rotating("auth.api_token", &["CSP_API_TOKEN"]);
+            let field = reader.required("auth.api_token_field", &[], values::one_of(&FIELDS));
+            let request = csp::api_token(&base_url?, path.as_deref(), field?, token?);
             Some(Credentials::Endpoint(request))
         }
         StaticToken => {
@@ -188,24 +205,6 @@ fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
             Some(Credentials::Static(token?))
         }
         Oauth2ClientCredentials => client_credentials(reader).map(Credentials::Endpoint),
-    }
-}
-
-fn base_url(reader: &mut Reader) -> Option<url::Url> {
-    let insecure = insecure(reader);
-    let url = reader.required("auth.base_url", &["CSP_API_URL"], net::base_url(insecure));
-    warn_if_plain(reader, "auth.base_url", url.as_ref());
-    url
-}
-
-fn insecure(reader: &mut Reader) -> bool {
-    reader.value("auth.allow_insecure_http", values::boolean)
-}
-
-fn warn_if_plain(reader: &mut Reader, key: &str, url: Option<&url::Url>) {
-    if url.is_some_and(|url| url.scheme() == "http" && !net::is_local(url)) {
-        let warning = format!("{key}: the credential travels unencrypted");
-        reader.warnings.push(warning);
     }
 }
 
@@ -217,11 +216,9 @@ enum Method {
 }
 
 fn client_credentials(reader: &mut Reader) -> Option<TokenRequest> {
-    let insecure = insecure(reader);
-    let url = reader.required("auth.token_url", &[], net::token_url(insecure));
-    warn_if_plain(reader, "auth.token_url", url.as_ref());
+    let url = token_service::token_url(reader);
     let client_id = reader.required("auth.client_id", &[], values::text);
-    let client_secret = reader.secret("auth.client_secret", &[]);
+    let client_secret = reader.rotating("auth.client_secret", &[]);
     let method = reader.required("auth.client_auth", &[], client_auth);
     let scopes = reader.value("auth.scopes", values::list(char::is_whitespace));
     let parameters = reader.value("auth.endpoint_params", endpoint_params);
@@ -248,6 +245,7 @@ fn client_credentials(reader: &mut Reader) -> Option<TokenRequest> {
         },
     };
     Some(TokenRequest {
+        details_url: None,
         url: url?,
         client_auth,
         form,

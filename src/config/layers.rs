@@ -27,6 +27,8 @@ pub(super) struct Layers {
     pub(super) figment: Figment,
     /// The first layer alone.
     pub(super) defaults: Figment,
+    /// The file, once it was read.
+    pub(super) file: Option<PathBuf>,
     pub(super) strays: Vec<Stray>,
     /// The kinds of credentials that variables of the ecosystem imply, with their places.
     pub(super) implied: Vec<(Kind, String)>,
@@ -47,11 +49,14 @@ pub(super) struct Stray {
 
 impl Layers {
     pub(super) fn collect(sources: &Sources) -> Self {
-        let Sources { flags, environment } = sources;
+        let Sources {
+            flags,
+            environment: variables,
+        } = sources;
         let mut layers = Self::default();
         layers.merge_toml(DEFAULTS, &|_| DEFAULT.to_owned());
         layers.defaults = layers.figment.clone();
-        let environment = layers.own_environment(environment);
+        let environment = layers.own_environment(variables);
         match (&flags.config, environment.get("AUTH_SIDECAR_CONFIG")) {
             (Some(path), _) => layers.merge_file(path, "flag --config"),
             (None, Some(path)) => {
@@ -65,6 +70,7 @@ impl Layers {
         layers.merge_ecosystem(&environment);
         layers.merge_environment(&environment);
         layers.merge_flags(flags);
+        layers.join_no_proxy(variables);
         layers
     }
 
@@ -80,6 +86,13 @@ impl Layers {
                 self.merge(key, Value::from(value.as_str()), format!("flag {flag}"));
             }
         }
+    }
+
+    /// Puts one value under what is there.
+    fn join(&mut self, key: &str, value: Value, source: String) {
+        let key = key.to_owned();
+        let entry = Entry { key, value, source };
+        self.figment = std::mem::take(&mut self.figment).join(entry);
     }
 
     /// Puts one value over what is there.

@@ -119,17 +119,35 @@ pub(super) fn token_url(allow_insecure_http: bool) -> impl FnOnce(&Value) -> Res
     move |value| https_url(value, allow_insecure_http, "auth")
 }
 
-fn https_url(value: &Value, allow_insecure_http: bool, section: &str) -> Result<Url, Expected> {
-    let no_url = "must be a URL like \"https://host.example\"";
-    let url = Url::parse(&text(value)?).map_err(|_| no_url)?;
-    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
-        return Err(no_url.to_owned());
+/// An HTTP proxy on the way out; it may want a user name and a password.
+pub(super) fn proxy_url(value: &Value) -> Result<Url, Expected> {
+    let url = web_url(value, "must be a URL like \"http://proxy.example:3128\"")?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err("must end after the host and the port".to_owned());
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not have a user name or a password".to_owned());
+    Ok(url)
+}
+
+/// Whether a URL has a user name or a password.
+pub(super) fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+fn web_url(value: &Value, expected: &str) -> Result<Url, Expected> {
+    let url = Url::parse(&text(value)?).map_err(|_| expected)?;
+    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
+        return Err(expected.to_owned());
     }
     if url.fragment().is_some() {
         return Err("must not have a fragment (\"#…\")".to_owned());
+    }
+    Ok(url)
+}
+
+fn https_url(value: &Value, allow_insecure_http: bool, section: &str) -> Result<Url, Expected> {
+    let url = web_url(value, "must be a URL like \"https://host.example\"")?;
+    if has_user(&url) {
+        return Err("must not have a user name or a password".to_owned());
     }
     if url.scheme() == "http" && !allow_insecure_http && !is_local(&url) {
         return Err(format!(
@@ -205,6 +223,32 @@ mod tests {
         }
         assert!(upstream_url(true)(&"http://h.example".into()).is_ok());
         assert!(upstream_url(false)(&443.into()).is_err());
+    }
+
+    #[test]
+    fn a_proxy_may_want_a_user_and_ends_after_the_port() {
+        let parse = |url: &str| proxy_url(&url.into()).map(|url| url.to_string());
+        for (given, meant) in [
+            ("http://proxy.example:3128", "http://proxy.example:3128/"),
+            (
+                "https://u:p%40@proxy.example",
+                "https://u:p%40@proxy.example/",
+            ),
+        ] {
+            assert_eq!(parse(given).unwrap(), meant);
+        }
+        for (given, expected) in [
+            ("proxy.example:3128", "must be a URL"),
+            ("socks5://proxy.example", "must be a URL"),
+            ("http://proxy.example/path", "end after"),
+            ("http://proxy.example/?q", "end after"),
+            // A password that is not percent-encoded makes another URL.
+            ("http://u:1/p@proxy.example", "end after"),
+            ("http://u:1#p@proxy.example", "fragment"),
+        ] {
+            let message = parse(given).unwrap_err();
+            assert!(message.contains(expected), "{given}: {message}");
+        }
     }
 
     #[test]

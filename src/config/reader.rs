@@ -3,17 +3,19 @@
 //! After the last key, whatever was not asked for is an unknown key. What a reader with problems
 //! returned is not to be used.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use figment::{
     Figment,
     value::{Dict, Value},
 };
+use url::{Position, Url};
 
 use super::{
     Resolved,
     auth::Kind,
     layers::{DEFAULT, Layers, Stray},
+    net,
     problem::{Problem, printable},
 };
 
@@ -119,7 +121,8 @@ impl Reader {
         None
     }
 
-    fn parsed<T>(
+    /// Judges a value that was found.
+    pub(super) fn parsed<T>(
         &mut self,
         key: &str,
         found: Found,
@@ -231,8 +234,8 @@ fn shown(value: &Value) -> String {
     match value {
         // A query may hold a key of its own.
         Value::String(_, text) => match text.split_once('?') {
-            Some((before, _)) => printable(&format!("{}?…", before.trim())),
-            None => printable(text.trim()),
+            Some((before, _)) => printable(&format!("{}?…", without_user(before.trim()))),
+            None => printable(&without_user(text.trim())),
         },
         Value::Bool(_, yes) => yes.to_string(),
         Value::Num(_, number) => number
@@ -250,6 +253,17 @@ fn shown(value: &Value) -> String {
             format!("{{{}}}", items.join(", "))
         }
         Value::Char(..) | Value::Empty(..) => String::new(),
+    }
+}
+
+/// A URL without its user name and password; either may be a secret. Other text stays as it is.
+fn without_user(text: &str) -> Cow<'_, str> {
+    match Url::parse(text) {
+        Ok(url) if net::has_user(&url) => {
+            let (scheme, rest) = (url.scheme(), &url[Position::BeforeHost..]);
+            format!("{scheme}://…@{rest}").into()
+        }
+        _ => text.into(),
     }
 }
 
@@ -334,5 +348,20 @@ mod tests {
             "https://h/t?…"
         );
         assert_eq!(shown(&Value::from("a\u{1b}[2Jb")), "a\\u{1b}[2Jb");
+    }
+
+    #[test]
+    fn a_shown_url_has_no_user_and_no_password() {
+        for (given, expected) in [
+            ("http://u:canary@proxy:3128", "http://…@proxy:3128/"),
+            ("https://canary@h/path?k=canary", "https://…@h/path?…"),
+            // The parser takes these for the same URL.
+            ("http:u:canary@h", "http://…@h/"),
+            ("HTTP:\\\\u:canary@h", "http://…@h/"),
+            ("client@org", "client@org"),
+            ("https://h/a@b", "https://h/a@b"),
+        ] {
+            assert_eq!(shown(&Value::from(given)), expected, "{given}");
+        }
     }
 }

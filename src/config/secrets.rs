@@ -9,7 +9,7 @@ use super::{
     reader::{Found, Reader},
     values,
 };
-use crate::secret::SecretSource;
+use crate::secret::{RotatingSecret, SecretSource};
 
 /// What is right for a secret's text: a description for the message, and a test of each character.
 type Rule = (&'static str, fn(char) -> bool);
@@ -29,7 +29,23 @@ impl Reader {
         self.judged(key, also, ONE_LINE)
     }
 
-    /// The same for a secret that is an access token itself.
+    /// The same, with its sibling `_next_file`: the secret that will follow. That one is not looked
+    /// at, since it need not be there yet.
+    pub(super) fn rotating(&mut self, key: &'static str, also: &[&str]) -> Option<RotatingSecret> {
+        let current = self.secret(key, also);
+        let next_key = format!("{key}_next_file");
+        let next_file = self.optional(&next_key, values::path);
+        let current_file = current.as_ref().and_then(SecretSource::file);
+        if next_file.is_some() && current_file == next_file.as_ref() {
+            self.wrong(&next_key, format!("must be another file than {key}_file"));
+        }
+        Some(RotatingSecret {
+            current: current?,
+            next_file,
+        })
+    }
+
+    /// As `secret`, for one that is an access token itself.
     pub(super) fn bearer(&mut self, key: &'static str, also: &[&str]) -> Option<SecretSource> {
         self.judged(key, also, BEARER)
     }

@@ -1,5 +1,7 @@
 //! The configuration as a whole, without touching the environment of the process.
 
+mod token_service;
+
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use secrecy::ExposeSecret;
@@ -77,13 +79,13 @@ fn secret(loaded: &Loaded) -> String {
         Credentials::Static(source) => exposed(source),
         Credentials::Endpoint(request) => match &request.client_auth {
             ClientAuth::Basic { client_secret, .. } | ClientAuth::Post { client_secret, .. } => {
-                exposed(client_secret)
+                exposed(&client_secret.current)
             }
             ClientAuth::None => request
                 .form
                 .iter()
                 .find_map(|(_, value)| match value {
-                    FormValue::Secret(source) => Some(exposed(source)),
+                    FormValue::Secret(secret) => Some(exposed(&secret.current)),
                     FormValue::Plain(_) => None,
                 })
                 .unwrap(),

@@ -174,6 +174,31 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl FnOnce(&Value) -> Par
     }
 }
 
+/// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
+pub(super) fn no_proxy(value: &Value) -> Parsed<String> {
+    let hosts = each(|host| {
+        let is_host = !host.contains("://") && !host.contains(|c: char| c == '@' || c.is_control());
+        is_host.then(|| host.to_owned()).ok_or_else(|| {
+            r#"must be hosts, addresses or networks like "h.example, 10.0.0.0/8""#.to_owned()
+        })
+    })(value)?;
+    Ok(hosts.join(","))
+}
+
+/// A path of a URL.
+pub(super) fn url_path(value: &Value) -> Parsed<String> {
+    let path = text(value)?;
+    let is_path = path.starts_with('/') && !path.contains(['?', '#', '\\', ' ']);
+    is_path
+        .then_some(path)
+        .ok_or_else(|| r#"must be a path that begins with "/", without a query"#.to_owned())
+}
+
+/// A file that need not exist yet.
+pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
+    text(value).map(PathBuf::from)
+}
+
 /// The form of log lines.
 pub(super) fn log_format(value: &Value) -> Parsed<Option<LogFormat>> {
     one_of(&[
@@ -279,6 +304,20 @@ mod tests {
         assert_eq!(parse(vec!["a", "b"].into()), ["a", "b"]);
         assert!(parse("".into()).is_empty());
         assert!(list(comma_or_space)(&vec![1, 2].into()).is_err());
+    }
+
+    #[test]
+    fn hosts_without_a_proxy_become_one_list() {
+        assert_eq!(
+            no_proxy(&"localhost, .h.example 10.0.0.0/8,*".into()).unwrap(),
+            "localhost,.h.example,10.0.0.0/8,*"
+        );
+        assert_eq!(no_proxy(&vec!["a", "b:1"].into()).unwrap(), "a,b:1");
+        assert_eq!(no_proxy(&"".into()).unwrap(), "");
+        for wrong in ["http://h", "user@h", "a,b\u{1b}"] {
+            assert!(no_proxy(&wrong.into()).is_err(), "{wrong}");
+        }
+        assert!(no_proxy(&true.into()).is_err());
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub struct Rules {
 /// # Errors
 /// The answer that it earns.
 pub fn admit(parts: &Parts, rules: &Rules) -> Result<(), ProxyError> {
-    if matches!(parts.method.as_str(), "TRACE" | "TRACK" | "CONNECT") {
+    // Methods are case-sensitive, but not every server knows that.
+    let is = |method: &str| parts.method.as_str().eq_ignore_ascii_case(method);
+    if is("TRACE") || is("TRACK") || is("CONNECT") {
         return Err(ProxyError::Method);
     }
     check_target(parts)?;
@@ -41,8 +43,9 @@ fn check_target(parts: &Parts) -> Result<(), ProxyError> {
     if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
         return Err(ProxyError::Malformed("asterisk-form"));
     }
-    if parts.uri.scheme().is_none() && parts.uri.authority().is_some() {
-        return Err(ProxyError::Malformed("authority-form"));
+    if parts.uri.authority().is_some() && !matches!(parts.uri.scheme_str(), Some("http" | "https"))
+    {
+        return Err(ProxyError::Malformed("authority-form, or another scheme"));
     }
     Ok(())
 }

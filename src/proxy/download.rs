@@ -116,6 +116,6 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.client.idle();
+        self.client.part_over();
     }
 }

@@ -33,6 +33,15 @@ impl Ledger {
         }
     }
 
+    /// The same account with another limit.
+    #[must_use]
+    pub fn with_limit(&self, limit: usize) -> Self {
+        Self {
+            limit,
+            ..self.clone()
+        }
+    }
+
     /// Requests in flight now.
     #[must_use]
     pub fn in_flight(&self) -> usize {

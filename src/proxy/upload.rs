@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -50,6 +50,9 @@ impl Budget {
     }
 }
 
+/// What a kept part costs besides its bytes.
+const PART: usize = 64;
+
 /// The body of one request, from which [`Upload::body`] can be taken again while it is still held
 /// whole: the part that was read is kept, and the rest comes from the client.
 #[derive(Debug, Clone)]
@@ -68,6 +71,10 @@ struct Source {
     /// Which of the bodies that were handed out may read on: the last one.
     reader: u32,
     ended: bool,
+    /// The client broke off: from here on nobody reads it as if it were whole.
+    broken: bool,
+    /// Who waits for the next part.
+    waiting: Option<Waker>,
     progress: Instant,
 }
 
@@ -89,6 +96,8 @@ impl Upload {
             budget: budget.clone(),
             reader: 0,
             ended: false,
+            broken: false,
+            waiting: None,
             progress: Instant::now(),
         }))))
     }
@@ -104,7 +113,7 @@ impl Upload {
             return None;
         }
         let mut source = lock(shared);
-        source.reader += 1;
+        source.supersede();
         Some(RequestBody(Some(Reader {
             number: source.reader,
             next: 0,
@@ -117,8 +126,17 @@ impl Upload {
     pub(super) fn is_held(&self) -> bool {
         self.0.as_ref().is_none_or(|shared| {
             let source = lock(shared);
-            source.reader == 0 || source.kept.is_some()
+            !source.broken && (source.reader == 0 || source.kept.is_some())
         })
+    }
+
+    /// Ends the sending of it, where it goes on: the request has got its answer from elsewhere.
+    pub(super) fn cancel(&self) {
+        if let Some(shared) = &self.0 {
+            let mut source = lock(shared);
+            source.supersede();
+            source.forget();
+        }
     }
 
     /// Says that it will not be sent again; what was kept is freed.
@@ -145,6 +163,22 @@ impl Upload {
 }
 
 impl Source {
+    /// Takes the reading from whoever reads now, who learns it by an error.
+    fn supersede(&mut self) {
+        self.reader += 1;
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// The client owes nothing more, or what it owes is not wanted.
+    fn over(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.client.part_over();
+        }
+    }
+
     fn forget(&mut self) {
         self.kept = None;
         self.budget.release(std::mem::take(&mut self.kept_bytes));
@@ -152,10 +186,12 @@ impl Source {
 
     fn keep(&mut self, data: &Bytes) {
         let Some(kept) = &mut self.kept else { return };
+        // A part costs more than its bytes, and there may be many of one byte.
+        let cost = data.len() + PART;
         let fits = self.kept_bytes + data.len() <= self.budget.per_request;
-        if fits && self.budget.reserve(data.len()) {
+        if fits && self.budget.reserve(cost) {
             kept.push(data.clone());
-            self.kept_bytes += data.len();
+            self.kept_bytes += cost;
         } else {
             self.forget();
         }
@@ -165,8 +201,12 @@ impl Source {
     /// are a way to smuggle fields.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadError>>> {
         loop {
+            if self.broken {
+                return Poll::Ready(Some(Err(UploadError::Broken)));
+            }
             let polled = Pin::new(&mut self.incoming).poll_frame(cx);
             if polled.is_pending() {
+                self.waiting = Some(cx.waker().clone());
                 self.client.waits_for_body();
                 return Poll::Pending;
             }
@@ -179,9 +219,14 @@ impl Source {
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(UploadError::Client(error)))),
+                Some(Err(error)) => {
+                    self.broken = true;
+                    self.forget();
+                    self.over();
+                    return Poll::Ready(Some(Err(UploadError::Client(error))));
+                }
                 None => {
-                    self.ended = true;
+                    self.over();
                     return Poll::Ready(None);
                 }
             }
@@ -191,6 +236,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
+        self.over();
         self.forget();
     }
 }
@@ -206,6 +252,9 @@ pub enum UploadError {
     /// The client broke off.
     #[error("the client broke off its body")]
     Client(#[source] hyper::Error),
+    /// It had broken off before.
+    #[error("the body is broken")]
+    Broken,
     /// The request was sent again on another connection.
     #[error("the body is read elsewhere now")]
     Superseded,
@@ -241,7 +290,7 @@ impl Body for RequestBody {
         let kept = source.kept.as_ref().and_then(|kept| kept.get(reader.next));
         let data = match kept {
             Some(data) => Some(Ok(data.clone())),
-            None if source.ended => None,
+            None if source.ended && !source.broken => None,
             None => ready!(source.poll_next(cx)),
         };
         reader.next += 1;

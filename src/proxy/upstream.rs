@@ -5,14 +5,14 @@
 mod connect;
 mod pool;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use url::Url;
 
-pub use self::pool::Lease;
-use self::{connect::Connector, pool::Pool};
+use self::pool::Pool;
+pub use self::{connect::Connector, pool::Lease};
 use super::{
     error::ProxyError,
     upload::{RequestBody, UploadError},
@@ -38,8 +38,7 @@ pub struct UpstreamSettings {
 /// The upstream, as one worker sees it.
 #[derive(Debug)]
 pub struct Upstream {
-    host: HeaderValue,
-    connector: Connector,
+    connector: Arc<Connector>,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
 }
@@ -76,38 +75,38 @@ impl From<ProxyError> for ExchangeError {
 
 impl Upstream {
     /// Sets it up; connects nowhere.
-    ///
-    /// # Errors
-    /// When the address or the trust store cannot be used.
-    pub fn new(settings: &UpstreamSettings, metrics: Arc<Metrics>) -> Result<Self, UpstreamError> {
-        let connector = Connector::new(settings)?;
-        let host = HeaderValue::try_from(connector.authority())
-            .map_err(|_| UpstreamError::Address("it is no valid Host"))?;
+    #[must_use]
+    pub fn new(
+        settings: &UpstreamSettings,
+        connector: Arc<Connector>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let pool = Pool::new(settings.max_idle_connections, settings.idle_timeout);
-        Ok(Self {
-            host,
+        Self {
             connector,
             pool: Arc::new(pool),
             metrics,
-        })
+        }
     }
 
     /// The value of `Host` for it.
     #[must_use]
     pub fn host(&self) -> &HeaderValue {
-        &self.host
+        self.connector.host()
     }
 
-    /// Closes connections that were idle for too long; for ever.
-    pub async fn close_idle(&self) {
-        self.pool.close_idle().await;
+    /// Closes connections that were idle for too long, for as long as it is used.
+    pub fn close_idle(&self) -> impl Future<Output = ()> + use<> {
+        Pool::close_idle(&self.pool)
     }
 
     /// Sends a request and gets the head of its answer. The answer's body keeps the lease until
     /// it is over, then gives the connection back.
     ///
     /// # Errors
-    /// What the client is told, and whether a kept connection was to blame.
+    /// What the client is told, and whether a kept connection was to blame. Then the other kept
+    /// ones are closed too: what has ended one (a restart, a forgotten flow) has ended all, so who
+    /// tries again gets a new one.
     ///
     /// # Cancel safety
     /// Dropping it aborts the exchange and closes its connection.
@@ -121,10 +120,14 @@ impl Upstream {
                 Ok(response) => return Ok((response, lease)),
                 Err((Some(unsent), _)) => request = unsent,
                 Err((None, error)) => {
+                    let error = classify(&error);
+                    let on_reused_connection = matches!(error, ProxyError::Terminated(_));
+                    if on_reused_connection {
+                        self.pool.clear();
+                    }
                     return Err(ExchangeError {
-                        on_reused_connection: error.is_incomplete_message()
-                            || io_kind(&error).is_some(),
-                        error: classify(&error),
+                        error,
+                        on_reused_connection,
                     });
                 }
             }
@@ -158,7 +161,7 @@ fn io_kind(error: &hyper::Error) -> Option<std::io::ErrorKind> {
 
 fn classify(error: &hyper::Error) -> ProxyError {
     let cause = std::error::Error::source(error);
-    if let Some(UploadError::Client(_)) = cause.and_then(|cause| cause.downcast_ref()) {
+    if cause.is_some_and(<dyn std::error::Error>::is::<UploadError>) {
         return ProxyError::Malformed("body");
     }
     if error.is_parse() {

@@ -2,19 +2,22 @@
 
 use std::{
     cell::RefCell,
+    convert::Infallible,
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use http::Request;
+use http_body::Body;
 use hyper::{
-    body::Bytes,
+    body::{Bytes, Incoming},
     rt::{Read, ReadBufCursor, Write},
     server::conn::http1,
     service::service_fn,
@@ -44,6 +47,10 @@ pub struct ClientState {
     unsent: AtomicBool,
     /// Whether the answer to the request that is handled has begun.
     answering: AtomicBool,
+    /// What of an exchange is still open: the request's body, the answer.
+    parts: AtomicU8,
+    /// Whether a part of the next head is here already.
+    has_partial_head: AtomicBool,
     /// The answer that the message earns at which reading has stopped.
     refusal: OnceLock<Refusal>,
 }
@@ -68,14 +75,35 @@ impl ClientState {
             phase: AtomicU64::new(0),
             unsent: AtomicBool::new(false),
             answering: AtomicBool::new(false),
+            parts: AtomicU8::new(0),
+            has_partial_head: AtomicBool::new(false),
             refusal: OnceLock::new(),
         }
     }
 
     /// A request's head is complete: it is our turn.
+    fn begin(&self, has_body: bool) {
+        self.answering.store(false, Ordering::Relaxed);
+        self.parts.store(1 + u8::from(has_body), Ordering::Relaxed);
+        self.busy();
+    }
+
     fn busy(&self) {
         // No time is needed: nothing is due while we are busy ourselves.
         self.phase.store(Phase::Busy as u64, Ordering::Relaxed);
+    }
+
+    /// The request's body or the answer is over; with the second of the two, the exchange is.
+    pub fn part_over(&self) {
+        let before = self.parts.fetch_sub(1, Ordering::Relaxed);
+        if before > 1 {
+            return;
+        }
+        self.enter(if self.has_partial_head.load(Ordering::Relaxed) {
+            Phase::Head
+        } else {
+            Phase::Idle
+        });
     }
 
     /// Whether a client that is given up has a request that was not answered at all.
@@ -99,11 +127,6 @@ impl ClientState {
         if self.load().0 == Phase::Body {
             self.busy();
         }
-    }
-
-    /// The answer is over.
-    pub fn idle(&self) {
-        self.enter(Phase::Idle);
     }
 
     /// The refusal that is due: all that came before it is answered.
@@ -173,12 +196,15 @@ pub(super) async fn serve<H: Handler>(
         framing: Framing::new(settings.max_header_size),
         is_broken: false,
     };
-    let requests = service_fn(|request| {
-        client.answering.store(false, Ordering::Relaxed);
-        client.busy();
+    let requests = service_fn(|request: Request<Incoming>| {
+        client.begin(!request.body().is_end_stream());
         let client = Arc::clone(&client);
         let handler = handler.clone();
-        async move { Ok::<_, std::convert::Infallible>(handler.handle(request, &client).await) }
+        async move {
+            let answer = handler.handle(request, &client).await;
+            client.answering.store(true, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -186,6 +212,7 @@ pub(super) async fn serve<H: Handler>(
         // Framing has judged the head already, by its own bounds; these must not be narrower.
         .max_headers(128)
         .max_header_size(settings.max_header_size + 1024)
+        .max_buf_size((settings.max_header_size + 16 * 1024).max(CODEC_BUFFER))
         .serve_connection(io, requests);
     let mut stopping = pin!(stop.cancelled());
     let mut draining = false;
@@ -243,6 +270,9 @@ async fn close(mut stream: TcpStream) {
     drop(timeout(GOODBYE, linger).await);
 }
 
+/// What the codec may hold of a connection: its own default.
+const CODEC_BUFFER: usize = 400 * 1024;
+
 /// The longest that a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -278,7 +308,12 @@ impl Watched {
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut arrived))?;
         self.client.received();
         let bytes = arrived.filled();
-        match self.framing.scan(bytes) {
+        let scanned = self.framing.scan(bytes);
+        let is_partial = self.framing.has_partial_head();
+        self.client
+            .has_partial_head
+            .store(is_partial, Ordering::Relaxed);
+        match scanned {
             Ok(()) => buf.put_slice(bytes),
             // What came before is served; then the driver of the connection answers this.
             Err(Violation::Head { before, refusal }) => {
@@ -304,7 +339,6 @@ impl Watched {
     fn note<R>(&self, written: Poll<R>) -> Poll<R> {
         let unsent = written.is_pending();
         self.client.unsent.store(unsent, Ordering::Relaxed);
-        self.client.answering.store(true, Ordering::Relaxed);
         if unsent {
             self.client.waits_for_body();
         } else {

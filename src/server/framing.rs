@@ -7,6 +7,8 @@
 //! what goes on has one reading only. It never decides what a message means: only that the codec
 //! will read the same.
 
+use http::Uri;
+
 use super::Refusal;
 
 /// Follows the requests of one connection, byte by byte of their framing.
@@ -68,6 +70,11 @@ impl Framing {
             head: Head::default(),
             max_head,
         }
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(super) fn has_partial_head(&self) -> bool {
+        self.state == State::Head && self.head.bytes > 0
     }
 
     /// Takes what has arrived.
@@ -231,7 +238,7 @@ impl Head {
         // No fragment: it is the client's own. Bytes that are not ASCII have no place here either,
         // but curl sends them as they are typed, and services read them.
         let is_plain = |byte: &u8| (byte.is_ascii_graphic() && *byte != b'#') || *byte >= 0x80;
-        if target.is_empty() || !target.iter().all(is_plain) {
+        if !target.iter().all(is_plain) || Uri::try_from(target).is_err() {
             return Err(Refusal::Malformed("target"));
         }
         self.is_http_10 = match version {

@@ -2,6 +2,7 @@
 //! the connections) is read from there at each scrape and not counted a second time.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -15,6 +16,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
     metrics::{
+        MetricType,
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::ConstGauge,
@@ -35,7 +37,7 @@ pub enum Origin {
 }
 
 /// What is read at each scrape.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// Whether a token may be sent now.
     pub token_usable: bool,
@@ -49,6 +51,8 @@ pub struct Sources {
     pub in_flight: usize,
     /// Open connections of clients.
     pub connections: usize,
+    /// When the credentials end, in seconds since 1970, by kind.
+    pub credential_ends: Vec<(&'static str, f64)>,
 }
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -64,6 +68,9 @@ pub struct Metrics {
     replays: Family<Labels<1>, Counter>,
     rejected: Family<Labels<1>, Counter>,
     connect_errors: Family<Labels<1>, Counter>,
+    secret_reloads: Family<Labels<1>, Counter>,
+    config_reloads: Family<Labels<1>, Counter>,
+    credential_checks: Family<Labels<2>, Counter>,
     held: AtomicI64,
 }
 
@@ -85,8 +92,8 @@ impl Metrics {
     /// Counts a token call: `success` has no reason.
     pub fn token_refreshed(&self, failure: Option<&'static str>, took: Duration) {
         let labels = match failure {
-            None => [("result", "success"), ("reason", "")],
-            Some(reason) => [("result", "failure"), ("reason", reason)],
+            None => [("result", result(true)), ("reason", "")],
+            Some(reason) => [("result", result(false)), ("reason", reason)],
         };
         self.token_refresh.get_or_create(&labels).inc();
         self.token_refresh_duration.observe(took);
@@ -112,6 +119,24 @@ impl Metrics {
         self.connect_errors
             .get_or_create(&[("reason", reason)])
             .inc();
+    }
+
+    /// Counts a changed secret, by whether it gave a token.
+    pub fn secret_reloaded(&self, accepted: bool) {
+        let labels = [("result", result(accepted))];
+        self.secret_reloads.get_or_create(&labels).inc();
+    }
+
+    /// Counts a changed configuration, by whether it came into use.
+    pub fn config_reloaded(&self, accepted: bool) {
+        let labels = [("result", result(accepted))];
+        self.config_reloads.get_or_create(&labels).inc();
+    }
+
+    /// Counts a look at when a credential ends, by whether that could be found out.
+    pub fn credential_checked(&self, kind: &'static str, known: bool) {
+        let labels = [("kind", kind), ("result", result(known))];
+        self.credential_checks.get_or_create(&labels).inc();
     }
 
     /// Adds to the requests that wait for a token.
@@ -152,13 +177,28 @@ impl Metrics {
             "Connections to the upstream that could not be made",
             self.connect_errors.clone(),
         );
+        registry.register(
+            "secret_reload",
+            "Changed secrets, by whether they gave a token",
+            self.secret_reloads.clone(),
+        );
+        registry.register(
+            "config_reload",
+            "Changed configurations, by whether they came into use",
+            self.config_reloads.clone(),
+        );
+        registry.register(
+            "credential_check",
+            "Looks at when a credential ends, by whether that could be found out",
+            self.credential_checks.clone(),
+        );
         registry.register_collector(Box::new(Scrape {
             metrics: Arc::clone(self),
             sources,
         }));
-        let mut text = String::new();
-        text::encode(&mut text, &registry)?;
-        Ok(text)
+        let mut open_metrics = String::new();
+        text::encode(&mut open_metrics, &registry)?;
+        Ok(prometheus_text(&open_metrics))
     }
 }
 
@@ -178,6 +218,7 @@ impl Collector for Scrape {
             consecutive_failures,
             in_flight,
             connections,
+            ref credential_ends,
         } = self.sources;
         self.metrics.requests.encode(&mut encoder)?;
         for (name, help, histogram) in [
@@ -194,6 +235,16 @@ impl Collector for Scrape {
         ] {
             let metric = encoder.encode_descriptor(name, help, None, histogram.metric_type())?;
             EncodeMetric::encode(histogram, metric)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "credential_expiry_timestamp_seconds",
+            "When a credential ends",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (kind, at) in credential_ends {
+            let labels = [("kind", *kind)];
+            ConstGauge::new(*at).encode(family.encode_family(&labels)?)?;
         }
         let held = self.metrics.held.load(Ordering::Relaxed);
         for (name, help, value) in [
@@ -241,6 +292,40 @@ impl Collector for Scrape {
         }
         Ok(())
     }
+}
+
+/// The format of `OpenMetrics`, which the library writes, as the older text format (0.0.4), which every scraper
+/// reads: there a family is named like its samples, the type `info` is unknown and nothing follows
+/// the last line.
+fn prometheus_text(open_metrics: &str) -> String {
+    let lines = || open_metrics.lines().filter(|line| *line != "# EOF");
+    let kinds: HashMap<&str, &str> = lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in lines() {
+        let comment = line.strip_prefix("# ").and_then(|rest| {
+            let (keyword, rest) = rest.split_once(' ')?;
+            let (name, rest) = rest.split_once(' ')?;
+            Some((keyword, name, rest))
+        });
+        if let Some((keyword, name, rest)) = comment {
+            let (suffix, kind) = match kinds.get(name).copied() {
+                Some("counter") => ("_total", "counter"),
+                Some("info") => ("_info", "gauge"),
+                other => ("", other.unwrap_or("untyped")),
+            };
+            let rest = if keyword == "TYPE" { kind } else { rest };
+            text.extend(["# ", keyword, " ", name, suffix, " ", rest, "\n"]);
+        } else {
+            text.extend([line, "\n"]);
+        }
+    }
+    text
+}
+
+fn result(good: bool) -> &'static str {
+    if good { "success" } else { "failure" }
 }
 
 /// A count as a gauge. Counts of open things are far below what a float holds exactly.
@@ -315,5 +400,34 @@ impl Requests {
             ConstCounter::new(counter.get()).encode(metric)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_named_like_its_samples() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.answered(
+            &Method::GET,
+            StatusCode::OK,
+            Origin::Upstream,
+            Duration::ZERO,
+        );
+        metrics.token_refreshed(Some("network"), Duration::ZERO);
+        let text = metrics.encode(Sources::default()).unwrap();
+        for line in [
+            "# TYPE auth_sidecar_build_info gauge",
+            "# TYPE auth_sidecar_requests_total counter",
+            "# TYPE auth_sidecar_request_duration_seconds histogram",
+            "# TYPE auth_sidecar_token_usable gauge",
+            r#"auth_sidecar_requests_total{method="GET",code_class="2xx",origin="upstream"} 1"#,
+            r#"auth_sidecar_request_duration_seconds_bucket{le="+Inf"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(!text.contains("EOF") && !text.contains(" info\n"));
     }
 }

@@ -1,6 +1,6 @@
 //! The cell between the two halves, and how they are made together.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -24,14 +24,26 @@ pub(super) struct Shared {
     pub(super) wanted: watch::Sender<u64>,
     /// How far a 401 is believed to be the token's fault.
     pub(super) suspicion: Suspicion,
-    /// Somebody's order to try now, without regard to a back-off (never to the floor).
-    pub(super) nudges: mpsc::Sender<()>,
+    /// What the refresher is told from outside.
+    pub(super) orders: mpsc::Sender<Order>,
+}
+
+/// What the refresher can be told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    /// Try now, without regard to a back-off (never to the floor).
+    Refresh,
+    /// The machine slept for so long, which our clock has not seen.
+    Slept(Duration),
 }
 
 /// Told of each finished attempt: metrics and logs, which the token path does not know.
 pub trait Events: Send {
     /// An attempt is over, and this is what is known now.
     fn attempted(&self, attempt: &Attempt, snapshot: &Snapshot);
+
+    /// The credential had changed before the last attempt, which succeeded or not.
+    fn reloaded(&self, accepted: bool);
 }
 
 /// Nobody listens.
@@ -40,6 +52,7 @@ pub struct NoEvents;
 
 impl Events for NoEvents {
     fn attempted(&self, _: &Attempt, _: &Snapshot) {}
+    fn reloaded(&self, _: bool) {}
 }
 
 /// Makes the two halves of the token path.
@@ -51,8 +64,8 @@ pub fn channel<S: TokenSource, E: Events>(
     events: E,
     random: fn() -> f64,
 ) -> (Refresher<S, E>, TokenHandle) {
-    // One order is as good as ten, so the queue has one place.
-    let (nudges, orders) = mpsc::channel(1);
+    // Orders are rare; more than these at a time say nothing new.
+    let (orders, ordered) = mpsc::channel(8);
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot {
             token: None,
@@ -65,8 +78,8 @@ pub fn channel<S: TokenSource, E: Events>(
         bell: watch::Sender::new(()),
         wanted: watch::Sender::new(0),
         suspicion: Suspicion::default(),
-        nudges,
+        orders,
     });
-    let refresher = Refresher::new(source, policy, events, random, Arc::clone(&shared), orders);
+    let refresher = Refresher::new(source, policy, events, random, Arc::clone(&shared), ordered);
     (refresher, TokenHandle::new(shared))
 }

@@ -6,7 +6,11 @@
 use url::Url;
 
 use super::endpoint::{BasicEncoding, ClientAuth, FormValue, TokenRequest};
-use crate::secret::SecretSource;
+use crate::secret::RotatingSecret;
+
+const AUTHORIZE: &str = "/csp/gateway/am/api/auth/authorize";
+const AUTHORIZE_API_TOKEN: &str = "/csp/gateway/am/api/auth/api-tokens/authorize";
+const API_TOKEN_DETAILS: &str = "/csp/gateway/am/api/auth/api-tokens/details";
 
 /// A server-to-server app: the client credentials grant, limited to an organisation if one is named.
 ///
@@ -15,33 +19,42 @@ use crate::secret::SecretSource;
 #[must_use]
 pub fn oauth_app(
     base_url: &Url,
+    path: Option<&str>,
     client_id: &str,
-    client_secret: SecretSource,
+    client_secret: RotatingSecret,
     org_id: Option<&str>,
 ) -> TokenRequest {
     let mut form = vec![field("grant_type", "client_credentials")];
     form.extend(org_id.map(|org_id| field("orgId", org_id)));
     TokenRequest {
-        url: join(base_url, "csp/gateway/am/api/auth/authorize"),
+        url: join(base_url, path.unwrap_or(AUTHORIZE)),
         client_auth: ClientAuth::Basic {
             client_id: client_id.to_owned(),
             client_secret,
             encoding: BasicEncoding::Plain,
         },
         form,
+        details_url: None,
     }
 }
 
 /// A user's API token, exchanged for an access token. The call is anonymous: the form is all.
+/// The field is `api_token`, on older servers `refresh_token`.
 #[must_use]
-pub fn api_token(base_url: &Url, api_token: SecretSource) -> TokenRequest {
+pub fn api_token(
+    base_url: &Url,
+    path: Option<&str>,
+    name: &str,
+    api_token: RotatingSecret,
+) -> TokenRequest {
     TokenRequest {
-        url: join(base_url, "csp/gateway/am/api/auth/api-tokens/authorize"),
+        url: join(base_url, path.unwrap_or(AUTHORIZE_API_TOKEN)),
         client_auth: ClientAuth::None,
         form: vec![
             field("grant_type", "api_token"),
-            ("api_token".to_owned(), FormValue::Secret(api_token)),
+            (name.to_owned(), FormValue::Secret(api_token)),
         ],
+        details_url: Some(join(base_url, API_TOKEN_DETAILS)),
     }
 }
 
@@ -52,7 +65,7 @@ fn field(name: &str, value: &str) -> (String, FormValue) {
 /// Appends a path to a base URL, which may end in a slash or not.
 fn join(base_url: &Url, path: &str) -> Url {
     let mut url = base_url.clone();
-    let joined = format!("{}/{path}", url.path().trim_end_matches('/'));
+    let joined = format!("{}{path}", url.path().trim_end_matches('/'));
     url.set_path(&joined);
     url
 }
@@ -62,9 +75,10 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
+    use crate::secret::SecretSource;
 
-    fn secret() -> SecretSource {
-        SecretSource::Value(SecretString::from("canary"))
+    fn secret() -> RotatingSecret {
+        SecretSource::Value(SecretString::from("canary")).into()
     }
 
     fn form(request: &TokenRequest) -> Vec<(&str, &str)> {
@@ -81,7 +95,7 @@ mod tests {
     #[test]
     fn an_app_asks_with_basic_credentials_and_its_organisation() {
         let base = Url::parse("https://console.example").unwrap();
-        let request = oauth_app(&base, "id", secret(), Some("long-id"));
+        let request = oauth_app(&base, None, "id", secret(), Some("long-id"));
         assert_eq!(
             request.url.as_str(),
             "https://console.example/csp/gateway/am/api/auth/authorize"
@@ -97,13 +111,13 @@ mod tests {
                 ..
             }
         ));
-        assert_eq!(form(&oauth_app(&base, "id", secret(), None)).len(), 1);
+        assert_eq!(form(&oauth_app(&base, None, "id", secret(), None)).len(), 1);
     }
 
     #[test]
     fn an_api_token_is_exchanged_anonymously() {
         let base = Url::parse("https://console.example/").unwrap();
-        let request = api_token(&base, secret());
+        let request = api_token(&base, None, "api_token", secret());
         assert_eq!(
             request.url.path(),
             "/csp/gateway/am/api/auth/api-tokens/authorize"
@@ -116,9 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn an_older_server_has_another_field_and_another_path() {
+        let base = Url::parse("https://vra.example").unwrap();
+        let request = api_token(&base, Some("/auth/token"), "refresh_token", secret());
+        assert_eq!(request.url.path(), "/auth/token");
+        assert_eq!(form(&request)[1], ("refresh_token", "(secret)"));
+    }
+
+    #[test]
     fn a_base_url_keeps_its_path_and_never_gets_two_slashes() {
         for base in ["https://h", "https://h/", "https://h/gw", "https://h/gw//"] {
-            let path = api_token(&Url::parse(base).unwrap(), secret());
+            let path = api_token(&Url::parse(base).unwrap(), None, "api_token", secret());
             assert!(!path.url.path().contains("//"), "{}", path.url);
             assert_eq!(path.url.path().starts_with("/gw/csp"), base.contains("gw"));
         }

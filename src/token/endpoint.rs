@@ -1,21 +1,21 @@
 //! One OAuth 2.0 token request and its answer (RFC 6749 §4.4, §5). It has never heard of a vendor.
 
-mod answer;
+pub(super) mod answer;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
     HeaderValue,
     header::{ACCEPT, AUTHORIZATION},
 };
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, NoProxy, Proxy, Response, redirect};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use url::Url;
 
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{
-    secret::SecretSource,
+    secret::{Fingerprint, RotatingSecret, Which, changed},
     tls::{self, TlsError},
 };
 
@@ -28,6 +28,8 @@ pub struct TokenRequest {
     pub client_auth: ClientAuth,
     /// The fields of the form, in their order.
     pub form: Vec<(String, FormValue)>,
+    /// Where the end of the credential itself can be asked for.
+    pub details_url: Option<Url>,
 }
 
 /// Client authentication (RFC 6749 §2.3).
@@ -40,7 +42,7 @@ pub enum ClientAuth {
         /// The client's identifier.
         client_id: String,
         /// Its secret.
-        client_secret: SecretSource,
+        client_secret: RotatingSecret,
         /// How the two are joined.
         encoding: BasicEncoding,
     },
@@ -49,7 +51,7 @@ pub enum ClientAuth {
         /// The client's identifier.
         client_id: String,
         /// Its secret.
-        client_secret: SecretSource,
+        client_secret: RotatingSecret,
     },
 }
 
@@ -68,7 +70,7 @@ pub enum FormValue {
     /// Anybody may see it.
     Plain(String),
     /// Read when it is sent.
-    Secret(SecretSource),
+    Secret(RotatingSecret),
 }
 
 /// The bounds of a token call.
@@ -80,6 +82,26 @@ pub struct EndpointSettings {
     pub connect_timeout: Duration,
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The HTTP proxy on the way to the token service. The environment's is not used.
+    pub proxy: Option<OutboundProxy>,
+}
+
+/// An HTTP proxy on the way out.
+#[derive(Clone, PartialEq)]
+pub struct OutboundProxy {
+    /// Its address, with its credentials if it wants some.
+    pub url: Url,
+    /// Hosts that are reached without it, as in `NO_PROXY`.
+    pub no_proxy: String,
+}
+
+impl fmt::Debug for OutboundProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboundProxy")
+            .field("host", &self.url.host_str())
+            .field("no_proxy", &self.no_proxy)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A larger answer is no token.
@@ -90,6 +112,13 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024;
 pub struct TokenEndpoint {
     client: Client,
     request: TokenRequest,
+    /// The files that the request is made of, and how they looked when it was last sent.
+    files: Vec<PathBuf>,
+    seen: Fingerprint,
+    /// Which of two overlapping secrets was accepted last.
+    accepted: Which,
+    /// How many calls the last attempt took.
+    calls: u32,
 }
 
 /// Why the client of the token service could not be set up.
@@ -109,26 +138,36 @@ impl TokenEndpoint {
     /// # Errors
     /// When the trust store cannot be loaded.
     pub fn new(request: TokenRequest, settings: &EndpointSettings) -> Result<Self, EndpointError> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls::client_config(settings.ca_file.as_deref())?)
-            .timeout(settings.request_timeout)
-            .connect_timeout(settings.connect_timeout)
-            // A redirect would carry the credential to a host that nobody configured.
-            .redirect(redirect::Policy::none())
-            // Calls are minutes apart: a kept connection would mostly be found dead.
-            .pool_max_idle_per_host(0)
-            .no_proxy()
-            .user_agent(concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client, request })
+        let files = request.secrets().flat_map(RotatingSecret::files).cloned();
+        Ok(Self {
+            client: client(settings)?,
+            files: files.collect(),
+            seen: Fingerprint::default(),
+            request,
+            accepted: Which::Current,
+            calls: 0,
+        })
     }
 
-    fn build(&self) -> Result<reqwest::RequestBuilder, FetchError> {
+    async fn ask(&self, which: Which) -> Result<TokenResponse, FetchError> {
+        let request = self.build(which)?;
+        let response = request.send().await.map_err(|e| transport(&e))?;
+        let status = response.status();
+        let retry_after = answer::retry_after(response.headers());
+        let body = read_body(response).await?;
+        if status.is_success() {
+            answer::granted(&body)
+        } else {
+            Err(answer::refused(status, retry_after, &body))
+        }
+    }
+
+    fn build(&self, which: Which) -> Result<reqwest::RequestBuilder, FetchError> {
         let mut form = Vec::with_capacity(self.request.form.len() + 2);
         for (name, value) in &self.request.form {
             let value = match value {
                 FormValue::Plain(value) => SecretString::from(value.as_str()),
-                FormValue::Secret(source) => read(source)?,
+                FormValue::Secret(secret) => read(secret, which)?,
             };
             form.push((name.as_str(), value));
         }
@@ -143,7 +182,7 @@ impl TokenEndpoint {
                 client_secret,
                 encoding,
             } => {
-                let credentials = basic(client_id, &read(client_secret)?, *encoding)?;
+                let credentials = basic(client_id, &read(client_secret, which)?, *encoding)?;
                 builder = builder.header(AUTHORIZATION, credentials);
             }
             ClientAuth::Post {
@@ -151,28 +190,88 @@ impl TokenEndpoint {
                 client_secret,
             } => {
                 form.push(("client_id", SecretString::from(client_id.as_str())));
-                form.push(("client_secret", read(client_secret)?));
+                form.push(("client_secret", read(client_secret, which)?));
             }
         }
         Ok(builder.form(&exposed(&form)))
     }
 }
 
-impl TokenSource for TokenEndpoint {
-    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
-        let response = self.build()?.send().await.map_err(|e| transport(&e))?;
-        let status = response.status();
-        let retry_after = answer::retry_after(response.headers());
-        let body = read_body(response).await?;
-        if status.is_success() {
-            answer::granted(&body)
-        } else {
-            Err(answer::refused(status, retry_after, &body))
-        }
+impl TokenRequest {
+    /// Where the end of the API token that it sends can be asked for, if it sends one.
+    #[must_use]
+    pub fn api_token(&self) -> Option<(Url, &RotatingSecret)> {
+        let url = self.details_url.clone()?;
+        Some((url, self.secrets().next()?))
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &RotatingSecret> {
+        let in_form = self.form.iter().filter_map(|(_, value)| match value {
+            FormValue::Plain(_) => None,
+            FormValue::Secret(secret) => Some(secret),
+        });
+        let of_client = match &self.client_auth {
+            ClientAuth::None => None,
+            ClientAuth::Basic { client_secret, .. } | ClientAuth::Post { client_secret, .. } => {
+                Some(client_secret)
+            }
+        };
+        in_form.chain(of_client)
     }
 }
 
-async fn read_body(mut response: Response) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+/// The client for everything that is asked of the token service.
+pub(super) fn client(settings: &EndpointSettings) -> Result<Client, EndpointError> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls::client_config(settings.ca_file.as_deref())?)
+        .timeout(settings.request_timeout)
+        .connect_timeout(settings.connect_timeout)
+        // A redirect would carry the credential to a host that nobody configured.
+        .redirect(redirect::Policy::none())
+        // Calls are minutes apart: a kept connection would mostly be found dead.
+        .pool_max_idle_per_host(0)
+        .no_proxy()
+        .user_agent(concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")));
+    if let Some(OutboundProxy { url, no_proxy }) = &settings.proxy {
+        let proxy = Proxy::all(url.clone())?.no_proxy(NoProxy::from_string(no_proxy));
+        builder = builder.proxy(proxy);
+    }
+    Ok(builder.build()?)
+}
+
+impl TokenSource for TokenEndpoint {
+    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
+        // Looked at before they are read: what changes in between is seen as a change.
+        self.seen = Fingerprint::of(&self.files);
+        self.calls = 1;
+        let first = self.accepted;
+        let result = self.ask(first).await;
+        let has_other = self.request.secrets().any(|one| one.next_file.is_some());
+        match result {
+            Err(error) if error.reason == Reason::InvalidClient && has_other => {
+                self.calls = 2;
+                let second = self.ask(first.other()).await;
+                match second {
+                    Ok(_) => self.accepted = first.other(),
+                    // A next secret that is not there yet says nothing of the present one.
+                    Err(_) => return Err(error),
+                }
+                second
+            }
+            result => result,
+        }
+    }
+
+    fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    async fn changed(&mut self) {
+        changed(&self.files, &self.seen).await;
+    }
+}
+
+pub(super) async fn read_body(mut response: Response) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(|e| transport(&e))? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -186,9 +285,9 @@ async fn read_body(mut response: Response) -> Result<Zeroizing<Vec<u8>>, FetchEr
     Ok(body)
 }
 
-fn read(source: &SecretSource) -> Result<SecretString, FetchError> {
-    source
-        .read()
+fn read(secret: &RotatingSecret, which: Which) -> Result<SecretString, FetchError> {
+    secret
+        .read(which)
         .map_err(|error| FetchError::new(Reason::InvalidClient, error.to_string()))
 }
 
@@ -228,7 +327,7 @@ fn exposed<'a>(form: &'a [(&'a str, SecretString)]) -> Vec<(&'a str, &'a str)> {
 }
 
 /// What went wrong on the way, without the address: the library's text may quote it.
-fn transport(error: &reqwest::Error) -> FetchError {
+pub(super) fn transport(error: &reqwest::Error) -> FetchError {
     let reason = if error.is_timeout() {
         Reason::Timeout
     } else if error.is_body() || error.is_decode() {

@@ -1,30 +1,48 @@
 //! A token that needs no service: the API token of an original subscription, or one that another
 //! agent writes into a file.
 
+use std::path::PathBuf;
+
 use super::{Bearer, FetchError, Lifetime, Reason, TokenResponse, TokenSource};
-use crate::secret::SecretSource;
+use crate::secret::{Fingerprint, SecretSource, changed};
 
 /// A token from the configuration or from a file.
 #[derive(Debug)]
-pub struct FixedToken(SecretSource);
+pub struct FixedToken {
+    source: SecretSource,
+    files: Vec<PathBuf>,
+    seen: Fingerprint,
+}
 
 impl FixedToken {
     /// Reads nothing yet.
     #[must_use]
     pub fn new(source: SecretSource) -> Self {
-        Self(source)
+        Self {
+            files: source.file().into_iter().cloned().collect(),
+            seen: Fingerprint::default(),
+            source,
+        }
     }
 }
 
 impl TokenSource for FixedToken {
     async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
+        self.seen = Fingerprint::of(&self.files);
         let invalid = |detail: String| FetchError::new(Reason::InvalidClient, detail);
-        let token = self.0.read().map_err(|error| invalid(error.to_string()))?;
+        let token = self
+            .source
+            .read()
+            .map_err(|error| invalid(error.to_string()))?;
         let bearer = Bearer::new(&token)
             .ok_or_else(|| invalid("the token is too long or no legal field value".to_owned()))?;
         Ok(TokenResponse {
             bearer,
             lifetime: Lifetime::Unlimited,
         })
+    }
+
+    async fn changed(&mut self) {
+        changed(&self.files, &self.seen).await;
     }
 }

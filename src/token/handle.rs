@@ -1,16 +1,16 @@
 //! The read half: what a request can ask of the token path.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{AccessToken, Reason, Snapshot, channel::Shared};
+use super::{
+    AccessToken, Reason, Snapshot,
+    channel::{Order, Shared},
+};
 
 /// Reads the current token and asks for newer ones. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -93,14 +93,16 @@ impl TokenHandle {
         }
         let wanted = snapshot.attempts + 1;
         // Read before `wanted`: somebody else's wish raises it after it was uttered, so who sees
-        // the raised one sees the wish too, and joins. Only who would start a renewal is judged.
-        let is_young = now < refused.requested_at + self.shared.suspicion.cooldown();
-        if *self.shared.wanted.borrow() < wanted {
+        // the raised one sees the wish too, and joins. Only who would start a renewal is judged:
+        // not who finds one on its way, nor who finds that the last one failed, since then it is
+        // not known whether it would have helped, and the next one comes anyway.
+        let is_young = now < refused.requested_at + self.shared.suspicion.cooldown(now);
+        if snapshot.failure.is_none() && *self.shared.wanted.borrow() < wanted {
             if is_young {
                 return Renewal::NotToBlame;
             }
             if self.want(wanted) {
-                self.shared.suspicion.raise();
+                self.shared.suspicion.raise(now);
             }
         }
         self.wait(deadline, |snapshot, now| {
@@ -124,8 +126,17 @@ impl TokenHandle {
 
     /// Asks for an attempt now, whatever the schedule says; the floor between calls holds.
     pub fn refresh_now(&self) {
-        // A full queue holds an order already, and a closed one means that we are stopping.
-        self.shared.nudges.try_send(()).unwrap_or_default();
+        self.order(Order::Refresh);
+    }
+
+    /// Tells that the machine slept for so long: tokens grew older than our clock knows.
+    pub fn slept(&self, duration: Duration) {
+        self.order(Order::Slept(duration));
+    }
+
+    fn order(&self, order: Order) {
+        // A full queue holds orders enough, and a closed one means that we are stopping.
+        self.shared.orders.try_send(order).unwrap_or_default();
     }
 
     /// Asks for an attempt of at least that number; true when nobody had.
@@ -168,25 +179,36 @@ fn unavailable(snapshot: &Snapshot, now: Instant) -> Unavailable {
     }
 }
 
-/// How many renewals in a row were caused by a 401 without help.
+/// How many renewals in a row were caused by a 401 without help, and when the last was.
 #[derive(Debug, Default)]
-pub(super) struct Suspicion(AtomicU32);
+pub(super) struct Suspicion(Mutex<Option<(u32, Instant)>>);
+
+/// After this time without such a renewal, the next one is believed again.
+const FORGIVEN: Duration = Duration::from_secs(5 * 60);
 
 impl Suspicion {
     /// The age below which a refused token is believed to be good: 0, 1 s, 2 s, … 32 s.
-    fn cooldown(&self) -> Duration {
-        match self.0.load(Ordering::Acquire) {
-            0 => Duration::ZERO,
-            renewals => Duration::from_secs(1 << (renewals - 1).min(5)),
+    fn cooldown(&self, now: Instant) -> Duration {
+        match *self.lock() {
+            Some((renewals, last)) if now < last + FORGIVEN => {
+                Duration::from_secs(1 << (renewals - 1).min(5))
+            }
+            _ => Duration::ZERO,
         }
     }
 
-    fn raise(&self) {
-        // Only a renewal raises it, and those are seconds apart: it cannot overflow in a lifetime.
-        self.0.fetch_add(1, Ordering::Release);
+    fn raise(&self, now: Instant) {
+        let mut suspicion = self.lock();
+        let renewals = suspicion.map_or(0, |(renewals, _)| renewals);
+        *suspicion = Some((renewals.saturating_add(1), now));
     }
 
     fn clear(&self) {
-        self.0.store(0, Ordering::Release);
+        *self.lock() = None;
+    }
+
+    /// Taken only around a 401.
+    fn lock(&self) -> MutexGuard<'_, Option<(u32, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     AccessToken, Attempt, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot, TokenResponse,
     TokenSource,
-    channel::Shared,
+    channel::{Order, Shared},
     schedule::{Occasion, RefreshPolicy},
 };
 
@@ -27,7 +27,7 @@ pub struct Refresher<S, E> {
     random: fn() -> f64,
     shared: Arc<Shared>,
     wanted: watch::Receiver<u64>,
-    nudged: mpsc::Receiver<()>,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl<S: TokenSource, E: Events> Refresher<S, E> {
@@ -37,7 +37,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         events: E,
         random: fn() -> f64,
         shared: Arc<Shared>,
-        nudged: mpsc::Receiver<()>,
+        orders: mpsc::Receiver<Order>,
     ) -> Self {
         let wanted = shared.wanted.subscribe();
         Self {
@@ -47,7 +47,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
             random,
             shared,
             wanted,
-            nudged,
+            orders,
         }
     }
 
@@ -56,37 +56,76 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
     /// # Cancel safety
     /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole.
     pub async fn run(mut self) {
+        let mut has_changed = false;
         loop {
             let started_at = Instant::now();
-            let result = self.source.fetch().await;
+            let result = self.fetch().await;
             self.publish(started_at, result);
-            self.wait(started_at).await;
+            if has_changed {
+                let snapshot = self.shared.snapshot.load();
+                self.events.reloaded(snapshot.failure.is_none());
+            }
+            has_changed = self.wait(started_at).await;
         }
     }
 
-    /// Waits until the next attempt is due, or sooner when somebody wants one.
-    async fn wait(&mut self, last_start: Instant) {
-        let snapshot = self.shared.snapshot.load_full();
-        let floor = last_start + self.policy.floor;
+    /// Makes one attempt. A sleep of the machine is noted meanwhile, since the attempt may hang
+    /// on a connection that did not survive it.
+    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
+        let Self {
+            source,
+            orders,
+            shared,
+            ..
+        } = self;
+        let mut fetching = std::pin::pin!(source.fetch());
+        loop {
+            tokio::select! {
+                result = &mut fetching => return result,
+                Some(order) = orders.recv() => match order {
+                    Order::Slept(duration) => age(shared, duration),
+                    // It is under way.
+                    Order::Refresh => {}
+                },
+            }
+        }
+    }
+
+    /// Waits until the next attempt is due, or sooner when somebody wants one. Says whether the
+    /// credential has changed.
+    async fn wait(&mut self, last_start: Instant) -> bool {
+        let Self {
+            source,
+            policy,
+            shared,
+            wanted,
+            orders,
+            ..
+        } = self;
+        let snapshot = shared.snapshot.load_full();
+        let floor = last_start + policy.floor * source.calls();
         let mut due = snapshot.next_attempt.max(floor);
+        let mut has_changed = false;
         // A failure's back-off is for the sake of the service: what requests want does not shorten
         // it. They wait for the attempt that comes anyway.
         let may_hurry = snapshot.failure.is_none();
+        // Orders and a changed credential go before our own back-off, but not before what the
+        // service itself asked for.
+        let asked = snapshot.failure.as_ref().and_then(|f| f.retry_after);
         loop {
-            if may_hurry && *self.wanted.borrow_and_update() > snapshot.attempts {
+            if may_hurry && *wanted.borrow_and_update() > snapshot.attempts {
                 due = floor;
             }
             tokio::select! {
-                () = sleep_until(due) => return,
-                Ok(()) = self.wanted.changed(), if may_hurry => {}
-                Some(()) = self.nudged.recv() => {
-                    // An order from outside (a person, a changed file) goes before the back-off,
-                    // but not before what the service itself asked for.
-                    let asked = snapshot.failure.as_ref().is_some_and(|f| f.retry_after.is_some());
-                    if !asked {
-                        due = floor;
-                    }
-                }
+                () = sleep_until(due) => return has_changed,
+                Ok(()) = wanted.changed(), if may_hurry => continue,
+                () = source.changed(), if !has_changed => has_changed = true,
+                Some(order) = orders.recv() => if let Order::Slept(duration) = order {
+                    age(shared, duration);
+                },
+            }
+            if asked.is_none() {
+                due = floor;
             }
         }
     }
@@ -184,6 +223,20 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         };
         Ok((token, renew_after))
     }
+}
+
+/// Makes the token older than our clock says: it stood still while the machine slept.
+fn age(shared: &Shared, slept: Duration) {
+    let mut snapshot = Snapshot::clone(&shared.snapshot.load());
+    if let Some(token) = &mut snapshot.token {
+        let token = Arc::make_mut(token);
+        token.expires_at = token
+            .expires_at
+            .map(|end| end.checked_sub(slept).unwrap_or(token.requested_at));
+    }
+    snapshot.next_attempt = Instant::now();
+    shared.snapshot.store(Arc::new(snapshot));
+    shared.bell.send_replace(());
 }
 
 #[cfg(test)]

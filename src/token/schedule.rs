@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 /// The bounds of everything that the refresher waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RefreshPolicy {
     /// The lifetime of a token whose service names none (RFC 6749 §5.1 allows that).
     pub default_lifetime: Duration,
@@ -26,7 +26,7 @@ impl Default for RefreshPolicy {
         Self {
             default_lifetime: Duration::from_secs(5 * 60),
             max_lifetime: Duration::from_secs(24 * 60 * 60),
-            floor: Duration::from_millis(500),
+            floor: Duration::from_millis(700),
             backoff_base: Duration::from_secs(1),
             backoff_ceiling: Duration::from_secs(60),
             rejected_ceiling: Duration::from_secs(5 * 60),
@@ -71,8 +71,8 @@ impl RefreshPolicy {
     /// How long to wait after the `failures`-th failure in a row (from 1), `random` in 0..1.
     ///
     /// Exponential with full jitter between the floor and a ceiling. What the service asked for
-    /// by `Retry-After` is waited for in full, then spread a little, or everyone would come back
-    /// in the same second.
+    /// by `Retry-After` is waited for in full, then spread over as long again: a backlog that
+    /// takes so long to work off comes back no faster than it can be worked off.
     #[must_use]
     pub fn back_off(
         &self,
@@ -92,7 +92,8 @@ impl RefreshPolicy {
         match retry_after {
             Some(asked) if !asked.is_zero() => {
                 let asked = asked.clamp(self.floor, self.retry_after_ceiling);
-                own.max(between(asked..asked + asked / 4, random))
+                let latest = asked + asked.min(self.backoff_ceiling);
+                own.max(between(asked..latest, random))
             }
             _ => own,
         }
@@ -180,8 +181,10 @@ mod tests {
         let policy = RefreshPolicy::default();
         let after = |asked: f64, random| policy.back_off(1, false, Some(seconds(asked)), random);
         assert_eq!(after(7.0, 0.0), seconds(7.0));
-        assert_eq!(after(8.0, 1.0), seconds(10.0));
+        assert_eq!(after(8.0, 1.0), seconds(16.0));
         assert_eq!(after(0.0, 0.0), policy.floor);
-        assert_eq!(after(1e12, 0.0), policy.retry_after_ceiling);
+        let longest = policy.retry_after_ceiling;
+        assert_eq!(after(1e12, 0.0), longest);
+        assert_eq!(after(1e12, 1.0), longest + policy.backoff_ceiling);
     }
 }

@@ -158,7 +158,7 @@ fn each_mistake_of_a_file_is_named_with_its_line() {
 }
 
 /// Variable, value, and what the line names and says.
-const VARIABLES: [(&str, &str, &str, &str); 21] = [
+const VARIABLES: [(&str, &str, &str, &str); 30] = [
     (
         "WAVEFRONT_URL",
         "http://h.example",
@@ -223,6 +223,60 @@ const VARIABLES: [(&str, &str, &str, &str); 21] = [
         CANARY,
         "auth.token",
         "belongs to auth.type static-token",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__PRESET",
+        "c4n4ry-s3cret",
+        "auth.preset",
+        "must be one of vmware-cloud,",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__TOKEN_PATH",
+        "c4n4ry-s3cret",
+        "auth.token_path",
+        "begins with \"/\"",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__TOKEN_PATH",
+        "/token?c4n4ry-s3cret",
+        "auth.token_path",
+        "without a query",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__API_TOKEN_FIELD",
+        "refresh_token",
+        "auth.api_token_field",
+        "belongs to auth.type csp-api-token",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__CLIENT_SECRET_NEXT_FILE",
+        " ",
+        "auth.client_secret_next_file",
+        "must not be empty",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__PROXY_URL",
+        "socks5://user:c4n4ry-s3cret@h.example",
+        "auth.proxy_url",
+        "must be a URL like",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__PROXY_URL",
+        "http://user:c4n4ry-s3cret@h.example/path",
+        "auth.proxy_url",
+        "must end after the host",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__NO_PROXY",
+        "http://c4n4ry-s3cret@h.example",
+        "auth.no_proxy",
+        "must be hosts",
+    ),
+    (
+        "AUTH_SIDECAR_AUTH__REQUEST_TIMEOUT",
+        "61s",
+        "auth.request_timeout",
+        "from 100ms to 1m",
     ),
     (
         "AUTH_SIDECAR_AUTH__HOLD_TIMEOUT",
@@ -364,6 +418,18 @@ fn a_good_configuration_is_shown_with_its_places() {
     );
     let cells: Vec<&str> = row("admin.address");
     assert_eq!(cells[1..], ["127.0.0.1:9798", "default"]);
+}
+
+#[test]
+fn the_password_of_a_proxy_is_not_shown() {
+    let variable = (
+        "AUTH_SIDECAR_AUTH__PROXY_URL",
+        "http://user:c4n4ry-s3cret@proxy.example:3128",
+    );
+    let said = check(GOOD, &[variable, ("NO_PROXY", ".h.example")]);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    assert!(said.stdout.contains("http://…@proxy.example:3128/"));
+    assert!(said.stdout.contains("environment variable NO_PROXY\n"));
 }
 
 #[test]

@@ -598,3 +598,13 @@ async fn trailers_of_a_request_go_nowhere() {
         assert_eq!(field(&head, "trailer"), None);
     }
 }
+
+#[tokio::test]
+async fn a_get_with_a_body_of_unknown_length_arrives_with_it() {
+    let (service, sidecar) = pair();
+    let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+        Connection: close\r\n\r\n5\r\nquery\r\n0\r\n\r\n";
+    let answer = send_raw(sidecar.proxy_address(), request).await;
+    assert!(answer.ends_with(b"query"), "{answer:?}");
+    assert_eq!(service.requests()[0].body, b"query");
+}

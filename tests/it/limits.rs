@@ -241,6 +241,21 @@ async fn a_client_that_was_cut_off_while_it_sent_is_told_why() {
 }
 
 #[tokio::test]
+async fn an_answer_that_has_begun_does_not_excuse_a_client_that_stops_sending() {
+    let (service, sidecar) = pair("listen.body_idle_timeout", "500ms");
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    let request = "POST /duplex HTTP/1.1\r\nHost: localhost\r\n\
+        Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n";
+    client.write(request).await;
+    let head = client.read_head().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(client.read_exact(8).await, b"3\r\none\r\n");
+    eventually(|| service.in_flight() == 0, Duration::from_secs(3)).await;
+    assert!(!service.requests()[0].complete);
+    assert_eq!(client.read_to_end().await, b"");
+}
+
+#[tokio::test]
 async fn a_client_that_sends_slowly_is_not_cut_off() {
     let (service, sidecar) = pair("listen.body_idle_timeout", "500ms");
     let (frames, body) = Body::channel();
@@ -380,4 +395,25 @@ async fn ten_idle_connections_do_not_hold_up_a_request() {
     let url = format!("{}/x", sidecar.url());
     let reply = timeout(Duration::from_secs(5), get(&url)).await.unwrap();
     assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn an_upload_may_outlast_its_answer_and_is_not_told_that_it_is_too_slow() {
+    let service = FakeService::accepting_all();
+    let settings = Settings::static_token("a-token", &service)
+        .set("listen.header_read_timeout", "300ms")
+        .set("listen.body_idle_timeout", "5s");
+    let sidecar = Sidecar::start(&settings);
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    let head = "POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n";
+    client.write(head).await;
+    let (head, _) = client.read_message().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for _ in 0..10 {
+        client.write("part").await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    client.finish().await;
+    let rest = client.read_to_end().await;
+    assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
 }

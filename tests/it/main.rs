@@ -6,7 +6,10 @@
     unreachable_pub,
     reason = "tests fail by panicking, and document themselves by their names"
 )]
-#![expect(dead_code, reason = "the fakes can do what the tests of rotation will need")]
+#![expect(
+    dead_code,
+    reason = "the fakes can do what the tests of rotation will need"
+)]
 
 /// The admin listener.
 mod admin;
@@ -14,16 +17,26 @@ mod admin;
 mod config;
 /// The embedded start: what it prints works as printed.
 mod demo;
+/// Token services of the same family that want something a little different.
+mod dialects;
+/// When the credentials themselves end.
+mod foresight;
 /// Bytes, fields and methods on their way through.
 mod forwarding;
 /// Bounds of number and time.
 mod limits;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
+/// A configuration that changes while the sidecar runs.
+mod reload;
+/// Secrets that change while the sidecar runs.
+mod rotation;
 /// Everything at the most verbose level, and no secret in it.
 mod secrecy;
 /// The end of the process: drains, exit codes.
 mod shutdown;
+/// Random faults under load, and an account of every answer; a command of its own.
+mod soak;
 /// The fakes, the client, the sidecar under test.
 mod support;
 /// How tokens are got and kept, whatever the token service does.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::support::{
     Connection, FakeService, Reply, Settings, Sidecar, client::Client, eventually, get,
     peer::field, request, send_raw,
@@ -440,6 +442,37 @@ async fn ambiguous_and_malformed_heads_are_refused_and_closed() {
     for received in service.requests() {
         assert_eq!(received.target, "/good", "{received:?}");
     }
+}
+
+#[tokio::test]
+async fn what_came_before_a_malformed_request_is_answered_first() {
+    let (service, sidecar) = pair();
+    let before = "GET /slow?ms=300 HTTP/1.1\r\nHost: localhost\r\n\r\n\
+        POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody";
+    let after = format!("GET /bad HTTP/1.1\r\nX y: z\r\n\r\n{GOOD}");
+    for pieces in [
+        vec![before.to_owned() + &after],
+        vec![before.to_owned(), after.clone()],
+        vec![
+            before.to_owned() + "GET /bad HT",
+            "TP/1.1\r\nX y: z\r\n\r\n".to_owned(),
+        ],
+    ] {
+        let mut client = Connection::to(sidecar.proxy_address()).await;
+        for piece in pieces {
+            client.write(piece).await;
+            sleep(Duration::from_millis(50)).await;
+        }
+        for (status, body) in [(200, r#"{"slow":true}"#), (200, "body")] {
+            let (head, received) = client.read_message().await.unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            assert_eq!(received, body.as_bytes());
+        }
+        let (head, _) = client.read_message().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert!(client.closes_within(SOON).await);
+    }
+    assert_eq!(service.request_count(), 6);
 }
 
 #[tokio::test]

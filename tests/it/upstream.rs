@@ -392,3 +392,31 @@ async fn one_that_speaks_no_tls_is_a_bad_gateway() {
     assert_failure(&reply, 502, "tls_protocol_error");
     assert_eq!(service.request_count(), 0);
 }
+
+#[tokio::test]
+async fn a_put_that_breaks_off_is_never_completed_for_the_upstream() {
+    let service = FakeService::accepting_all();
+    let sidecar = Sidecar::start(&Settings::static_token("a-token", &service));
+    // A connection that is kept, so that the exchange could be blamed on its age.
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    let head = "PUT /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for end in ["3\r\none\r\n", "3\r\none\r\nx\r\n"] {
+        let mut client = Connection::to(sidecar.proxy_address()).await;
+        client.write(format!("{head}{end}")).await;
+        if end.ends_with("x\r\n") {
+            let answer = client.read_to_end().await;
+            assert!(answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
+        } else {
+            eventually(|| service.in_flight() == 1, SOON).await;
+            client.finish().await;
+            client.read_to_end().await;
+        }
+        eventually(|| service.in_flight() == 0, SOON).await;
+    }
+    for received in service.requests() {
+        assert!(
+            received.target == "/x" || !received.complete,
+            "{received:?}"
+        );
+    }
+}

@@ -19,6 +19,7 @@ impl Layers {
                 return;
             }
         };
+        self.file = Some(path.to_owned());
         self.merge_toml(&text, &|line| format!("file {}:{line}", path.display()));
     }
 

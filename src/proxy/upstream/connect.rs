@@ -2,9 +2,11 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
@@ -19,19 +21,23 @@ use crate::{
     tls,
 };
 
-/// Knows the way to the upstream.
+/// Knows the way to the upstream. Shared by all workers.
 #[derive(Debug)]
-pub(super) struct Connector {
+pub struct Connector {
     /// The name or address, as the system's resolver takes it.
     host: String,
     port: u16,
-    authority: String,
+    authority: HeaderValue,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
+    /// Finds out the way; goes nowhere yet.
+    ///
+    /// # Errors
+    /// When the address or the trust store cannot be used.
+    pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
         let url = &settings.url;
         let host = url
             .host_str()
@@ -54,13 +60,15 @@ impl Connector {
         Ok(Self {
             host: bare.to_owned(),
             port,
-            authority: authority(url, host),
+            authority: HeaderValue::try_from(authority(url, host))
+                .map_err(|_| UpstreamError::Address("it is no valid Host"))?,
             tls,
             timeout: settings.connect_timeout,
         })
     }
 
-    pub(super) fn authority(&self) -> &str {
+    /// The value of `Host` for it.
+    pub(super) fn host(&self) -> &HeaderValue {
         &self.authority
     }
 
@@ -86,26 +94,42 @@ impl Connector {
     }
 
     async fn tcp(&self) -> Result<TcpStream, ProxyError> {
-        let addresses = lookup_host((self.host.as_str(), self.port))
+        let addresses: Vec<_> = lookup_host((self.host.as_str(), self.port))
             .await
-            .map_err(|error| ProxyError::Dns(error.to_string()))?;
-        let mut last = None;
+            .map_err(|error| ProxyError::Dns(error.to_string()))?
+            .collect();
+        // One that swallows what it is sent leaves the others their share of the time.
+        let share = self.timeout / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let mut last = ProxyError::Dns("the name has no address".to_owned());
         for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|error| ProxyError::Connect(error.to_string()))?;
-                    return Ok(stream);
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    let set = tune(&stream);
+                    return set.map(|()| stream).map_err(|error| refused(&error));
                 }
-                Err(error) => last = Some(error),
+                Ok(Err(error)) => last = refused(&error),
+                Err(_) => last = ProxyError::ConnectTimeout,
             }
         }
-        Err(last.map_or_else(
-            || ProxyError::Dns("the name has no address".to_owned()),
-            |error| ProxyError::Connect(error.kind().to_string()),
-        ))
+        Err(last)
     }
+}
+
+fn refused(error: &io::Error) -> ProxyError {
+    ProxyError::Connect(error.kind().to_string())
+}
+
+/// Finds out connections whose other end has vanished without a word: answers may take minutes
+/// and streams hours, so no deadline of ours would.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(60)))
 }
 
 /// The authority without a port that is the scheme's own: what a browser would send as Host.
@@ -125,7 +149,7 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ProxyError::Terminated(error.to_string()))?;
-    // It ends when its last sender is dropped, with the lease or with the pool.
+    // It ends with its exchange once its sender is dropped, with the lease or with the pool.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to the upstream ended");

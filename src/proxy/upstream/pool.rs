@@ -1,11 +1,15 @@
 //! Connections to the upstream that wait for their next request: last in, first out.
 
 use std::{
+    future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -55,14 +59,27 @@ impl Pool {
         }
     }
 
-    /// Closes what was idle for too long; for ever.
-    pub(super) async fn close_idle(&self) {
-        loop {
-            sleep((self.idle_timeout / 2).max(Duration::from_millis(100))).await;
-            let now = Instant::now();
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|one| !one.sender.is_closed() && now < one.since + self.idle_timeout);
+    /// Closes what was idle for too long, until the pool is gone.
+    pub(super) fn close_idle(pool: &Arc<Self>) -> impl Future<Output = ()> + use<> {
+        let pause = (pool.idle_timeout / 2).max(Duration::from_millis(100));
+        let pool = Arc::downgrade(pool);
+        async move {
+            loop {
+                sleep(pause).await;
+                let Some(pool) = pool.upgrade() else { return };
+                let now = Instant::now();
+                let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                idle.retain(|one| !one.sender.is_closed() && now < one.since + pool.idle_timeout);
+            }
         }
+    }
+
+    /// Closes all that are idle.
+    pub(super) fn clear(&self) {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     fn put(&self, sender: SendRequest<RequestBody>) {
@@ -93,6 +110,25 @@ impl Lease {
             .map_err(|mut error| (error.take_message(), error.into_error()))
     }
 
+    /// Reads the rest of an answer that nobody wants, if it is short, so that the connection can
+    /// be used again; or closes it.
+    pub async fn finish(self, mut body: Incoming) {
+        let read = async {
+            let mut read = 0;
+            while !body.is_end_stream() && read <= UNWANTED {
+                match body.frame().await {
+                    Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+                    Some(Err(_)) => return false,
+                    None => return true,
+                }
+            }
+            body.is_end_stream()
+        };
+        if timeout(UNWANTED_TIME, read).await == Ok(true) {
+            self.give_back();
+        }
+    }
+
     /// Says that the answer was read to its end.
     pub fn give_back(mut self) {
         let Some(pool) = self.pool.upgrade() else {
@@ -111,5 +147,9 @@ impl Lease {
         }
     }
 }
+
+/// How much of an unwanted answer is read, and how long it may take.
+const UNWANTED: usize = 16 * 1024;
+const UNWANTED_TIME: Duration = Duration::from_millis(50);
 
 const LAST_BYTES: Duration = Duration::from_secs(1);

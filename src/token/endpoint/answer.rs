@@ -45,7 +45,7 @@ const REJECTIONS: [&str; 6] = [
 ];
 
 /// Reads a 2xx answer.
-pub(super) fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
+pub(in crate::token) fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
     let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
     let granted: Granted =
         serde_json::from_slice(body).map_err(|_| bad("the answer is no JSON token response"))?;
@@ -72,7 +72,7 @@ pub(super) fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
 }
 
 /// Reads any other answer.
-pub(super) fn refused(
+pub(in crate::token) fn refused(
     status: StatusCode,
     retry_after: Option<Duration>,
     body: &[u8],
@@ -133,7 +133,7 @@ pub(super) fn refused(
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); nonsense and the past count as none.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::token) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return (seconds > 0).then(|| Duration::from_secs(seconds));
@@ -155,7 +155,7 @@ fn mentioned_rejection(message: &Value) -> Option<&'static str> {
 }
 
 /// A number, also one that is written as a string. `null`, text and structures are none.
-fn number(value: &Value) -> Option<f64> {
+pub(in crate::token) fn number(value: &Value) -> Option<f64> {
     let number = match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),

@@ -138,7 +138,7 @@ async fn run(
 ) {
     match App::bind(config) {
         Ok(app) => {
-            let addresses = (app.proxy_addresses().to_vec(), app.admin_address());
+            let addresses = (app.proxy_addresses(), app.admin_address());
             drop(bound.send(Ok(addresses)));
             drop(end.send(app.run(stopped).await));
         }

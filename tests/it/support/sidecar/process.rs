@@ -112,6 +112,11 @@ impl Process {
         settings.write(self.files.path());
     }
 
+    /// Its number, under which the system tells what it uses.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -1,0 +1,108 @@
+//! A configuration at work: its token path, and the watch over its credentials.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{Parts, Shared, reporter::Reporter};
+use crate::{
+    clock::Jump,
+    config::{Config, Credentials},
+    proxy::upstream::Connector,
+    token::{
+        self, TokenHandle,
+        foresight::{Credential, Ends},
+    },
+};
+
+/// One generation of the configuration. Dropped, its tasks end.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) config: Config,
+    /// The addresses that are listened on for it.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) tokens: TokenHandle,
+    pub(super) ends: Ends,
+    pub(super) connector: Arc<Connector>,
+    pub(super) tasks: JoinSet<()>,
+}
+
+impl Live {
+    /// Starts the token path of a configuration.
+    pub(super) fn start(config: Config, parts: Parts, shared: &Shared) -> anyhow::Result<Self> {
+        let Parts { source, connector } = parts;
+        let (refresher, tokens) = token::channel(
+            source,
+            config.auth.policy.clone(),
+            Reporter(Arc::clone(&shared.metrics)),
+            fastrand::f64,
+        );
+        let ends = Ends::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(refresher.run());
+        for credential in credentials(&config)? {
+            let (tokens, ends) = (tokens.clone(), ends.clone());
+            let metrics = Arc::clone(&shared.metrics);
+            tasks.spawn(async move {
+                // Without a token there is more urgent news than the end of a credential.
+                has_token(&tokens).await;
+                let checked = move |kind, known| metrics.credential_checked(kind, known);
+                credential.watch(ends, checked).await;
+            });
+        }
+        Ok(Self {
+            config,
+            addresses: Vec::new(),
+            tokens,
+            ends,
+            connector,
+            tasks,
+        })
+    }
+
+    /// Tells the token path of a jump of the clock.
+    pub(super) fn jumped(&self, jump: Jump) {
+        tracing::info!(?jump, "the clock jumped; renewing the token");
+        match jump {
+            Jump::Slept(duration) => self.tokens.slept(duration),
+            Jump::Set => self.tokens.refresh_now(),
+        }
+    }
+
+    /// Waits until it can serve.
+    pub(super) async fn has_token(&self) {
+        has_token(&self.tokens).await;
+    }
+}
+
+/// Waits until a task ends, which none should.
+pub(super) async fn ended(tasks: &mut JoinSet<()>) -> anyhow::Error {
+    match tasks.join_next().await {
+        Some(Err(error)) => error.into(),
+        _ => anyhow::anyhow!("the refresher ended"),
+    }
+}
+
+async fn has_token(tokens: &TokenHandle) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    while tokens.current(Instant::now() + DAY).await.is_err() {}
+}
+
+/// The credentials of a configuration whose end can be found out.
+fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
+    let mut credentials = Vec::new();
+    if let Credentials::Endpoint(request) = &config.auth.credentials
+        && let Some((url, secret)) = request.api_token()
+    {
+        let settings = &config.auth.endpoint;
+        credentials.push(Credential::api_token(url, secret.clone(), settings)?);
+    }
+    for (kind, file) in [
+        ("token_service_ca", &config.auth.endpoint.ca_file),
+        ("upstream_ca", &config.upstream.ca_file),
+    ] {
+        let path = file.clone();
+        credentials.extend(path.map(|path| Credential::certificates(kind, path)));
+    }
+    Ok(credentials)
+}

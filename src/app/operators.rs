@@ -1,0 +1,121 @@
+//! The admin listener: started, moved and stopped.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{Listening, Shared, live::Live, rules};
+use crate::{
+    admin::{self, Admin},
+    config::Config,
+    server::{self, Connections, ServerSettings},
+};
+
+/// The admin listener at work.
+pub(super) struct Operators {
+    admin: Admin,
+    serving: Option<(Listening, JoinHandle<()>)>,
+}
+
+/// Where the admin listener goes.
+pub(super) enum Move {
+    /// Nowhere.
+    Stay,
+    /// To this address, or to none.
+    To(Option<Listening>),
+}
+
+impl Operators {
+    /// Starts it, where there is to be one.
+    pub(super) fn start(
+        listening: Option<Listening>,
+        live: &Live,
+        shared: &Shared,
+    ) -> anyhow::Result<Self> {
+        let address = listening.as_ref().map(|listening| listening.address);
+        let admin = Admin::new(admin_view(address, live, shared));
+        let serving = listening.map(|listening| serve_admin(listening, &admin));
+        Ok(Self {
+            serving: serving.transpose()?,
+            admin,
+        })
+    }
+
+    /// Where a new configuration wants it.
+    pub(super) fn plan(&self, config: &Config) -> anyhow::Result<Move> {
+        let current = self.serving.as_ref().map(|(one, _)| one.configured);
+        let wanted = config.admin.address;
+        if wanted == current {
+            return Ok(Move::Stay);
+        }
+        let bound = wanted.map(|address| Listening::bind(address, "admin.address"));
+        Ok(Move::To(bound.transpose()?))
+    }
+
+    /// Goes there, and answers as the new configuration says.
+    pub(super) fn change(
+        &mut self,
+        plan: Move,
+        live: &Live,
+        shared: &Shared,
+    ) -> anyhow::Result<()> {
+        if let Move::To(listening) = plan {
+            let address = listening.as_ref().map(|listening| listening.address);
+            self.admin.set(admin_view(address, live, shared));
+            let serving = listening.map(|listening| serve_admin(listening, &self.admin));
+            if let Some((old, _)) = std::mem::replace(&mut self.serving, serving.transpose()?) {
+                old.stop.cancel();
+            }
+        } else {
+            let address = self.serving.as_ref().map(|(one, _)| one.address);
+            self.admin.set(admin_view(address, live, shared));
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        if let Some((listening, serving)) = self.serving {
+            listening.stop.cancel();
+            serving.await.context("the admin listener crashed")?;
+        }
+        Ok(())
+    }
+}
+
+fn admin_view(address: Option<SocketAddr>, live: &Live, shared: &Shared) -> admin::View {
+    admin::View {
+        tokens: live.tokens.clone(),
+        metrics: Arc::clone(&shared.metrics),
+        ledger: shared.ledger.clone(),
+        connections: shared.connections.clone(),
+        ends: live.ends.clone(),
+        rules: rules::admin(&live.config, address),
+        stop: shared.stop.clone(),
+        allow_quit: live.config.admin.allow_quit,
+        started_at: shared.started_at,
+    }
+}
+
+fn serve_admin(listening: Listening, admin: &Admin) -> anyhow::Result<(Listening, JoinHandle<()>)> {
+    let settings = ServerSettings {
+        max_connections: 256,
+        header_read_timeout: Duration::from_secs(10),
+        keep_alive_timeout: Duration::from_secs(60),
+        body_idle_timeout: Duration::from_secs(10),
+        max_header_size: 16 * 1024,
+        drain_timeout: Duration::from_secs(1),
+    };
+    let listener = TcpListener::from_std(listening.listener.try_clone()?)?;
+    let serving = tokio::spawn(server::serve(
+        listener,
+        Arc::new(ArcSwap::from_pointee(settings)),
+        Connections::default(),
+        admin.clone(),
+        listening.stop.clone(),
+    ));
+    tracing::info!(address = %listening.address, "admin listening");
+    Ok((listening, serving))
+}

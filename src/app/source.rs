@@ -1,0 +1,48 @@
+//! The kinds of token sources behind one type.
+
+use crate::{
+    config::{Config, Credentials},
+    token::{FetchError, TokenResponse, TokenSource, endpoint::TokenEndpoint, fixed::FixedToken},
+};
+
+/// Where tokens come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Endpoint(Box<TokenEndpoint>),
+    Fixed(FixedToken),
+}
+
+impl Source {
+    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(match &config.auth.credentials {
+            Credentials::Endpoint(request) => Self::Endpoint(Box::new(TokenEndpoint::new(
+                request.clone(),
+                &config.auth.endpoint,
+            )?)),
+            Credentials::Static(secret) => Self::Fixed(FixedToken::new(secret.clone())),
+        })
+    }
+}
+
+impl TokenSource for Source {
+    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.fetch().await,
+            Self::Fixed(token) => token.fetch().await,
+        }
+    }
+
+    fn calls(&self) -> u32 {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.calls(),
+            Self::Fixed(token) => token.calls(),
+        }
+    }
+
+    async fn changed(&mut self) {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.changed().await,
+            Self::Fixed(token) => token.changed().await,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Notices what the monotonic clock does not show: that the machine slept, or that the wall clock
+//! was set.
+//!
+//! Schedules run on the monotonic clock, which stands still while a machine sleeps. A token does
+//! not. Linux tells of both kinds of jump by a timer on the wall clock that is cancelled when that
+//! clock is set, as it is on waking up too; how long the sleep was is the lead that the boot-time
+//! clock has won over the monotonic one.
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use rustix::{
+    io::{Errno, read},
+    time::{
+        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
+        clock_gettime, timerfd_create, timerfd_settime,
+    },
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// What became of the clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jump {
+    /// The machine slept for so long.
+    Slept(Duration),
+    /// The wall clock was set: by a person, by a time service, or by a host that had suspended
+    /// its guest, whose clocks all stood still then.
+    Set,
+}
+
+/// Calls `tell` at each jump; for ever.
+///
+/// # Errors
+/// When the system has no such timer. Then a token that died in a sleep is found out by its 401.
+pub async fn watch(mut tell: impl FnMut(Jump)) -> io::Result<()> {
+    let timer = observe(timer()?)?;
+    let mut lead = lead();
+    loop {
+        arm(timer.get_ref())?;
+        let jumped = timer
+            .async_io(Interest::READABLE, |timer| {
+                match read(timer, &mut [0_u8; 8]) {
+                    Err(Errno::CANCELED) => Ok(true),
+                    Ok(_) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
+            })
+            .await?;
+        if jumped {
+            let now = self::lead();
+            tell(jump(lead, now));
+            lead = now;
+        }
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "it asks for a type that keeps its file open, which an owned one does; what follows it is unsafe code"
+)]
+fn observe(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(timer, Interest::READABLE)
+}
+
+/// A sleep, where the boot-time clock has won over the monotonic one.
+fn jump(before: Duration, now: Duration) -> Jump {
+    let slept = now.saturating_sub(before);
+    // The two are read one after the other.
+    if slept > Duration::from_millis(100) {
+        Jump::Slept(slept)
+    } else {
+        Jump::Set
+    }
+}
+
+/// By how much the boot-time clock is ahead of the monotonic one: the time slept since the start.
+fn lead() -> Duration {
+    let monotonic = clock_gettime(ClockId::Monotonic);
+    let boot_time = clock_gettime(ClockId::Boottime);
+    duration(boot_time).saturating_sub(duration(monotonic))
+}
+
+fn duration(time: Timespec) -> Duration {
+    Duration::try_from(time).unwrap_or_default()
+}
+
+fn timer() -> io::Result<OwnedFd> {
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    Ok(timerfd_create(TimerfdClockId::Realtime, flags)?)
+}
+
+/// Arms it for a day that no clock is at. What counts is that setting the clock cancels it.
+fn arm(timer: &OwnedFd) -> io::Result<()> {
+    let never = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: Timespec {
+            tv_sec: i64::from(u32::MAX) * 2,
+            tv_nsec: 0,
+        },
+    };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    timerfd_settime(timer, flags, &never)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_is_what_the_boot_time_clock_has_won() {
+        let seconds = Duration::from_secs;
+        assert_eq!(jump(seconds(5), seconds(3605)), Jump::Slept(seconds(3600)));
+        assert_eq!(jump(seconds(5), seconds(5)), Jump::Set);
+        assert_eq!(jump(seconds(5), seconds(4)), Jump::Set);
+    }
+
+    #[tokio::test]
+    async fn the_timer_is_there_and_silent_while_nothing_jumps() {
+        let silent = tokio::time::timeout(Duration::from_millis(200), watch(|_| {})).await;
+        assert!(silent.is_err(), "{silent:?}");
+    }
+}

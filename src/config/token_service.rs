@@ -1,0 +1,90 @@
+//! Where the token service is, the way to it, and how long a call may take.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use figment::value::Value;
+use url::Url;
+
+use super::{
+    net,
+    reader::{Found, Reader},
+    sections::STEP,
+    values,
+};
+use crate::token::endpoint::{EndpointSettings, OutboundProxy};
+
+/// `auth.preset`: where the API of VMware Cloud Services runs. Each can be given as `auth.base_url`
+/// too; the names only save looking it up.
+const PRESETS: [(&str, &str); 5] = [
+    ("vmware-cloud", "https://console.cloud.vmware.com"),
+    (
+        "vmware-cloud-staging",
+        "https://console-stg.cloud.vmware.com",
+    ),
+    ("tanzu-platform", "https://console.tanzu.broadcom.com"),
+    (
+        "tanzu-platform-staging",
+        "https://console-stg.tanzu.broadcom.com",
+    ),
+    ("omnissa", "https://connect.omnissa.com"),
+];
+
+/// Less than this is no call over a network; more, and a token ends while a dead call is waited for.
+const CALL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+
+/// The bounds of a call and the way to the service.
+pub(super) fn settings(reader: &mut Reader) -> EndpointSettings {
+    EndpointSettings {
+        request_timeout: reader.value("auth.request_timeout", values::duration(CALL)),
+        connect_timeout: reader.value("auth.connect_timeout", values::duration(STEP)),
+        ca_file: reader.optional("auth.ca_file", values::ca_file),
+        proxy: proxy(reader),
+    }
+}
+
+fn proxy(reader: &mut Reader) -> Option<OutboundProxy> {
+    let url = reader.optional("auth.proxy_url", net::proxy_url);
+    let no_proxy = reader.optional("auth.no_proxy", values::no_proxy);
+    Some(OutboundProxy {
+        url: url?,
+        no_proxy: no_proxy.unwrap_or_default(),
+    })
+}
+
+/// The base of the service's paths: as given, or else the preset's.
+pub(super) fn base_url(reader: &mut Reader) -> Option<Url> {
+    const KEY: &str = "auth.base_url";
+    const PRESET: &str = "auth.preset";
+    let insecure = insecure(reader);
+    let preset = reader.required(PRESET, &[], values::one_of(&PRESETS));
+    let found = match (reader.find(KEY), reader.find(PRESET)) {
+        (Some(given), _) => given,
+        (None, preset_found) => Found {
+            value: Value::from(preset?),
+            source: format!("{PRESET} ({})", preset_found?.source),
+        },
+    };
+    let url = reader.parsed(KEY, found, net::base_url(insecure));
+    warn_if_plain(reader, KEY, url.as_ref());
+    url
+}
+
+/// A token endpoint by its whole URL.
+pub(super) fn token_url(reader: &mut Reader) -> Option<Url> {
+    const KEY: &str = "auth.token_url";
+    let insecure = insecure(reader);
+    let url = reader.required(KEY, &[], net::token_url(insecure));
+    warn_if_plain(reader, KEY, url.as_ref());
+    url
+}
+
+fn insecure(reader: &mut Reader) -> bool {
+    reader.value("auth.allow_insecure_http", values::boolean)
+}
+
+fn warn_if_plain(reader: &mut Reader, key: &str, url: Option<&Url>) {
+    if url.is_some_and(|url| url.scheme() == "http" && !net::is_local(url)) {
+        let warning = format!("{key}: the credential travels unencrypted");
+        reader.warnings.push(warning);
+    }
+}

@@ -1,0 +1,308 @@
+//! When the credentials themselves end: an API token, the certificates that we trust. Known in
+//! time, it is a warning; found out by an outage, it is one.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use reqwest::Client;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+use url::Url;
+use x509_cert::{Certificate, der::Decode};
+
+use super::{
+    FetchError, Reason,
+    endpoint::{EndpointError, EndpointSettings, answer, client, read_body, transport},
+};
+use crate::secret::{Fingerprint, RotatingSecret, Which, changed};
+
+/// How often is looked, besides when a file changes.
+const INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
+/// The least time between two looks, whatever changes.
+const FLOOR: Duration = Duration::from_secs(5);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Days before the end at which the log warns.
+const WARNINGS: [u32; 3] = [30, 7, 1];
+
+/// The credentials' ends, as far as they are known. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Ends(Arc<Mutex<Vec<End>>>);
+
+/// The end of one credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Which one: the label of the metric.
+    pub kind: &'static str,
+    /// When.
+    pub at: SystemTime,
+}
+
+impl Ends {
+    /// All that are known.
+    #[must_use]
+    pub fn known(&self) -> Vec<End> {
+        self.lock().clone()
+    }
+
+    fn set(&self, kind: &'static str, at: Option<SystemTime>) {
+        let mut ends = self.lock();
+        ends.retain(|end| end.kind != kind);
+        ends.extend(at.map(|at| End { kind, at }));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<End>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A credential whose end can be found out.
+#[derive(Debug)]
+pub struct Credential {
+    kind: &'static str,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// A file of certificates: the first that ends counts.
+    Certificates(PathBuf),
+    /// An API token, whose service tells.
+    ApiToken {
+        client: Client,
+        url: Url,
+        secret: RotatingSecret,
+    },
+}
+
+impl Credential {
+    /// The certificates in a PEM file.
+    #[must_use]
+    pub fn certificates(kind: &'static str, path: PathBuf) -> Self {
+        Self {
+            kind,
+            place: Place::Certificates(path),
+        }
+    }
+
+    /// An API token, asked for at `url` (`api-tokens/details`).
+    ///
+    /// # Errors
+    /// When the client of the token service cannot be set up.
+    pub fn api_token(
+        url: Url,
+        secret: RotatingSecret,
+        settings: &EndpointSettings,
+    ) -> Result<Self, EndpointError> {
+        let client = client(settings)?;
+        Ok(Self {
+            kind: "api_token",
+            place: Place::ApiToken {
+                client,
+                url,
+                secret,
+            },
+        })
+    }
+
+    /// Keeps `ends` up to date; for ever. `checked` is told of each look, and whether it found
+    /// out anything: such services are often unavailable, which is no cause for a line in the log.
+    pub async fn watch(self, ends: Ends, checked: impl Fn(&'static str, bool) + Send) {
+        let files = self.files();
+        let mut warned = None;
+        loop {
+            let seen = Fingerprint::of(&files);
+            let found = self.end().await;
+            checked(self.kind, found.is_ok());
+            match found {
+                Ok(at) => {
+                    ends.set(self.kind, at);
+                    if let Some(at) = at {
+                        warned = warn(self.kind, at, warned);
+                    }
+                }
+                Err(error) => tracing::debug!(kind = self.kind, %error, "the end is unknown"),
+            }
+            sleep(FLOOR).await;
+            // Not before a change or the time: both outcomes are fine.
+            drop(timeout(INTERVAL, changed(&files, &seen)).await);
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        match &self.place {
+            Place::Certificates(path) => vec![path.clone()],
+            Place::ApiToken { secret, .. } => secret.files().cloned().collect(),
+        }
+    }
+
+    async fn end(&self) -> Result<Option<SystemTime>, FetchError> {
+        match &self.place {
+            Place::Certificates(path) => first_end(path),
+            Place::ApiToken {
+                client,
+                url,
+                secret,
+            } => ask(client, url, secret).await,
+        }
+    }
+}
+
+/// Warns once for each of [`WARNINGS`]; `warned` is the end and the threshold of the last.
+fn warn(
+    kind: &'static str,
+    at: SystemTime,
+    warned: Option<(SystemTime, u32)>,
+) -> Option<(SystemTime, u32)> {
+    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+    let reached = |days: &u32| left <= DAY * *days;
+    let threshold = WARNINGS.into_iter().filter(reached).min()?;
+    let is_news = warned.is_none_or(|(end, last)| end != at || threshold < last);
+    if is_news {
+        let ends_at = humantime::format_rfc3339_seconds(at).to_string();
+        let days_left = left.as_secs() / DAY.as_secs();
+        tracing::warn!(kind, ends_at, days_left, "a credential ends soon; renew it");
+    }
+    Some((at, threshold))
+}
+
+fn unreadable(detail: String) -> FetchError {
+    FetchError::new(Reason::BadResponse, detail)
+}
+
+fn first_end(path: &Path) -> Result<Option<SystemTime>, FetchError> {
+    let pem = std::fs::read(path).map_err(|error| unreadable(error.kind().to_string()))?;
+    let ends = CertificateDer::pem_slice_iter(&pem).filter_map(|certificate| {
+        let certificate = Certificate::from_der(&certificate.ok()?).ok()?;
+        let end = certificate.tbs_certificate.validity.not_after;
+        Some(SystemTime::UNIX_EPOCH + end.to_unix_duration())
+    });
+    ends.min()
+        .map(Some)
+        .ok_or_else(|| unreadable("no certificate".to_owned()))
+}
+
+/// Asks the service. The token goes into the body, as the service wants it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the token is what the service is asked about"
+)]
+async fn ask(
+    client: &Client,
+    url: &Url,
+    secret: &RotatingSecret,
+) -> Result<Option<SystemTime>, FetchError> {
+    let token: SecretString = secret
+        .read(Which::Current)
+        .map_err(|error| FetchError::new(Reason::InvalidClient, error.to_string()))?;
+    let body = json!({ "tokenValue": token.expose_secret() }).to_string();
+    let response = client
+        .post(url.clone())
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::ACCEPT, "application/json")
+        .body(body)
+        .send()
+        .await
+        .map_err(|error| transport(&error))?;
+    let status = response.status();
+    let retry_after = answer::retry_after(response.headers());
+    let body = read_body(response).await?;
+    if !status.is_success() {
+        return Err(answer::refused(status, retry_after, &body));
+    }
+    expires_at(&body)
+}
+
+/// `expiresAt` in seconds or milliseconds since 1970, by magnitude: servers differ. Zero and
+/// `null` mean that it does not end.
+fn expires_at(body: &[u8]) -> Result<Option<SystemTime>, FetchError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Details {
+        expires_at: Option<Value>,
+    }
+    /// No date in seconds is as far away as this, and none in milliseconds as near.
+    const MILLISECONDS: f64 = 1e11;
+
+    let no_date = || unreadable("the answer tells no end".to_owned());
+    let details: Details = serde_json::from_slice(body).map_err(|_| no_date())?;
+    let number = match details.expires_at {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => answer::number(&value).ok_or_else(no_date)?,
+    };
+    if number <= 0.0 {
+        return Ok(None);
+    }
+    let seconds = if number >= MILLISECONDS {
+        number / 1000.0
+    } else {
+        number
+    };
+    let since = Duration::try_from_secs_f64(seconds).map_err(|_| no_date())?;
+    let at = SystemTime::UNIX_EPOCH.checked_add(since);
+    at.map(Some).ok_or_else(no_date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_api_token_is_read_in_seconds_and_in_milliseconds() {
+        let read = |body: &str| expires_at(body.as_bytes());
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        for expires_at in ["1800000000", "1800000000000", "\"1800000000\""] {
+            let body = format!(r#"{{"expiresAt": {expires_at}}}"#);
+            assert_eq!(read(&body).unwrap(), Some(at), "{body}");
+        }
+        for body in [
+            r#"{"expiresAt": null}"#,
+            r#"{"expiresAt": 0}"#,
+            r#"{"expiresAt": -1}"#,
+            "{}",
+        ] {
+            assert_eq!(read(body).unwrap(), None, "{body}");
+        }
+        for body in [
+            r#"{"expiresAt": "soon"}"#,
+            r#"{"expiresAt": 1e300}"#,
+            "<html>",
+        ] {
+            assert!(read(body).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_warning_comes_once_for_each_threshold_and_anew_for_another_end() {
+        let now = SystemTime::now();
+        let days = |days: f64| now + DAY.mul_f64(days);
+        assert_eq!(warn("x", days(40.0), None), None);
+        assert_eq!(warn("x", days(20.0), None), Some((days(20.0), 30)));
+        assert_eq!(warn("x", days(5.0), None), Some((days(5.0), 7)));
+        assert_eq!(warn("x", days(0.5), None), Some((days(0.5), 1)));
+        assert_eq!(warn("x", now - DAY, None), Some((now - DAY, 1)));
+    }
+
+    #[test]
+    fn the_first_certificate_that_ends_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let pem = [2040, 2030, 2050].map(|year| {
+            let mut parameters = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
+            parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            parameters.self_signed(&key).unwrap().pem()
+        });
+        std::fs::write(&path, pem.concat()).unwrap();
+        let end = first_end(&path).unwrap().unwrap();
+        let year_2030 = SystemTime::UNIX_EPOCH + Duration::from_secs(1_893_456_000);
+        assert_eq!(end, year_2030);
+        std::fs::write(&path, "nothing").unwrap();
+        assert!(first_end(&path).is_err());
+    }
+}

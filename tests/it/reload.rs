@@ -1,0 +1,97 @@
+//! A configuration that changes while the sidecar runs.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{
+    Client, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_changed_file_is_validated_and_comes_into_use_whole() {
+    let (csp, other_csp) = (FakeCsp::start(), FakeCsp::start());
+    let service = FakeService::start(csp.validator());
+    let other = FakeService::start(other_csp.validator());
+    let sidecar = Process::start(&Settings::new(&csp, &service)).await;
+    let mut kept = Client::connect(&sidecar.url()).await;
+    assert_eq!(kept.request("GET", "/x", &[], "").await.status, 200);
+    sidecar.reconfigure(&Settings::new(&other_csp, &other));
+    let changed = async || {
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 200);
+        other.request_count() > 0
+    };
+    eventually_async(changed, SOON).await;
+    // A connection that was open before goes on, and to the new place.
+    let before = service.request_count();
+    assert_eq!(kept.request("GET", "/x", &[], "").await.status, 200);
+    assert_eq!(service.request_count(), before);
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    let counted = r#"auth_sidecar_config_reload_total{result="success"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_reported_and_the_old_one_stays() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service);
+    let sidecar = Process::start(&settings).await;
+    sidecar.reconfigure(&settings.clone().set("auth.hold_timeout", "soon"));
+    eventually(|| sidecar.output().contains("auth.hold_timeout"), SOON).await;
+    let reply = get(&format!("{}/x", sidecar.url())).await;
+    assert_eq!(reply.status, 200);
+    // Credentials that give no token are no better: the old ones serve on.
+    sidecar.reconfigure(&settings.clone().set("auth.client_id", "nobody"));
+    eventually(|| sidecar.output().contains("invalid_client"), SOON).await;
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    csp.revoke_all();
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    assert!(!sidecar.output().contains("is in use"));
+}
+
+#[tokio::test]
+async fn listeners_come_and_go_with_the_configuration() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service);
+    let sidecar = Process::start(&settings).await;
+    let first = sidecar.proxy_address();
+    let second = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().to_string()
+    };
+    let both = serde_json::json!(["127.0.0.1:0", second]);
+    sidecar.reconfigure(&settings.clone().set("listen.address", both));
+    let url = format!("http://{second}/x");
+    let serves = async || {
+        let reply = crate::support::try_request("GET", &url, &[], "").await;
+        reply.is_ok_and(|reply| reply.status == 200)
+    };
+    eventually_async(serves, SOON).await;
+    assert_eq!(get(&format!("http://{first}/x")).await.status, 200);
+    sidecar.reconfigure(&settings.set("listen.address", second.as_str()));
+    let is_gone = async || {
+        let reply = crate::support::try_request("GET", &format!("http://{first}/x"), &[], "").await;
+        reply.is_err()
+    };
+    eventually_async(is_gone, SOON).await;
+    assert_eq!(get(&url).await.status, 200);
+}
+
+#[tokio::test]
+async fn sighup_reads_the_file_and_the_secrets_again() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let mut sidecar = Process::start(&Settings::new(&csp, &service)).await;
+    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 200, SOON).await;
+    assert_eq!(csp.call_count(), 1);
+    sidecar.signal(Signal::HUP);
+    eventually(|| csp.call_count() == 2, SOON).await;
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+}
