@@ -8,6 +8,7 @@ mod download;
 mod error;
 mod fields;
 mod ledger;
+mod tunnel;
 mod upload;
 pub mod upstream;
 
@@ -33,6 +34,7 @@ pub use self::{
     upload::{Budget, RequestBody},
 };
 use self::{
+    tunnel::Offer,
     upload::Upload,
     upstream::{ExchangeError, Lease, Upstream},
 };
@@ -56,6 +58,8 @@ pub struct ProxySettings {
     pub replay_buffer_total: usize,
     /// Requests at the same time.
     pub max_in_flight: usize,
+    /// Silence of both sides after which a WebSocket ends.
+    pub tunnel_idle_timeout: Duration,
     /// Whether the upstream is told by `Via` that we are here.
     pub via: bool,
     /// Further names that clients may use for us, without a port.
@@ -149,19 +153,34 @@ impl Handler for Switch {
 impl Proxy {
     async fn handle(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         client: &Arc<ClientState>,
     ) -> Response<ResponseBody> {
         let inner = &*self.0;
         let mut entry = inner.ledger.open(request.method().clone());
         let is_connect = request.method() == Method::CONNECT;
+        let offer = Offer::take(&mut request);
         let (parts, incoming) = request.into_parts();
         let upload = Upload::new(incoming, client, &inner.budget);
-        match inner.forward(parts, &upload).await {
+        let forwarded = inner.forward(parts, &upload, offer.as_ref()).await;
+        let result = forwarded.and_then(|(answer, lease)| {
+            let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // What is sent before both have agreed belongs to neither protocol (RFC 9931).
+            if switches && client.is_refused() {
+                return Err(ProxyError::Malformed("bytes before the switch"));
+            }
+            Ok((answer, lease))
+        });
+        match result {
             Ok((answer, lease)) => {
                 entry.answered(answer.status(), Origin::Upstream);
                 let client = Arc::clone(client);
-                answer.map(|body| ResponseBody::upstream(body, lease, client, entry))
+                match offer {
+                    Some(offer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                        inner.switch(answer, offer, client, entry)
+                    }
+                    _ => answer.map(|body| ResponseBody::upstream(body, lease, client, entry)),
+                }
             }
             Err(error) => {
                 upload.cancel();
@@ -170,7 +189,7 @@ impl Proxy {
                 let close = is_connect || !upload.is_read();
                 let answer = error.response(close);
                 entry.answered(answer.status(), Origin::Sidecar);
-                answer.map(|body| ResponseBody::own(body, Arc::clone(client), entry))
+                answer.map(|body| ResponseBody::own(body, Arc::clone(client), Some(entry)))
             }
         }
     }
@@ -188,12 +207,13 @@ impl Inner {
         &self,
         parts: Parts,
         upload: &Upload,
+        offer: Option<&Offer>,
     ) -> Result<(Response<Incoming>, Lease), ProxyError> {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded);
         }
         admit(&parts, &self.rules)?;
-        let head = self.outbound(parts)?;
+        let head = self.outbound(parts, offer.is_some())?;
         let mut token = self.token().await?;
         let (answer, lease) = self.send(&head, &mut token, upload).await?;
         let (answer, lease) = if answer.status() == StatusCode::UNAUTHORIZED {
@@ -202,7 +222,23 @@ impl Inner {
             (answer, lease)
         };
         upload.forget();
-        Ok((inbound(answer)?, lease))
+        Ok((inbound(answer, offer.is_some())?, lease))
+    }
+
+    /// Hands a client's connection over to a tunnel, behind the answer that agrees to it.
+    fn switch(
+        &self,
+        answer: Response<Incoming>,
+        offer: Offer,
+        client: Arc<ClientState>,
+        entry: Entry,
+    ) -> Response<ResponseBody> {
+        let mut agreed = Response::new(());
+        *agreed.status_mut() = answer.status();
+        agreed.headers_mut().clone_from(answer.headers());
+        let idle_timeout = self.settings.tunnel_idle_timeout;
+        client.tunnel(Box::pin(tunnel::carry(offer, answer, idle_timeout, entry)));
+        agreed.map(|()| ResponseBody::own(Bytes::new(), client, None))
     }
 
     /// The token to send now.
@@ -301,7 +337,7 @@ impl Inner {
         }
     }
 
-    fn outbound(&self, parts: Parts) -> Result<Head, ProxyError> {
+    fn outbound(&self, parts: Parts, is_websocket: bool) -> Result<Head, ProxyError> {
         let Parts {
             method,
             uri,
@@ -315,6 +351,9 @@ impl Inner {
         }
         let via = self.settings.via.then_some(version);
         fields::outbound(&mut headers, self.upstream.host(), via);
+        if is_websocket {
+            tunnel::restore(&mut headers);
+        }
         let target = uri
             .into_parts()
             .path_and_query
@@ -351,11 +390,15 @@ impl Head {
 }
 
 /// Makes the upstream's answer one for the client.
-fn inbound(mut answer: Response<Incoming>) -> Result<Response<Incoming>, ProxyError> {
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(ProxyError::BadAnswer("101 without an offer".to_owned()));
-    }
+fn inbound(
+    mut answer: Response<Incoming>,
+    offered_websocket: bool,
+) -> Result<Response<Incoming>, ProxyError> {
     let headers = answer.headers();
+    let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switches && !(offered_websocket && tunnel::names_websocket(headers)) {
+        return Err(ProxyError::BadAnswer("101 that was not offered".to_owned()));
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if headers.contains_key(CONTENT_LENGTH) {
@@ -367,6 +410,9 @@ fn inbound(mut answer: Response<Incoming>) -> Result<Response<Incoming>, ProxyEr
         }
     }
     fields::inbound(answer.headers_mut());
+    if switches {
+        tunnel::restore(answer.headers_mut());
+    }
     *answer.version_mut() = Version::HTTP_11;
     Ok(answer)
 }

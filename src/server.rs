@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::connection::ClientState;
+pub use self::connection::{ClientState, Tunnel};
 
 /// The bounds of the connections of clients.
 #[derive(Clone, Debug, PartialEq)]

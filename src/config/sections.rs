@@ -93,6 +93,10 @@ fn proxy(reader: &mut Reader) -> ProxySettings {
             values::duration(Duration::ZERO..=Duration::from_secs(10 * 60)),
         ),
         response_timeout: reader.value("upstream.response_timeout", values::duration(LEAST..=DAY)),
+        tunnel_idle_timeout: reader.value(
+            "upstream.tunnel_idle_timeout",
+            values::duration(LEAST..=DAY),
+        ),
         replay_body_limit: reader.value("upstream.replay_body_limit", values::size(0..=1 << 30)),
         replay_buffer_total: reader
             .value("upstream.replay_buffer_total", values::size(0..=1 << 30)),

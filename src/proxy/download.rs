@@ -19,7 +19,7 @@ pub struct ResponseBody {
     inner: Inner,
     client: Arc<ClientState>,
     /// Settles the request's account when the body is dropped.
-    _entry: Entry,
+    _entry: Option<Entry>,
 }
 
 #[derive(Debug)]
@@ -48,12 +48,12 @@ impl ResponseBody {
         Self {
             inner,
             client,
-            _entry: entry,
+            _entry: Some(entry),
         }
     }
 
     /// Our own.
-    pub(super) fn own(bytes: Bytes, client: Arc<ClientState>, entry: Entry) -> Self {
+    pub(super) fn own(bytes: Bytes, client: Arc<ClientState>, entry: Option<Entry>) -> Self {
         Self {
             inner: Inner::Own((!bytes.is_empty()).then_some(bytes)),
             client,

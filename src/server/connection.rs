@@ -3,11 +3,12 @@
 use std::{
     cell::RefCell,
     convert::Infallible,
+    fmt,
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -22,6 +23,7 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -38,7 +40,6 @@ use super::{
 ///
 /// One timer a connection looks at it when it fires, and not at each request: a request costs
 /// a store or two here, and no timer.
-#[derive(Debug)]
 pub struct ClientState {
     epoch: Instant,
     /// The phase in the two lowest bits, above them the milliseconds since `epoch`.
@@ -53,7 +54,22 @@ pub struct ClientState {
     has_partial_head: AtomicBool,
     /// The answer that the message earns at which reading has stopped.
     refusal: OnceLock<Refusal>,
+    /// What the connection is for once its codec has let go of it.
+    tunnel: Mutex<Option<Tunnel>>,
+    /// Whether it is for that: what arrives is no request then.
+    is_tunnel: AtomicBool,
 }
+
+impl fmt::Debug for ClientState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientState")
+            .field("phase", &self.load().0)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Work on a connection that is no longer HTTP.
+pub type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What we wait for the client to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +94,8 @@ impl ClientState {
             parts: AtomicU8::new(0),
             has_partial_head: AtomicBool::new(false),
             refusal: OnceLock::new(),
+            tunnel: Mutex::default(),
+            is_tunnel: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +109,29 @@ impl ClientState {
     fn busy(&self) {
         // No time is needed: nothing is due while we are busy ourselves.
         self.phase.store(Phase::Busy as u64, Ordering::Relaxed);
+    }
+
+    /// Gives the connection to something else once the answer is sent.
+    pub fn tunnel(&self, tunnel: Tunnel) {
+        self.is_tunnel.store(true, Ordering::Relaxed);
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// Whether reading has stopped at something that is no request.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refusal.get().is_some()
+    }
+
+    fn is_tunnel(&self) -> bool {
+        self.is_tunnel.load(Ordering::Relaxed)
+    }
+
+    fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// The request's body or the answer is over; with the second of the two, the exchange is.
@@ -213,7 +254,8 @@ pub(super) async fn serve<H: Handler>(
         .max_headers(128)
         .max_header_size(settings.max_header_size + 1024)
         .max_buf_size((settings.max_header_size + 16 * 1024).max(CODEC_BUFFER))
-        .serve_connection(io, requests);
+        .serve_connection(io, requests)
+        .with_upgrades();
     let mut stopping = pin!(stop.cancelled());
     let mut draining = false;
     let mut timer = pin!(sleep_until(Instant::now() + settings.longest_nap()));
@@ -242,7 +284,14 @@ pub(super) async fn serve<H: Handler>(
             }
         }
     };
-    let Watched { mut stream, .. } = connection.into_parts().io;
+    let Some(parts) = connection.into_parts() else {
+        // Its connection has gone with it.
+        if let Some(tunnel) = client.take_tunnel() {
+            tunnel.await;
+        }
+        return;
+    };
+    let Watched { mut stream, .. } = parts.io;
     if let Some(refusal) = refusal {
         drop(timeout(GOODBYE, stream.write_all(&handler.refuse(refusal))).await);
     }
@@ -354,8 +403,11 @@ impl Read for Watched {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.client.refusal.get().is_some() {
+        if self.client.is_refused() {
             return Poll::Pending;
+        }
+        if self.client.is_tunnel() {
+            return Pin::new(&mut TokioIo::new(&mut self.stream)).poll_read(cx, buf);
         }
         if self.is_broken {
             return Poll::Ready(Err(broken()));

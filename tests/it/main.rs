@@ -45,3 +45,5 @@ mod token;
 mod unauthorized;
 /// An upstream that is away, slow or broken.
 mod upstream;
+/// WebSockets: agreed on by both sides, then bytes.
+mod websocket;

@@ -151,7 +151,7 @@ where
         .map_err(|error| ProxyError::Terminated(error.to_string()))?;
     // It ends with its exchange once its sender is dropped, with the lease or with the pool.
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to the upstream ended");
         }
     });
