@@ -41,6 +41,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+mod gather;
 pub mod proxy;
 pub mod secret;
 pub mod server;

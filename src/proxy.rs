@@ -17,7 +17,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
@@ -87,7 +87,9 @@ struct Head {
     method: Method,
     target: PathAndQuery,
     headers: HeaderMap,
-    extensions: http::Extensions,
+    /// The spelling of the client's field names. It goes with the first request that is sent: a
+    /// copy would cost more than it is worth to the rare second one.
+    extensions: Extensions,
 }
 
 impl Proxy {
@@ -213,15 +215,19 @@ impl Inner {
             return Err(ProxyError::Overloaded);
         }
         admit(&parts, &self.rules)?;
-        let head = self.outbound(parts, offer.is_some())?;
+        let mut head = self.outbound(parts, offer.is_some())?;
         let mut token = self.token().await?;
-        let (answer, lease) = self.send(&head, &mut token, upload).await?;
-        let (answer, lease) = if answer.status() == StatusCode::UNAUTHORIZED {
-            self.retry(&head, token, upload, answer, lease).await?
+        let (answer, lease) = self.send(&mut head, &mut token, upload).await?;
+        let (answer, mut lease) = if answer.status() == StatusCode::UNAUTHORIZED {
+            self.retry(&mut head, token, upload, answer, lease).await?
         } else {
             (answer, lease)
         };
         upload.forget();
+        if answer.version() == Version::HTTP_10 {
+            // The codec would speak its dialect from now on.
+            lease.close_after();
+        }
         Ok((inbound(answer, offer.is_some())?, lease))
     }
 
@@ -256,7 +262,7 @@ impl Inner {
     /// only if the newer token was itself older than the refusal, and so proves nothing.
     async fn retry(
         &self,
-        head: &Head,
+        head: &mut Head,
         mut token: Arc<AccessToken>,
         upload: &Upload,
         mut answer: Response<Incoming>,
@@ -277,6 +283,7 @@ impl Inner {
             };
             if !upload.is_held() {
                 self.ledger.replayed("not_held");
+                self.tokens.did_not_help(&token);
                 return Err(ProxyError::NotReplayed);
             }
             lease.finish(answer.into_body()).await;
@@ -288,6 +295,7 @@ impl Inner {
             }
         }
         self.ledger.replayed("refused");
+        self.tokens.did_not_help(&token);
         Ok((answer, lease))
     }
 
@@ -295,7 +303,7 @@ impl Inner {
     /// client's concern: an idempotent request is sent once more.
     async fn send(
         &self,
-        head: &Head,
+        head: &mut Head,
         token: &mut Arc<AccessToken>,
         upload: &Upload,
     ) -> Result<(Response<Incoming>, Lease), ProxyError> {
@@ -317,7 +325,7 @@ impl Inner {
 
     async fn exchange(
         &self,
-        head: &Head,
+        head: &mut Head,
         token: &AccessToken,
         upload: &Upload,
     ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
@@ -349,6 +357,9 @@ impl Inner {
         if fields::is_loop(&headers) {
             return Err(ProxyError::Loop);
         }
+        if method == Method::OPTIONS && !fields::may_go_on(&mut headers) {
+            return Err(ProxyError::LastHop);
+        }
         let via = self.settings.via.then_some(version);
         fields::outbound(&mut headers, self.upstream.host(), via);
         if is_websocket {
@@ -369,14 +380,13 @@ impl Inner {
 
 impl Head {
     /// The request with that token: the only place where a credential goes onto a request.
-    fn request(&self, token: &AccessToken, body: RequestBody) -> Request<RequestBody> {
+    fn request(&mut self, token: &AccessToken, body: RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.target.clone());
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
-        // The spelling of the client's field names.
-        *request.extensions_mut() = self.extensions.clone();
+        *request.extensions_mut() = std::mem::take(&mut self.extensions);
         // Without a length the codec must be told, or it would drop the body of a GET.
         let body = request.body();
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -395,6 +405,12 @@ fn inbound(
     offered_websocket: bool,
 ) -> Result<Response<Incoming>, ProxyError> {
     let headers = answer.headers();
+    // The codec has read the first of several lengths, or none of a list.
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_length = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
+        return Err(ProxyError::BadAnswer("length".to_owned()));
+    }
     let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches && !(offered_websocket && tunnel::names_websocket(headers)) {
         return Err(ProxyError::BadAnswer("101 that was not offered".to_owned()));

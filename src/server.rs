@@ -104,6 +104,8 @@ pub enum Refusal {
     TooSlow,
     /// It is malformed or can be read in two ways.
     Malformed(&'static str),
+    /// It is of another major version of HTTP.
+    Version,
     /// Its transfer coding is not one plain `chunked`.
     TransferCoding,
     /// Its fields are too many or too large.

@@ -9,8 +9,8 @@
 //!    is missed.
 //! 2. *Ask by level, not by edge.* Who was refused asks for "an attempt after the ones that I
 //!    have seen". Two hundred refused requests ask for the same number and cause one call.
-//! 3. *A young token is not to blame.* Each renewal that was caused by a 401 and did not help
-//!    doubles the age below which a refused token is believed to be good, so an upstream that
+//! 3. *A young token is not to blame.* Each renewal that was caused by a 401 and is known not to have
+//!    helped doubles the age below which a refused token is believed to be good, so an upstream that
 //!    says 401 to everything costs a call now and then, and not one a request.
 
 mod channel;

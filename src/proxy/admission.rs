@@ -1,6 +1,6 @@
 //! Who may use the port: judged on the fields as received, before anything is stripped.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
@@ -59,7 +59,7 @@ fn check_host<'a>(parts: &'a Parts, rules: &Rules) -> Result<Option<&'a Authorit
         return Err(ProxyError::Malformed("several Host fields"));
     }
     match host {
-        Some(host) => rules.check_authority(&authority(host)?)?,
+        Some(host) => rules.check_authority(&authority(host.as_bytes())?)?,
         None if parts.version == Version::HTTP_11 => {
             return Err(ProxyError::Malformed("no Host"));
         }
@@ -68,30 +68,36 @@ fn check_host<'a>(parts: &'a Parts, rules: &Rules) -> Result<Option<&'a Authorit
     // Absolute-form: the target's authority counts (RFC 9112 §3.2.2), and Host must be ours too.
     let target = parts.uri.authority();
     if let Some(target) = target {
-        if target.as_str().contains('@') {
-            return Err(ProxyError::Malformed("user information in the target"));
-        }
-        rules.check_authority(target)?;
+        rules.check_authority(&authority(target.as_str().as_bytes())?)?;
     }
     Ok(target)
 }
 
-fn authority(host: &HeaderValue) -> Result<Authority, ProxyError> {
-    let malformed = ProxyError::Malformed("Host");
-    let text = host.to_str().map_err(|_| malformed.clone())?;
-    if text.contains('@') {
-        return Err(malformed);
-    }
-    let authority: Authority = text.parse().map_err(|_| malformed.clone())?;
-    let port = text.strip_prefix(authority.host());
-    let is_port = |port: &str| {
-        port.strip_prefix(':')
-            .is_some_and(|digits| digits.is_empty() || digits.parse::<u16>().is_ok())
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), to the letter: what is between brackets is an IPv6
+/// address, and a port is digits.
+fn authority(text: &[u8]) -> Result<Authority, ProxyError> {
+    let malformed = ProxyError::Malformed("authority");
+    let authority = Authority::try_from(text).map_err(|_| malformed.clone())?;
+    let host = authority.host();
+    let rest = authority.as_str().strip_prefix(host);
+    let is_port = |rest: &str| {
+        rest.strip_prefix(':').is_some_and(|digits| {
+            digits.bytes().all(|digit| digit.is_ascii_digit())
+                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+        })
     };
-    if authority.host().is_empty() || !port.is_some_and(|port| port.is_empty() || is_port(port)) {
-        return Err(malformed);
+    let is_host = match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(['[', ']', '@']),
+    };
+    if is_host && rest.is_some_and(|rest| rest.is_empty() || is_port(rest)) {
+        Ok(authority)
+    } else {
+        Err(malformed)
     }
-    Ok(authority)
 }
 
 impl Rules {

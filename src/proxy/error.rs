@@ -38,6 +38,9 @@ pub enum ProxyError {
     /// TRACE would show the credential, CONNECT would tunnel past it.
     #[error("method not allowed")]
     Method,
+    /// An OPTIONS that may go no further: we are who it asks (RFC 9110 §7.6.2).
+    #[error("the last hop of an OPTIONS")]
+    LastHop,
     /// It has passed through here before.
     #[error("the request has passed through this proxy before")]
     Loop,
@@ -93,6 +96,7 @@ impl ProxyError {
     #[rustfmt::skip]
     fn row(&self) -> Row {
         match self {
+            Self::LastHop => (200, "http_request_error", "last_hop", "The request goes no further"),
             Self::Malformed(_) | Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
             Self::CrossSite => (403, "http_request_denied", "cross_site", "Cross-site requests are refused"),
             Self::Method => (405, "http_request_denied", "method", "The method is not allowed"),
@@ -101,6 +105,7 @@ impl ProxyError {
             Self::Misdirected => (421, "http_request_denied", "host", "This host is not served here"),
             Self::Refused(Refusal::HeadTooLarge) => (431, "http_request_error", "head_too_large", "The fields are too many or too large"),
             Self::Refused(Refusal::TransferCoding) => (501, "http_request_error", "transfer_coding", "The transfer coding is not supported"),
+            Self::Refused(Refusal::Version) => (505, "http_request_error", "version", "This version of HTTP is not supported"),
             Self::Loop => (502, "proxy_loop_detected", "loop", "The request has passed through here before"),
             Self::Refused(Refusal::NoRoom) => (503, "http_request_denied", "too_many_connections", "Too many connections"),
             Self::Overloaded => (503, "http_request_denied", "too_many_requests", "Too many requests at the same time"),
@@ -155,6 +160,7 @@ impl ProxyError {
                 | Self::Misdirected
                 | Self::CrossSite
                 | Self::Method
+                | Self::LastHop
                 | Self::Loop
                 | Self::Overloaded
         )
@@ -187,7 +193,7 @@ impl ProxyError {
         if let Some(after) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
-        if matches!(self, Self::Method) {
+        if matches!(self, Self::Method | Self::LastHop) {
             headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
         }
         if close || self.closes() {
@@ -246,6 +252,7 @@ mod tests {
         vec![
             ProxyError::Malformed("canary"),
             ProxyError::Refused(Refusal::TransferCoding),
+            ProxyError::Refused(Refusal::Version),
             ProxyError::Refused(Refusal::NoRoom),
             ProxyError::Refused(Refusal::TooSlow),
             ProxyError::Refused(Refusal::HeadTooLarge),
@@ -253,6 +260,7 @@ mod tests {
             ProxyError::Misdirected,
             ProxyError::CrossSite,
             ProxyError::Method,
+            ProxyError::LastHop,
             ProxyError::Loop,
             ProxyError::Overloaded,
             unavailable(0, None),

@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{
-        ALT_SVC, AUTHORIZATION, CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-        TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+        ALT_SVC, AUTHORIZATION, CONNECTION, EXPECT, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
 
@@ -90,6 +90,22 @@ pub(super) fn is_loop(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Counts `Max-Forwards` of an OPTIONS down (RFC 9110 §7.6.2); false when it may go no further.
+/// A value that is no number is not ours to judge.
+pub(super) fn may_go_on(headers: &mut HeaderMap) -> bool {
+    let left = headers
+        .get(MAX_FORWARDS)
+        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    match left {
+        None => true,
+        Some(0) => false,
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            true
+        }
+    }
+}
+
 /// Removes the fields that `Connection` names. It may not name what frames or routes a message
 /// or what admission judges: such a nomination is ignored. (Authorization is removed in any case,
 /// and ours is set later.)
@@ -110,7 +126,10 @@ fn remove_nominated(headers: &mut HeaderMap) {
 }
 
 fn is_protected(name: &str) -> bool {
-    matches!(name, "host" | "content-length" | "origin" | "via") || name.starts_with("sec-fetch-")
+    matches!(
+        name,
+        "host" | "content-length" | "origin" | "via" | "max-forwards"
+    ) || name.starts_with("sec-fetch-")
 }
 
 fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {

@@ -35,6 +35,7 @@ use super::{
     Handler, Refusal, ServerSettings,
     framing::{Framing, Violation},
 };
+use crate::gather;
 
 /// What a connection waits for, and since when.
 ///
@@ -443,7 +444,7 @@ impl Write for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = gather::poll_write(&mut self.stream, cx, bufs);
         self.note(written)
     }
 }

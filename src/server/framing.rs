@@ -244,6 +244,11 @@ impl Head {
         self.is_http_10 = match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() && *major != b'1' =>
+            {
+                return Err(Refusal::Version);
+            }
             _ => return Err(Refusal::Malformed("version")),
         };
         self.has_request_line = true;

@@ -92,18 +92,14 @@ impl TokenHandle {
             return Renewal::Newer(token);
         }
         let wanted = snapshot.attempts + 1;
-        // Read before `wanted`: somebody else's wish raises it after it was uttered, so who sees
-        // the raised one sees the wish too, and joins. Only who would start a renewal is judged:
-        // not who finds one on its way, nor who finds that the last one failed, since then it is
-        // not known whether it would have helped, and the next one comes anyway.
-        let is_young = now < refused.requested_at + self.shared.suspicion.cooldown(now);
+        // Who finds a renewal on its way joins it, and so does who finds that the last one failed:
+        // then it is not known whether it would have helped, and the next one comes anyway. Only
+        // who would start one is judged.
         if snapshot.failure.is_none() && *self.shared.wanted.borrow() < wanted {
-            if is_young {
+            if now < refused.requested_at + self.shared.suspicion.cooldown(now) {
                 return Renewal::NotToBlame;
             }
-            if self.want(wanted) {
-                self.shared.suspicion.raise(now);
-            }
+            self.want(wanted);
         }
         self.wait(deadline, |snapshot, now| {
             if let Some(token) = newer(snapshot, now) {
@@ -124,6 +120,13 @@ impl TokenHandle {
         self.shared.suspicion.clear();
     }
 
+    /// Says that it did not, or that it could not be found out: the newer token was refused too.
+    pub fn did_not_help(&self, newer: &AccessToken) {
+        self.shared
+            .suspicion
+            .raise(newer.generation, Instant::now());
+    }
+
     /// Asks for an attempt now, whatever the schedule says; the floor between calls holds.
     pub fn refresh_now(&self) {
         self.order(Order::Refresh);
@@ -139,13 +142,13 @@ impl TokenHandle {
         self.shared.orders.try_send(order).unwrap_or_default();
     }
 
-    /// Asks for an attempt of at least that number; true when nobody had.
-    fn want(&self, attempt: u64) -> bool {
+    /// Asks for an attempt of at least that number.
+    fn want(&self, attempt: u64) {
         self.shared.wanted.send_if_modified(|wanted| {
             let asks_for_more = *wanted < attempt;
             *wanted = attempt.max(*wanted);
             asks_for_more
-        })
+        });
     }
 
     /// Looks at each snapshot until `look` is content, or until the deadline (`None`).
@@ -179,9 +182,18 @@ fn unavailable(snapshot: &Snapshot, now: Instant) -> Unavailable {
     }
 }
 
-/// How many renewals in a row were caused by a 401 without help, and when the last was.
+/// Renewals that were caused by a 401 and did not help.
 #[derive(Debug, Default)]
-pub(super) struct Suspicion(Mutex<Option<(u32, Instant)>>);
+pub(super) struct Suspicion(Mutex<Option<Unhelpful>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Unhelpful {
+    /// How many in a row.
+    renewals: u32,
+    /// The last token that they brought: many requests say the same of it at once.
+    generation: u64,
+    last: Instant,
+}
 
 /// After this time without such a renewal, the next one is believed again.
 const FORGIVEN: Duration = Duration::from_secs(5 * 60);
@@ -190,17 +202,25 @@ impl Suspicion {
     /// The age below which a refused token is believed to be good: 0, 1 s, 2 s, … 32 s.
     fn cooldown(&self, now: Instant) -> Duration {
         match *self.lock() {
-            Some((renewals, last)) if now < last + FORGIVEN => {
+            Some(Unhelpful { renewals, last, .. }) if now < last + FORGIVEN => {
                 Duration::from_secs(1 << (renewals - 1).min(5))
             }
             _ => Duration::ZERO,
         }
     }
 
-    fn raise(&self, now: Instant) {
+    fn raise(&self, generation: u64, last: Instant) {
         let mut suspicion = self.lock();
-        let renewals = suspicion.map_or(0, |(renewals, _)| renewals);
-        *suspicion = Some((renewals.saturating_add(1), now));
+        let renewals = match *suspicion {
+            Some(known) if known.generation == generation => return,
+            Some(known) => known.renewals.saturating_add(1),
+            None => 1,
+        };
+        *suspicion = Some(Unhelpful {
+            renewals,
+            generation,
+            last,
+        });
     }
 
     fn clear(&self) {
@@ -208,7 +228,7 @@ impl Suspicion {
     }
 
     /// Taken only around a 401.
-    fn lock(&self) -> MutexGuard<'_, Option<(u32, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Unhelpful>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@
 mod account;
 mod clients;
 mod faults;
+mod memory;
 mod upstream;
 
 use std::{sync::Arc, time::Duration};
@@ -16,16 +17,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    account::{Account, Memory},
-    clients::Clients,
-    faults::Faults,
-    upstream::Upstream,
+    account::Account, clients::Clients, faults::Faults, memory::Memory, upstream::Upstream,
 };
 use crate::support::{Answer, CLIENT_SECRET, FakeCsp, Process, Settings};
 
 const REQUESTS_PER_SECOND: u32 = 200;
 /// Twice what a hold of 8 s brings together at that rate. They come first, so that the allocator
-/// already has what it keeps for a peak, however the peaks fall on the workers.
+/// already has what it keeps for a peak.
 const AT_ONCE: usize = 3200;
 /// Above what the slowest answer of the token service takes, below the life of a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_millis(2500);

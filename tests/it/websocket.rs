@@ -29,10 +29,10 @@ fn service() -> RawServer {
         assert_eq!(field(&head, "upgrade"), Some("websocket"));
         connection.write(format!("{AGREED}hello")).await;
         // Up to the line end, which a client that goes away does not send.
-        let Some(heard) = connection.read_head().await else {
+        let Some(words) = connection.read_head().await else {
             return;
         };
-        connection.write(heard.trim().to_ascii_uppercase()).await;
+        connection.write(words.trim().to_ascii_uppercase()).await;
         if connection.read_to_end().await.is_empty() {
             connection.write("goodbye").await;
         }

@@ -4,7 +4,6 @@ use std::{io, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -17,6 +16,7 @@ use url::Url;
 
 use super::{UpstreamError, UpstreamSettings};
 use crate::{
+    gather::Gather,
     proxy::{error::ProxyError, upload::RequestBody},
     tls,
 };
@@ -146,7 +146,7 @@ where
 {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
-        .handshake(TokioIo::new(stream))
+        .handshake(Gather(stream))
         .await
         .map_err(|error| ProxyError::Terminated(error.to_string()))?;
     // It ends with its exchange once its sender is dropped, with the lease or with the pool.

@@ -56,6 +56,7 @@ impl Pool {
         Lease {
             pool: Arc::downgrade(pool),
             sender,
+            is_last: false,
         }
     }
 
@@ -96,9 +97,15 @@ impl Pool {
 pub struct Lease {
     pool: Weak<Pool>,
     sender: SendRequest<RequestBody>,
+    is_last: bool,
 }
 
 impl Lease {
+    /// Says that the connection is not to be used again.
+    pub fn close_after(&mut self) {
+        self.is_last = true;
+    }
+
     /// Sends a request on it; an error comes with the request, if no byte of it was sent.
     pub(super) async fn send(
         &mut self,
@@ -131,7 +138,7 @@ impl Lease {
 
     /// Says that the answer was read to its end.
     pub fn give_back(mut self) {
-        let Some(pool) = self.pool.upgrade() else {
+        let Some(pool) = self.pool.upgrade().filter(|_| !self.is_last) else {
             return;
         };
         if self.sender.is_ready() {

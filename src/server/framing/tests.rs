@@ -64,7 +64,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
         ("GET /#a HTTP/1.1\r\n", "target"),
         ("GET /\u{1} HTTP/1.1\r\n", "target"),
         ("G\tT / HTTP/1.1\r\n", "method"),
-        ("GET / HTTP/2.0\r\n", "version"),
+        ("GET / HTTP/1.2\r\n", "version"),
         ("GET / http/1.1\r\n", "version"),
         ("P / HTTP/1.1\r\nContent-Length: +1\r\n", "Content-Length"),
         ("P / HTTP/1.1\r\nContent-Length: 1,1\r\n", "Content-Length"),

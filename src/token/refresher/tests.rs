@@ -254,7 +254,12 @@ async fn refusals_that_no_renewal_helps_cost_ever_fewer_calls() {
     let end = Instant::now() + seconds(600.0);
     while Instant::now() < end {
         let token = tokens.usable(Instant::now()).unwrap();
-        newer(&tokens, &token).await;
+        if let Renewal::Newer(token) = newer(&tokens, &token).await {
+            // However many requests say so.
+            for _ in 0..100 {
+                tokens.did_not_help(&token);
+            }
+        }
         sleep(seconds(0.01)).await;
     }
     // One after 1, 2, 4, 8 and 16 s, then one every 32 s.
@@ -455,14 +460,27 @@ async fn a_young_token_that_was_refused_while_renewing_fails_is_not_believed_to_
     let source = Scripted::new(1799.0);
     let tokens = source.start();
     let first = current(&tokens).await.unwrap();
-    // A renewal that nobody has confirmed yet makes the next token's youth an argument for it.
     let Renewal::Newer(second) = newer(&tokens, &first).await else {
         panic!("no newer token");
     };
+    tokens.did_not_help(&second);
+    assert!(matches!(newer(&tokens, &second).await, Renewal::NotToBlame));
     source.fails(3, &down());
     tokens.refresh_now();
     sleep(seconds(0.75)).await;
     assert!(tokens.snapshot().failure.is_some());
+    let renewal = newer(&tokens, &second).await;
+    assert!(matches!(renewal, Renewal::Newer(token) if token.generation == 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_nobody_has_judged_does_not_speak_for_the_next_token() {
+    let source = Scripted::new(1799.0);
+    let tokens = source.start();
+    let first = current(&tokens).await.unwrap();
+    // The request that caused it was given up meanwhile.
+    newer(&tokens, &first).await;
+    let second = tokens.usable(Instant::now()).unwrap();
     let renewal = newer(&tokens, &second).await;
     assert!(matches!(renewal, Renewal::Newer(token) if token.generation == 3));
 }

@@ -176,9 +176,9 @@ impl Faults {
 
 /// The hold, and some more.
 const HEALS: Duration = Duration::from_secs(10);
-/// How long [`Token::AsksToWait`] takes at most: what it asks for, a quarter more, and the time
+/// How long [`Token::AsksToWait`] takes at most: what it asks for, as much again, and the time
 /// until it is asked.
-const WAITED: Duration = Duration::from_secs(20);
+const WAITED: Duration = Duration::from_secs(30);
 
 impl Token {
     /// Makes it happen and ends it, and says when it was over.
