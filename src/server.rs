@@ -3,8 +3,10 @@
 //! It knows nothing of tokens or upstreams: what to answer is a parameter, and so is the moment
 //! to stop.
 
+mod client;
 mod connection;
 mod framing;
+mod watched;
 
 use std::{
     future::Future,
@@ -25,7 +27,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::connection::{ClientState, Tunnel};
+pub use self::client::{ClientState, Tunnel};
 
 /// The bounds of the connections of clients.
 #[derive(Clone, Debug, PartialEq)]

@@ -70,6 +70,12 @@ impl Ledger {
         if error.is_refusal() {
             self.metrics.rejected(error.label());
             tracing::debug!(reason = error.label(), "refused a request: {error}");
+        } else if matches!(error, ProxyError::NoToken(_)) {
+            // The token path has told it once; a line a request would drown that.
+            tracing::debug!(
+                reason = error.label(),
+                "answered a request with an error: {error}"
+            );
         } else {
             tracing::warn!(
                 reason = error.label(),

@@ -1,0 +1,204 @@
+//! What is known of one client's connection: what is waited for, since when, and what is to become
+//! of it.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Refusal, ServerSettings};
+
+/// What a connection waits for, and since when.
+///
+/// One timer a connection looks at it when it fires, and not at each request: a request costs
+/// a store or two here, and no timer.
+pub struct ClientState {
+    epoch: Instant,
+    /// The phase in the two lowest bits, above them the milliseconds since `epoch`.
+    phase: AtomicU64,
+    /// Whether the client has yet to take a part of an answer.
+    pub(super) unsent: AtomicBool,
+    /// Whether the answer to the request that is handled has begun.
+    pub(super) answering: AtomicBool,
+    /// What of an exchange is still open: the request's body, the answer.
+    parts: AtomicU8,
+    /// Whether a part of the next head is here already.
+    pub(super) has_partial_head: AtomicBool,
+    /// The answer that the message earns at which reading has stopped.
+    pub(super) refusal: OnceLock<Refusal>,
+    /// What the connection is for once its codec has let go of it.
+    tunnel: Mutex<Option<Tunnel>>,
+    /// Whether it is for that: what arrives is no request then.
+    is_tunnel: AtomicBool,
+}
+
+impl fmt::Debug for ClientState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientState")
+            .field("phase", &self.load().0)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Work on a connection that is no longer HTTP.
+pub type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What we wait for the client to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// To begin a request.
+    Idle = 0,
+    /// To end the head of its request.
+    Head = 1,
+    /// Nothing: its request is being handled.
+    Busy = 2,
+    /// To send or to take a part of a body.
+    Body = 3,
+}
+
+impl ClientState {
+    pub(super) fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            phase: AtomicU64::new(0),
+            unsent: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            parts: AtomicU8::new(0),
+            has_partial_head: AtomicBool::new(false),
+            refusal: OnceLock::new(),
+            tunnel: Mutex::default(),
+            is_tunnel: AtomicBool::new(false),
+        }
+    }
+
+    /// A request's head is complete: it is our turn.
+    pub(super) fn begin(&self, has_body: bool) {
+        self.answering.store(false, Ordering::Relaxed);
+        self.parts.store(1 + u8::from(has_body), Ordering::Relaxed);
+        self.busy();
+    }
+
+    pub(super) fn busy(&self) {
+        // No time is needed: nothing is due while we are busy ourselves.
+        self.phase.store(Phase::Busy as u64, Ordering::Relaxed);
+    }
+
+    /// Gives the connection to something else once the answer is sent.
+    pub fn tunnel(&self, tunnel: Tunnel) {
+        self.is_tunnel.store(true, Ordering::Relaxed);
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// Whether reading has stopped at something that is no request.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refusal.get().is_some()
+    }
+
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.is_tunnel.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// The request's body or the answer is over; with the second of the two, the exchange is.
+    pub fn part_over(&self) {
+        let before = self.parts.fetch_sub(1, Ordering::Relaxed);
+        if before > 1 {
+            return;
+        }
+        self.enter(if self.has_partial_head.load(Ordering::Relaxed) {
+            Phase::Head
+        } else {
+            Phase::Idle
+        });
+    }
+
+    /// Whether a client that is given up has a request that was not answered at all.
+    pub(super) fn is_owed_an_answer(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Head => true,
+            Phase::Body => !self.answering.load(Ordering::Relaxed),
+            Phase::Idle | Phase::Busy => false,
+        }
+    }
+
+    /// The client has to send or to take a part of a body.
+    pub fn waits_for_body(&self) {
+        if self.load().0 == Phase::Busy {
+            self.enter(Phase::Body);
+        }
+    }
+
+    /// It did.
+    pub fn body_moved(&self) {
+        if self.load().0 == Phase::Body {
+            self.busy();
+        }
+    }
+
+    /// The refusal that is due: all that came before it is answered.
+    pub(super) fn due_refusal(&self) -> Option<Refusal> {
+        let refusal = self.refusal.get()?;
+        let (phase, _) = self.load();
+        let is_between_requests = matches!(phase, Phase::Idle | Phase::Head);
+        (is_between_requests && !self.unsent.load(Ordering::Relaxed)).then_some(*refusal)
+    }
+
+    pub(super) fn received(&self) {
+        if self.load().0 == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        self.phase
+            .store((now << 2) | phase as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn load(&self) -> (Phase, Instant) {
+        let word = self.phase.load(Ordering::Relaxed);
+        let phase = match word & 3 {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            2 => Phase::Busy,
+            _ => Phase::Body,
+        };
+        (phase, self.epoch + Duration::from_millis(word >> 2))
+    }
+
+    /// When the patience ends, and what the client owes us then.
+    pub(super) fn deadline(&self, settings: &ServerSettings) -> (Instant, Phase) {
+        let (phase, since) = self.load();
+        let patience = match phase {
+            Phase::Idle => settings.keep_alive_timeout,
+            Phase::Head => settings.header_read_timeout,
+            Phase::Body => settings.body_idle_timeout,
+            Phase::Busy => return (Instant::now() + settings.longest_nap(), phase),
+        };
+        (since + patience, phase)
+    }
+}
+
+impl ServerSettings {
+    /// How long the timer may sleep while nothing is due, without missing what begins meanwhile.
+    pub(super) fn longest_nap(&self) -> Duration {
+        self.header_read_timeout
+            .min(self.keep_alive_timeout)
+            .min(self.body_idle_timeout)
+    }
+}
