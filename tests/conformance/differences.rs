@@ -290,7 +290,7 @@ const NGINX: &[Difference] = &[
     ("passes fields of a 204 on", &[
         "a body of a 204 is no answer",
     ]),
-    ("closes without an answer when the first chunks are broken", &[
+    ("may close without an answer when the first chunks are broken, as the time falls", &[
         "an answer with a bad chunk size breaks off",
         "an answer with a chunk size with a sign breaks off",
         "an answer with a chunk size with 0x breaks off",
@@ -636,6 +636,5 @@ const HAPROXY: &[Difference] = &[
     ]),
     ("answers a client that has left", &[
         "a client that says nothing and leaves gets nothing",
-        "a client that leaves between requests gets nothing more",
     ]),
 ];

@@ -81,7 +81,7 @@ async fn a_peer_differs_only_where_the_table_says_why() {
         ) {
             (true, Some(why)) => println!("{peer:?} differs: {}\n    {why}", case.name),
             (true, None) => unexplained.push(case.name),
-            (false, Some(_)) => println!("{peer:?} does not differ any more: {}", case.name),
+            (false, Some(_)) => println!("{peer:?} does not differ this time: {}", case.name),
             (false, None) => {}
         }
     }
