@@ -59,8 +59,8 @@ pub enum UpstreamError {
 pub struct ExchangeError {
     /// What the client is told.
     pub error: ProxyError,
-    /// Whether a kept connection ended before it brought a byte of an answer, as happens when the
-    /// upstream closes it at the moment of its reuse.
+    /// Whether a kept connection ended before it brought a whole head of an answer, as happens when
+    /// the upstream closes it at the moment of its reuse.
     pub on_reused_connection: bool,
 }
 

@@ -264,6 +264,14 @@ async fn refusals_that_no_renewal_helps_cost_ever_fewer_calls() {
     }
     // One after 1, 2, 4, 8 and 16 s, then one every 32 s.
     assert!((20..30).contains(&source.count()), "{}", source.count());
+    let doubled = source.gaps()[1..6]
+        .windows(2)
+        .all(|pair| pair[1] < pair[0] * 3);
+    assert!(
+        doubled && source.gaps()[1] < seconds(1.5),
+        "{:?}",
+        source.gaps()
+    );
 }
 
 #[tokio::test(start_paused = true)]
