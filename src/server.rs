@@ -6,6 +6,8 @@
 mod client;
 mod connection;
 mod framing;
+mod listener;
+mod stream;
 mod watched;
 
 use std::{
@@ -21,13 +23,14 @@ use arc_swap::ArcSwap;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::{Bytes, Incoming};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::sleep,
-};
+use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::client::{ClientState, Tunnel};
+pub use self::{
+    client::{ClientState, Tunnel},
+    listener::Listener,
+    stream::Stream,
+};
 
 /// The bounds of the connections of clients.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +125,7 @@ pub enum Refusal {
 /// # Cancel safety
 /// Dropping it closes the listener and leaves the connections to their end.
 pub async fn serve<H: Handler>(
-    listener: TcpListener,
+    listener: Listener,
     settings: Arc<ArcSwap<ServerSettings>>,
     connections: Connections,
     handler: H,
@@ -131,7 +134,7 @@ pub async fn serve<H: Handler>(
     let open = TaskTracker::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let settings = settings.load_full();
                 accept(stream, settings, &connections, &handler, &stop, &open);
             }
@@ -161,17 +164,13 @@ const MAX_TOLD: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 fn accept<H: Handler>(
-    stream: TcpStream,
+    stream: Stream,
     settings: Arc<ServerSettings>,
     connections: &Connections,
     handler: &H,
     stop: &CancellationToken,
     open: &TaskTracker,
 ) {
-    // Small answers must not wait for the client's acknowledgement of the last one.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
     let Some(entered) = Entered::enter(&connections.served, settings.max_connections) else {
         let answer = handler.refuse(Refusal::NoRoom);
         // Telling takes a moment and a file, so it has a bound too.

@@ -10,7 +10,7 @@ use super::{Listening, Shared, live::Live, rules};
 use crate::{
     admin::{self, Admin},
     config::Config,
-    server::{self, Connections, ServerSettings},
+    server::{self, Connections, Listener, ServerSettings},
 };
 
 /// The admin listener at work.
@@ -110,7 +110,7 @@ fn serve_admin(listening: Listening, admin: &Admin) -> anyhow::Result<(Listening
     };
     let listener = TcpListener::from_std(listening.listener.try_clone()?)?;
     let serving = tokio::spawn(server::serve(
-        listener,
+        Listener::Tcp(listener),
         Arc::new(ArcSwap::from_pointee(settings)),
         Connections::default(),
         admin.clone(),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Live, Shared, rules};
 use crate::{
     proxy::{Budget, Proxy, Switch, upstream::Upstream},
-    server,
+    server::{self, Listener},
 };
 
 /// All workers, as the main thread sees them.
@@ -124,7 +124,7 @@ impl Worker {
                 Order::Serve(listener, stop) => match TcpListener::from_std(listener) {
                     Ok(listener) => {
                         serving.spawn(server::serve(
-                            listener,
+                            Listener::Tcp(listener),
                             Arc::clone(&self.shared.server),
                             self.shared.connections.clone(),
                             switch.clone(),

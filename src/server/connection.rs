@@ -19,19 +19,18 @@ use hyper::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ClientState, Handler, Refusal, ServerSettings, client::Phase, framing::Framing,
+    ClientState, Handler, Refusal, ServerSettings, Stream, client::Phase, framing::Framing,
     watched::Watched,
 };
 
 /// Serves a connection to its end.
 pub(super) async fn serve<H: Handler>(
-    stream: TcpStream,
+    stream: Stream,
     settings: &ServerSettings,
     handler: H,
     stop: &CancellationToken,
@@ -106,7 +105,7 @@ pub(super) async fn serve<H: Handler>(
 
 /// Tells a client that there is no room, and closes. An answer before the request would surprise
 /// it, so its first byte is waited for.
-pub(super) async fn refuse(mut stream: TcpStream, answer: Bytes) {
+pub(super) async fn refuse(mut stream: Stream, answer: Bytes) {
     drop(timeout(GOODBYE, stream.readable()).await);
     drop(timeout(GOODBYE, stream.write_all(&answer)).await);
     close(stream).await;
@@ -115,7 +114,7 @@ pub(super) async fn refuse(mut stream: TcpStream, answer: Bytes) {
 /// Ends a connection so that the client can read the last answer: what it has sent meanwhile is
 /// taken for a moment, or the system would answer it by a reset that also discards our answer
 /// (RFC 9112 §9.6).
-async fn close(mut stream: TcpStream) {
+async fn close(mut stream: Stream) {
     let linger = async {
         stream.shutdown().await?;
         let mut rest = [0; 4096];

@@ -10,13 +10,10 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    ClientState,
+    ClientState, Stream,
     framing::{Framing, Violation},
 };
 use crate::gather;
@@ -24,7 +21,7 @@ use crate::gather;
 /// The client's socket, watched: what arrives goes through [`Framing`], and it is noted when the
 /// client does not take what we send.
 pub(super) struct Watched {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) client: Arc<ClientState>,
     pub(super) framing: Framing,
     /// Whether a body cannot be read to its end.
