@@ -293,6 +293,9 @@ impl Program {
         if live.config.log != self.live.config.log {
             tracing::warn!("log.level and log.format take effect at the next start");
         }
+        if live.config.process != self.live.config.process {
+            tracing::warn!("process.sandbox takes effect at the next start");
+        }
         self.operators.change(operators, &live, &self.shared)?;
         self.live = live;
         Ok(())

@@ -87,6 +87,8 @@ pub struct Config {
     pub admin: Admin,
     /// The log.
     pub log: LogSettings,
+    /// The process itself.
+    pub process: Process,
     /// What is allowed but probably not meant, for the log.
     pub warnings: Vec<String>,
 }
@@ -133,6 +135,13 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
     /// Whether `POST /quitquitquit` stops the program.
     pub allow_quit: bool,
+}
+
+/// The process itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Whether it restricts itself. Debuggers want it off.
+    pub sandbox: bool,
 }
 
 /// A configuration, and how it came about.

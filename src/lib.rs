@@ -31,8 +31,8 @@
 //! 5. [`proxy::upstream`] sends; a 401 asks for a newer token and sends once more.
 //! 6. `proxy::download` streams the answer and gives the connection back.
 //!
-//! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, and
-//! [`app`] is the only file that knows everybody. To find your way, read `app.rs`, `proxy.rs`
+//! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
+//! holds the whole process, and [`app`] is the only file that knows everybody. To find your way, read `app.rs`, `proxy.rs`
 //! and `token.rs`, in this order.
 
 pub mod admin;
@@ -43,6 +43,7 @@ pub mod config;
 pub mod demo;
 mod gather;
 pub mod proxy;
+pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod telemetry;

@@ -10,7 +10,9 @@ use auth_sidecar::{
     app::{App, shutdown_signal},
     cli::{Cli, Command},
     config::{Config, ConfigError, Loaded, Sources, process_environment},
-    demo, telemetry, wait,
+    demo,
+    sandbox::Sandbox,
+    telemetry, wait,
 };
 use clap::Parser;
 use tokio::runtime::Builder;
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
+    // Before anything is read that somebody could want to see.
+    let sandbox = Sandbox::close();
     match command {
         Command::Run(flags) => {
             let sources = Sources::new(flags, process_environment());
@@ -41,6 +45,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             telemetry::log_to(&config.log, io::stderr)?;
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
+            }
+            // Before the first other thread: they get it from this one.
+            if config.process.sandbox {
+                tracing::info!("sandbox: {}", sandbox.restrict(&[]));
+            } else {
+                sandbox.open();
             }
             block_on(async {
                 let app = App::bind(config)?.reloading(sources, file);
@@ -53,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         },
         Command::Demo(flags) => {
             telemetry::log_to(&flags.log_settings(), io::stderr)?;
+            tracing::info!("sandbox: {}", sandbox.restrict(&[]));
             block_on(async {
                 demo::run(flags.into(), &mut io::stdout(), shutdown_signal()?).await
             })?;

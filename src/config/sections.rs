@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use super::{Admin, Config, Listen, auth, net, reader::Reader, values};
+use super::{Admin, Config, Listen, Process, auth, net, reader::Reader, values};
 use crate::{
     proxy::{ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
@@ -28,6 +28,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let auth = auth::read(reader);
     let admin = admin(reader, &listen.addresses);
     let log = log(reader);
+    let process = process(reader);
     Some(Config {
         listen,
         upstream: upstream?,
@@ -35,16 +36,24 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         auth: auth?,
         admin,
         log,
+        process,
         warnings: Vec::new(),
     })
 }
 
 /// The place of a key's section in the file.
 pub(super) fn rank(key: &str) -> usize {
-    ["listen.", "upstream.", "auth.", "admin.", "log."]
-        .iter()
-        .position(|section| key.starts_with(section))
-        .unwrap_or(usize::MAX)
+    [
+        "listen.",
+        "upstream.",
+        "auth.",
+        "admin.",
+        "log.",
+        "process.",
+    ]
+    .iter()
+    .position(|section| key.starts_with(section))
+    .unwrap_or(usize::MAX)
 }
 
 fn listen(reader: &mut Reader) -> Listen {
@@ -172,4 +181,15 @@ fn log(reader: &mut Reader) -> LogSettings {
             .value("log.format", values::log_format)
             .unwrap_or(LogFormat::Text),
     }
+}
+
+fn process(reader: &mut Reader) -> Process {
+    let sandbox = reader.value("process.sandbox", values::boolean);
+    if !sandbox && !reader.has_problem("process.sandbox") {
+        reader.warnings.push(
+            "process.sandbox: debuggers and core dumps can read the secrets of this process"
+                .to_owned(),
+        );
+    }
+    Process { sandbox }
 }

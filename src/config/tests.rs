@@ -683,3 +683,16 @@ fn the_full_file_names_every_key_and_holds_every_default() {
     file.flags.config = Some(path);
     assert_eq!(values(&defaults), values(&file));
 }
+
+#[test]
+fn a_sandbox_is_the_default_and_its_absence_a_warning() {
+    let loaded = environment(&APP).unwrap();
+    assert!(loaded.config.process.sandbox);
+    let off = [("AUTH_SIDECAR_PROCESS__SANDBOX", "false")];
+    let loaded = load_with(&APP, &off).unwrap();
+    assert!(!loaded.config.process.sandbox);
+    let warning = loaded.config.warnings.join("\n");
+    assert!(warning.starts_with("process.sandbox: "), "{warning}");
+    let wrong = mistakes(load_with(&APP, &[("AUTH_SIDECAR_PROCESS__SANDBOX", "no")]));
+    assert!(wrong[0].starts_with("process.sandbox (") && wrong.len() == 1);
+}

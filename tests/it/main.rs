@@ -31,6 +31,8 @@ mod refusals;
 mod reload;
 /// Secrets that change while the sidecar runs.
 mod rotation;
+/// What the process gives up: to be read, to write, to execute.
+mod sandbox;
 /// Everything at the most verbose level, and no secret in it.
 mod secrecy;
 /// The end of the process: drains, exit codes.

@@ -3,6 +3,7 @@
 use std::{
     io::Read,
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
 };
@@ -46,14 +47,35 @@ impl Process {
         process
     }
 
+    /// The same through another command, which ends in executing the program: it is given the
+    /// directory of the files, and the program's own command line follows.
+    pub async fn start_through(
+        settings: &Settings,
+        environment: &[(&str, &str)],
+        through: impl FnOnce(&Path) -> Command,
+    ) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let config = settings.write(files.path());
+        let mut command = through(files.path());
+        command.args(["run", "--config", config.to_str().unwrap()]);
+        let mut process = Self::spawn_command(files, command, environment);
+        process.listening(settings.has_admin()).await;
+        process
+    }
+
     /// `auth-sidecar` with these arguments, of which nothing is expected yet.
     pub fn spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::spawn_in(tempfile::tempdir().unwrap(), arguments, environment)
     }
 
     fn spawn_in(files: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_auth-sidecar"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auth-sidecar"));
+        command.args(arguments);
+        Self::spawn_command(files, command, environment)
+    }
+
+    fn spawn_command(files: TempDir, mut command: Command, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             // Neither the proxies nor the credentials of whoever runs the tests.
             .env_clear()
             .envs(environment.iter().copied())
