@@ -2,7 +2,12 @@
 
 use std::{fmt, fs, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
-use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use bytes::Bytes;
+use http::{HeaderValue, header::InvalidHeaderValue};
+use secrecy::{
+    ExposeSecret, SecretString,
+    zeroize::{Zeroize, Zeroizing},
+};
 use tokio::time::sleep;
 
 /// No secret of this field is longer; a larger file is a mistake (a log, a directory dump).
@@ -86,10 +91,12 @@ fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
         path: path.clone(),
         why,
     };
-    let mut bytes = Zeroizing::new(Vec::new());
-    fs::File::open(path)
-        .map_err(unreadable)?
-        .take(MAX_BYTES + 1)
+    let file = fs::File::open(path).map_err(unreadable)?;
+    // Room for all of it at once: what outgrows its room leaves a copy behind that nobody wipes.
+    let size = file.metadata().map_err(unreadable)?.len().min(MAX_BYTES);
+    let room = usize::try_from(size).unwrap_or_default() + 64;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
@@ -101,6 +108,26 @@ fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
         return Err(SecretError::Empty { path: path.clone() });
     }
     Ok(SecretString::from(text))
+}
+
+/// Bytes that are wiped when the last that refers to them is dropped, for libraries that take
+/// the body of a request. What they copy into their buffers on the way to the socket is theirs.
+#[must_use]
+pub fn wiped<T>(secret: Zeroizing<T>) -> Bytes
+where
+    T: Zeroize + AsRef<[u8]> + Send + 'static,
+{
+    Bytes::from_owner(secret)
+}
+
+/// The same as the value of a field. It is marked sensitive, so it never prints.
+///
+/// # Errors
+/// When it is no legal field value.
+pub fn wiped_field(text: Zeroizing<String>) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(wiped(text))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A secret, and the file of the one that will follow it: while both are valid, either works, so
@@ -304,6 +331,17 @@ mod tests {
         std::os::unix::fs::symlink("b", at("..new")).unwrap();
         fs::rename(at("..new"), at("..data")).unwrap();
         look("link swapped");
+    }
+
+    #[test]
+    fn a_field_of_a_secret_refers_to_what_is_wiped_and_never_prints() {
+        let text = Zeroizing::new("Bearer canary".to_owned());
+        let place = text.as_ptr();
+        let value = wiped_field(text).unwrap();
+        assert_eq!(value.as_bytes(), b"Bearer canary");
+        assert_eq!(value.clone().as_bytes().as_ptr(), place);
+        assert!(value.is_sensitive() && !format!("{value:?}").contains("canary"));
+        assert!(wiped_field(Zeroizing::new("a\nb".to_owned())).is_err());
     }
 
     #[test]

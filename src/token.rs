@@ -28,6 +28,8 @@ use http::HeaderValue;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
+use crate::secret::wiped_field;
+
 pub use self::{
     channel::{Events, NoEvents, channel},
     handle::{Renewal, TokenHandle, Unavailable},
@@ -100,10 +102,8 @@ impl Bearer {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES || !visible {
             return None;
         }
-        let text = Zeroizing::new(format!("Bearer {token}"));
-        let mut value = HeaderValue::from_str(&text).ok()?;
-        value.set_sensitive(true);
-        Some(Self(value))
+        let text = Zeroizing::new(["Bearer ", token].concat());
+        wiped_field(text).ok().map(Self)
     }
 
     /// The field value; it is marked sensitive, so it never prints.

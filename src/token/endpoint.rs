@@ -5,17 +5,21 @@ pub(super) mod answer;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use http::{
     HeaderValue,
-    header::{ACCEPT, AUTHORIZATION},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use reqwest::{Client, NoProxy, Proxy, Response, redirect};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
-use url::Url;
+use url::{
+    Url,
+    form_urlencoded::{Serializer, byte_serialize},
+};
 
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{
-    secret::{Fingerprint, RotatingSecret, Which, changed},
+    secret::{Fingerprint, RotatingSecret, Which, changed, wiped, wiped_field},
     tls::{self, TlsError},
 };
 
@@ -193,7 +197,9 @@ impl TokenEndpoint {
                 form.push(("client_secret", read(client_secret, which)?));
             }
         }
-        Ok(builder.form(&exposed(&form)))
+        Ok(builder
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body(&form)))
     }
 }
 
@@ -301,29 +307,38 @@ fn basic(
     encoding: BasicEncoding,
 ) -> Result<HeaderValue, FetchError> {
     let secret = client_secret.expose_secret();
-    let pair = Zeroizing::new(match encoding {
-        BasicEncoding::Plain => format!("{client_id}:{secret}"),
-        BasicEncoding::FormUrlencoded => format!("{}:{}", urlencode(client_id), urlencode(secret)),
-    });
-    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| FetchError::new(Reason::InvalidClient, "the credential is too long"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn urlencode(text: &str) -> String {
-    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+    // Each with room for all of it: what outgrows its room leaves a copy behind.
+    let mut pair = Zeroizing::new(String::with_capacity(
+        3 * (client_id.len() + secret.len()) + 1,
+    ));
+    match encoding {
+        BasicEncoding::Plain => pair.extend([client_id, ":", secret]),
+        BasicEncoding::FormUrlencoded => {
+            pair.extend(byte_serialize(client_id.as_bytes()));
+            pair.push(':');
+            pair.extend(byte_serialize(secret.as_bytes()));
+        }
+    }
+    let mut text = Zeroizing::new(String::with_capacity(2 * pair.len() + 16));
+    text.push_str("Basic ");
+    BASE64_STANDARD.encode_string(pair.as_bytes(), &mut text);
+    wiped_field(text)
+        .map_err(|_| FetchError::new(Reason::InvalidClient, "the credential is too long"))
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "the form is serialised into the body of the token request"
 )]
-fn exposed<'a>(form: &'a [(&'a str, SecretString)]) -> Vec<(&'a str, &'a str)> {
-    form.iter()
-        .map(|(name, value)| (*name, value.expose_secret()))
-        .collect()
+fn body(form: &[(&str, SecretString)]) -> Bytes {
+    let room =
+        |(name, value): &(&str, SecretString)| 3 * (name.len() + value.expose_secret().len()) + 2;
+    let mut text = Zeroizing::new(String::with_capacity(form.iter().map(room).sum()));
+    let mut pairs = Serializer::new(&mut *text);
+    for (name, value) in form {
+        pairs.append_pair(name, value.expose_secret());
+    }
+    wiped(text)
 }
 
 /// What went wrong on the way, without the address: the library's text may quote it.

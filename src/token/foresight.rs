@@ -9,9 +9,9 @@ use std::{
 
 use reqwest::Client;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use url::Url;
 use x509_cert::{Certificate, der::Decode};
@@ -20,7 +20,7 @@ use super::{
     FetchError, Reason,
     endpoint::{EndpointError, EndpointSettings, answer, client, read_body, transport},
 };
-use crate::secret::{Fingerprint, RotatingSecret, Which, changed};
+use crate::secret::{Fingerprint, RotatingSecret, Which, changed, wiped};
 
 /// How often is looked, besides when a file changes.
 const INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
@@ -187,6 +187,20 @@ fn first_end(path: &Path) -> Result<Option<SystemTime>, FetchError> {
         .ok_or_else(|| unreadable("no certificate".to_owned()))
 }
 
+/// With room for all of it, also where each byte is escaped: what outgrows its room leaves a copy
+/// behind that nobody wipes.
+fn details_request(token: &str) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Details<'a> {
+        token_value: &'a str,
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(6 * token.len() + 32));
+    serde_json::to_writer(&mut *body, &Details { token_value: token })
+        .map_err(|_| unreadable("the API token cannot be written as JSON".to_owned()))?;
+    Ok(body)
+}
+
 /// Asks the service. The token goes into the body, as the service wants it.
 #[expect(
     clippy::disallowed_methods,
@@ -200,12 +214,12 @@ async fn ask(
     let token: SecretString = secret
         .read(Which::Current)
         .map_err(|error| FetchError::new(Reason::InvalidClient, error.to_string()))?;
-    let body = json!({ "tokenValue": token.expose_secret() }).to_string();
+    let body = details_request(token.expose_secret())?;
     let response = client
         .post(url.clone())
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "application/json")
-        .body(body)
+        .body(wiped(body))
         .send()
         .await
         .map_err(|error| transport(&error))?;
