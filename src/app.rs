@@ -1,6 +1,7 @@
 //! Puts the program together, runs it, changes its configuration and stops it: the only file that
 //! knows every other.
 
+mod clients;
 mod live;
 mod operators;
 mod reload;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::signals::shutdown_signal;
 use self::{
+    clients::ClientList,
     live::Live,
     operators::Operators,
     reload::{Reload, Reloaded},
@@ -168,6 +170,7 @@ impl App {
 struct Parts {
     source: Source,
     connector: Arc<Connector>,
+    clients: Option<ClientList>,
 }
 
 impl Parts {
@@ -176,6 +179,7 @@ impl Parts {
         Ok(Self {
             source: Source::new(config)?,
             connector: Arc::new(connector),
+            clients: ClientList::of(config)?,
         })
     }
 }

@@ -1,10 +1,11 @@
 //! The command line: commands, flags, and help for someone who reads nothing else.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    client_token::ClientName,
     config::{Flags, socket_address},
     demo::DemoOptions,
     telemetry::{LogFormat, LogSettings},
@@ -49,6 +50,18 @@ Runs an embedded token service, an embedded service instance and the sidecar bet
 configuration at all, and prints lines to try. Tokens live for seconds, so renewals can be watched.
 Nothing leaves this machine. Ctrl-C stops it.";
 
+const LOCAL_TOKEN: &str = "\
+Makes a local token: a random value that means something to this sidecar alone. The client sends it
+where its tool wants an API token (\"Authorization: Bearer …\", \"X-AUTH-TOKEN: …\"); the sidecar
+knows it by its hash, lets the request in and replaces it by the real token. It needs no connection
+and no configuration.
+
+With --file, it is let in at once: the line name:sha256 is added to that file, which
+listen.client_tokens_file (AUTH_SIDECAR_LISTEN__CLIENT_TOKENS_FILE) names for the sidecar. From then
+on requests without such a token are answered 403. The token is shown once and kept nowhere.
+
+Example: TOKEN=$(auth-sidecar local-token grafana --file /etc/auth-sidecar/clients)";
+
 const WAIT: &str = "\
 Asks the admin listener of a running sidecar until it holds a usable token, then exits with 0; or
 with 1 when that takes too long, saying what the last answer was. For start-up order, and for
@@ -87,6 +100,9 @@ pub enum Command {
     /// Runs everything on this machine, without configuration, with lines to try.
     #[command(long_about = DEMO, after_long_help = EXIT_CODES)]
     Demo(DemoFlags),
+    /// Makes a token for one client of the sidecar.
+    #[command(long_about = LOCAL_TOKEN, after_long_help = EXIT_CODES)]
+    LocalToken(LocalTokenFlags),
     /// Waits until a running sidecar is ready.
     #[command(long_about = WAIT, after_long_help = EXIT_CODES)]
     Wait(WaitFlags),
@@ -107,6 +123,16 @@ pub struct DemoFlags {
     /// text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
     log_format: LogFormat,
+}
+
+/// The flags of `local-token`.
+#[derive(Clone, Debug, Args)]
+pub struct LocalTokenFlags {
+    /// What the client is called in the list, in logs and in metrics
+    pub name: ClientName,
+    /// The list to add it to; made where there is none
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// The flags of `wait`.
@@ -198,6 +224,17 @@ mod tests {
         assert_eq!(flags.admin.to_string(), "127.0.0.1:9798");
         assert_eq!(flags.timeout, Duration::from_secs(60));
         assert!(parse(&["wait", "--timeout", "60"]).is_err());
+    }
+
+    #[test]
+    fn a_local_token_needs_a_name_that_is_one() {
+        let Ok(Command::LocalToken(flags)) = parse(&["local-token", "grafana"]) else {
+            panic!()
+        };
+        assert_eq!((flags.name.as_str(), flags.file), ("grafana", None));
+        for wrong in [&["local-token"][..], &["local-token", "a b"]] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
+        }
     }
 
     #[test]

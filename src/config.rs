@@ -102,6 +102,8 @@ pub struct Listen {
     pub workers: usize,
     /// The bounds of connections.
     pub server: ServerSettings,
+    /// The list of the clients that are let in; `None` lets everybody in who reaches the port.
+    pub client_tokens_file: Option<PathBuf>,
 }
 
 /// Where tokens come from, and when.

@@ -38,10 +38,12 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod client_token;
 pub mod clock;
 pub mod config;
 pub mod demo;
 mod gather;
+pub mod local_token;
 pub mod proxy;
 pub mod sandbox;
 pub mod secret;

@@ -10,7 +10,7 @@ use auth_sidecar::{
     app::{App, shutdown_signal},
     cli::{Cli, Command},
     config::{Config, ConfigError, Loaded, Sources, process_environment},
-    demo,
+    demo, local_token,
     sandbox::Sandbox,
     telemetry, wait,
 };
@@ -68,6 +68,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 demo::run(flags.into(), &mut io::stdout(), shutdown_signal()?).await
             })?;
         }
+        Command::LocalToken(flags) => local_token::make(
+            &flags.name,
+            flags.file.as_deref(),
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )?,
         Command::Wait(flags) => {
             block_on(wait::until_ready(flags.admin, flags.timeout))?;
         }

@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::{
-    admission::{Rules, admit},
+    admission::{Clients, Rules, admit},
     download::ResponseBody,
     error::{PROXY_STATUS, ProxyError},
     ledger::{Entry, Ledger},

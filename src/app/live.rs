@@ -8,7 +8,7 @@ use super::{Parts, Shared, reporter::Reporter};
 use crate::{
     clock::Jump,
     config::{Config, Credentials},
-    proxy::upstream::Connector,
+    proxy::{Clients, upstream::Connector},
     token::{
         self, TokenHandle,
         foresight::{Credential, Ends},
@@ -24,13 +24,19 @@ pub(super) struct Live {
     pub(super) tokens: TokenHandle,
     pub(super) ends: Ends,
     pub(super) connector: Arc<Connector>,
+    /// Whom local tokens let in.
+    pub(super) clients: Option<Clients>,
     pub(super) tasks: JoinSet<()>,
 }
 
 impl Live {
     /// Starts the token path of a configuration.
     pub(super) fn start(config: Config, parts: Parts, shared: &Shared) -> anyhow::Result<Self> {
-        let Parts { source, connector } = parts;
+        let Parts {
+            source,
+            connector,
+            clients,
+        } = parts;
         let (refresher, tokens) = token::channel(
             source,
             config.auth.policy.clone(),
@@ -50,12 +56,18 @@ impl Live {
                 credential.watch(ends, checked).await;
             });
         }
+        let clients = clients.map(|list| {
+            let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
+            tasks.spawn(list.watch(clients.clone(), Arc::clone(&shared.metrics)));
+            clients
+        });
         Ok(Self {
             config,
             addresses: Vec::new(),
             tokens,
             ends,
             connector,
+            clients,
             tasks,
         })
     }

@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 
+use super::Live;
 use crate::{config::Config, proxy::Rules};
 
 /// Those of the data listener.
-pub(super) fn data(config: &Config, addresses: &[SocketAddr]) -> Rules {
+pub(super) fn data(live: &Live) -> Rules {
+    let Live {
+        config, addresses, ..
+    } = live;
     let upstream = config.upstream.url.host_str().map(ToOwned::to_owned);
     let own = addresses.iter().map(|address| address.ip().to_string());
     Rules {
@@ -16,6 +20,7 @@ pub(super) fn data(config: &Config, addresses: &[SocketAddr]) -> Rules {
             .collect(),
         any_address: false,
         origins: config.proxy.allow_origins.clone(),
+        clients: live.clients.clone(),
     }
 }
 
@@ -24,6 +29,6 @@ pub(super) fn admin(config: &Config, address: Option<SocketAddr>) -> Rules {
     Rules {
         hosts: config.proxy.allow_hosts.clone(),
         any_address: address.is_some_and(|address| !address.ip().is_loopback()),
-        origins: Vec::new(),
+        ..Rules::default()
     }
 }

@@ -97,7 +97,7 @@ fn proxies(count: usize, live: &Live, shared: &Shared) -> Vec<Proxy> {
         let connector = Arc::clone(&live.connector);
         Proxy::new(
             config.proxy.clone(),
-            rules::data(config, &live.addresses),
+            rules::data(live),
             live.tokens.clone(),
             Upstream::new(&config.upstream, connector, Arc::clone(&shared.metrics)),
             ledger.clone(),

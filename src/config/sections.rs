@@ -92,6 +92,8 @@ fn listen(reader: &mut Reader) -> Listen {
                 values::duration(Duration::ZERO..=HOUR),
             ),
         },
+        client_tokens_file: reader
+            .optional("listen.client_tokens_file", values::client_tokens_file),
     }
 }
 

@@ -7,7 +7,7 @@ use figment::value::Value;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::reader::Expected;
-use crate::telemetry::LogFormat;
+use crate::{client_token::ClientTokens, telemetry::LogFormat};
 
 type Parsed<T> = Result<T, Expected>;
 
@@ -232,6 +232,15 @@ pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
             "{} must be a readable PEM file with certificates",
             path.display()
         )),
+    }
+}
+
+/// A list of client tokens, read once now to see that it is one.
+pub(super) fn client_tokens_file(value: &Value) -> Parsed<PathBuf> {
+    let path = PathBuf::from(text(value)?);
+    match ClientTokens::read(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who may use the port: judged on the fields as received, before anything is stripped.
 
+mod clients;
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::{
@@ -9,6 +11,7 @@ use http::{
     uri::Authority,
 };
 
+pub use self::clients::Clients;
 use super::error::ProxyError;
 
 /// The hosts and origins that are served.
@@ -21,6 +24,8 @@ pub struct Rules {
     pub any_address: bool,
     /// Origins (`scheme://host[:port]`) of pages that may use us.
     pub origins: Vec<String>,
+    /// The clients that are let in; `None` lets everybody in.
+    pub clients: Option<Clients>,
 }
 
 /// Judges a request's head.
@@ -35,7 +40,11 @@ pub fn admit(parts: &Parts, rules: &Rules) -> Result<(), ProxyError> {
     }
     check_target(parts)?;
     let host = check_host(parts, rules)?;
-    check_browser(&parts.headers, host, rules)
+    check_browser(&parts.headers, host, rules)?;
+    match &rules.clients {
+        Some(clients) => clients.check(&parts.headers),
+        None => Ok(()),
+    }
 }
 
 /// RFC 9112 §3.2: the forms of a target and the methods that they belong to.
@@ -181,6 +190,7 @@ mod tests {
             hosts: vec!["example.wavefront.com".to_owned()],
             any_address: false,
             origins: vec!["https://tools.example".to_owned()],
+            ..Rules::default()
         };
         let (parts, ()) = build(Request::builder()).body(()).unwrap().into_parts();
         let error = admit(&parts, &rules).err()?;

@@ -35,6 +35,9 @@ pub enum ProxyError {
     /// A browser sent it on behalf of another site.
     #[error("a browser's cross-site request")]
     CrossSite,
+    /// It shows no token of a client that is let in.
+    #[error("no valid local token of a client")]
+    UnknownClient,
     /// TRACE would show the credential, CONNECT would tunnel past it.
     #[error("method not allowed")]
     Method,
@@ -99,6 +102,7 @@ impl ProxyError {
             Self::LastHop => (200, "http_request_error", "last_hop", "The request goes no further"),
             Self::Malformed(_) | Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
             Self::CrossSite => (403, "http_request_denied", "cross_site", "Cross-site requests are refused"),
+            Self::UnknownClient => (403, "http_request_denied", "client_token", "A valid local client token is needed"),
             Self::Method => (405, "http_request_denied", "method", "The method is not allowed"),
             Self::Refused(Refusal::TooSlow) => (408, "http_request_error", "too_slow", "The request did not arrive in time"),
             Self::Refused(Refusal::TargetTooLong) => (414, "http_request_error", "target_too_long", "The target is too long"),
@@ -159,6 +163,7 @@ impl ProxyError {
                 | Self::Refused(_)
                 | Self::Misdirected
                 | Self::CrossSite
+                | Self::UnknownClient
                 | Self::Method
                 | Self::LastHop
                 | Self::Loop
@@ -259,6 +264,7 @@ mod tests {
             ProxyError::Refused(Refusal::TargetTooLong),
             ProxyError::Misdirected,
             ProxyError::CrossSite,
+            ProxyError::UnknownClient,
             ProxyError::Method,
             ProxyError::LastHop,
             ProxyError::Loop,

@@ -71,6 +71,8 @@ pub struct Metrics {
     secret_reloads: Family<Labels<1>, Counter>,
     config_reloads: Family<Labels<1>, Counter>,
     credential_checks: Family<Labels<2>, Counter>,
+    client_requests: Family<[(&'static str, String); 1], Counter>,
+    client_tokens_reloads: Family<Labels<1>, Counter>,
     held: AtomicI64,
 }
 
@@ -139,6 +141,19 @@ impl Metrics {
         self.credential_checks.get_or_create(&labels).inc();
     }
 
+    /// What counts the requests of a client. Its name comes from the list of clients, which bounds
+    /// how many there are.
+    pub fn client_requests(&self, client: &str) -> Counter {
+        let labels = [("client", client.to_owned())];
+        self.client_requests.get_or_create_owned(&labels)
+    }
+
+    /// Counts a changed list of clients, by whether it came into use.
+    pub fn client_tokens_reloaded(&self, accepted: bool) {
+        let labels = [("result", result(accepted))];
+        self.client_tokens_reloads.get_or_create(&labels).inc();
+    }
+
     /// Adds to the requests that wait for a token.
     pub fn held(&self, change: i64) {
         self.held.fetch_add(change, Ordering::Relaxed);
@@ -191,6 +206,16 @@ impl Metrics {
             "credential_check",
             "Looks at when a credential ends, by whether that could be found out",
             self.credential_checks.clone(),
+        );
+        registry.register(
+            "client_requests",
+            "Requests that a local token let in, by whose it was",
+            self.client_requests.clone(),
+        );
+        registry.register(
+            "client_tokens_reload",
+            "Changed lists of client tokens, by whether they came into use",
+            self.client_tokens_reloads.clone(),
         );
         registry.register_collector(Box::new(Scrape {
             metrics: Arc::clone(self),

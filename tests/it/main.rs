@@ -11,6 +11,8 @@
     reason = "the fakes can do what the tests of rotation will need"
 )]
 
+/// Who may use the port, and for what.
+mod access;
 /// The admin listener.
 mod admin;
 /// Bad files and variables, and the exact line that they earn.

@@ -1,0 +1,171 @@
+//! `auth-sidecar local-token NAME`: makes a token for one client, and the line that lets it in.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+
+use crate::client_token::{ClientName, ClientTokens, ClientTokensError, Hash};
+
+/// What every token begins with, so that people and scanners for lost secrets know it.
+const PREFIX: &str = "sidecar_";
+
+/// Random bytes of a token.
+const BYTES: usize = 32;
+
+/// Makes a token for `name`. The token alone goes to `output`, everything else to `notes`, so that
+/// `TOKEN=$(auth-sidecar local-token …)` works. With a `file`, its line is appended there; the file
+/// is created for its owner alone.
+///
+/// # Errors
+/// When the file is no list of client tokens, has the name already, or cannot be written.
+pub fn make(
+    name: &ClientName,
+    file: Option<&Path>,
+    output: &mut impl Write,
+    notes: &mut impl Write,
+) -> anyhow::Result<()> {
+    let token = random()?;
+    let line = line(name, &token);
+    if let Some(path) = file {
+        append(path, name, &line).with_context(|| path.display().to_string())?;
+    }
+    show(&token, output)?;
+    writeln!(
+        notes,
+        "\nAbove is the token of {name}. It is shown once: give it to the client as its API token.\n"
+    )?;
+    match file {
+        Some(path) => writeln!(
+            notes,
+            "{} lets it in: the line has been added.\n\
+             A running sidecar whose listen.client_tokens_file that is notices within a second.\n\
+             To lock the client out again, delete the line that begins with {name}: there.",
+            path.display()
+        )?,
+        None => writeln!(
+            notes,
+            "To let it in, add this line to the file that listen.client_tokens_file names\n\
+             (`auth-sidecar local-token {name} --file FILE` would have done it):\n\n{line}"
+        )?,
+    }
+    Ok(())
+}
+
+fn random() -> anyhow::Result<SecretString> {
+    let mut bytes = Zeroizing::new([0; BYTES]);
+    SystemRandom::new()
+        .fill(bytes.as_mut_slice())
+        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
+    Ok(format!("{PREFIX}{}", text.as_str()).into())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is written down is its hash"
+)]
+fn line(name: &ClientName, token: &SecretString) -> String {
+    format!("{name}:{}", Hash::of(token.expose_secret().as_bytes()))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the token was asked for, and is kept nowhere else"
+)]
+fn show(token: &SecretString, output: &mut impl Write) -> io::Result<()> {
+    writeln!(output, "{}", token.expose_secret())?;
+    output.flush()
+}
+
+fn append(path: &Path, name: &ClientName, line: &str) -> anyhow::Result<()> {
+    let before = match ClientTokens::read(path) {
+        Ok(tokens) => {
+            if tokens.iter().any(|(known, _)| known == name) {
+                bail!("it has a line for {name} already; delete that, or choose another name");
+            }
+            fs::read(path)?
+        }
+        Err(ClientTokensError::Empty | ClientTokensError::Unreadable(io::ErrorKind::NotFound)) => {
+            Vec::new()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Somebody's editor may have left the last line open.
+    let gap = if before.last().is_none_or(|last| *last == b'\n') {
+        ""
+    } else {
+        "\n"
+    };
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    // In one piece: a running sidecar may look at any moment.
+    file.write_all(format!("{gap}{line}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn made(name: &str, file: Option<&Path>) -> anyhow::Result<(String, String)> {
+        let (mut output, mut notes) = (Vec::new(), Vec::new());
+        make(&name.parse().unwrap(), file, &mut output, &mut notes)?;
+        Ok((String::from_utf8(output)?, String::from_utf8(notes)?))
+    }
+
+    #[test]
+    fn the_token_alone_is_the_output_and_its_line_is_its_hash() {
+        let (output, notes) = made("grafana", None).unwrap();
+        let token = output.strip_suffix('\n').unwrap();
+        let random = token.strip_prefix(PREFIX).unwrap();
+        assert_eq!(URL_SAFE_NO_PAD.decode(random).unwrap().len(), BYTES);
+        assert!(notes.contains(&format!("\ngrafana:{}\n", Hash::of(token.as_bytes()))));
+        assert!(!notes.contains(token));
+        assert_ne!(made("grafana", None).unwrap().0, output);
+    }
+
+    #[test]
+    fn a_file_gets_a_line_a_client_and_is_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens");
+        let (first, notes) = made("a", Some(&path)).unwrap();
+        assert!(notes.contains("has been added") && !notes.contains(first.trim()));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        fs::write(&path, fs::read_to_string(&path).unwrap().trim_end()).unwrap();
+        let (second, _) = made("b", Some(&path)).unwrap();
+        let hash = |token: &str| Hash::of(token.trim().as_bytes());
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("a:{}\nb:{}\n", hash(&first), hash(&second))
+        );
+        let again = format!("{:#}", made("a", Some(&path)).unwrap_err());
+        assert!(again.contains("a line for a already"), "{again}");
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_something_else_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        fs::write(&path, "127.0.0.1 localhost\n").unwrap();
+        assert!(made("a", Some(&path)).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1 localhost\n");
+    }
+}

@@ -1,0 +1,175 @@
+//! The clients that local tokens let in, and what each of them has asked for.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{
+    HeaderMap, HeaderName,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::{
+    client_token::{ClientName, ClientTokens, Hash},
+    proxy::error::ProxyError,
+    telemetry::Metrics,
+};
+
+/// The fields that hold a token as it is, next to `Authorization: Bearer`.
+const PLAIN: [HeaderName; 2] = [
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("csp-auth-token"),
+];
+
+/// The clients that are let in. The list can change while requests run.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    known: Arc<ArcSwap<Vec<Known>>>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Known {
+    name: ClientName,
+    hash: Hash,
+    /// Held here, so that counting a request is an addition and no look into a table.
+    requests: Counter,
+}
+
+impl Clients {
+    /// Lets these in.
+    #[must_use]
+    pub fn new(tokens: &ClientTokens, metrics: Arc<Metrics>) -> Self {
+        let clients = Self {
+            known: Arc::default(),
+            metrics,
+        };
+        clients.set(tokens);
+        clients
+    }
+
+    /// Lets these in from now on, and no others.
+    pub fn set(&self, tokens: &ClientTokens) {
+        let known = tokens.iter().map(|(name, hash)| Known {
+            name: name.clone(),
+            hash: *hash,
+            requests: self.metrics.client_requests(name.as_str()),
+        });
+        self.known.store(Arc::new(known.collect()));
+    }
+
+    /// Lets a request in that shows a valid token in any field that clients use for one. It may
+    /// bring others besides: none of them goes on.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), ProxyError> {
+        let known = self.known.load();
+        let client = presented(headers)
+            .find_map(|token| find(&known, token))
+            .ok_or(ProxyError::UnknownClient)?;
+        client.requests.inc();
+        tracing::debug!(client = client.name.as_str(), "admitted a request");
+        Ok(())
+    }
+}
+
+/// Compares with every one, so that the time tells nothing of where a match is.
+fn find<'a>(known: &'a [Known], token: &[u8]) -> Option<&'a Known> {
+    let hash = Hash::of(token);
+    known.iter().fold(None, |found, known| {
+        if known.hash.is(&hash) {
+            Some(known)
+        } else {
+            found
+        }
+    })
+}
+
+/// Every token that a request shows.
+fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(bearer);
+    let plain = PLAIN.into_iter().flat_map(|name| headers.get_all(name));
+    bearer.chain(plain.map(|value| value.as_bytes().trim_ascii()))
+}
+
+/// RFC 6750 §2.1, and RFC 9110 §11.1: the scheme's case does not matter.
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients() -> Clients {
+        let list = format!("a:{}\nb:{}\n", Hash::of(b"token-a"), Hash::of(b"token-b"));
+        Clients::new(&ClientTokens::parse(&list).unwrap(), Arc::default())
+    }
+
+    fn lets_in(clients: &Clients, fields: &[(&'static str, &str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let answer = clients.check(&headers);
+        assert!(matches!(answer, Ok(()) | Err(ProxyError::UnknownClient)));
+        answer.is_ok()
+    }
+
+    #[test]
+    fn a_token_counts_in_every_field_that_clients_use_for_one() {
+        let clients = clients();
+        for field in [
+            ("authorization", "Bearer token-a"),
+            ("authorization", "bearer  token-b"),
+            ("x-auth-token", "token-a"),
+            ("csp-auth-token", "token-b"),
+        ] {
+            assert!(lets_in(&clients, &[field]), "{field:?}");
+        }
+        assert!(lets_in(
+            &clients,
+            &[
+                ("authorization", "Bearer null"),
+                ("authorization", "Basic eDp5"),
+                ("x-auth-token", "token-a"),
+            ]
+        ));
+    }
+
+    #[test]
+    fn nothing_but_the_whole_token_in_its_field_counts() {
+        let clients = clients();
+        let hash = Hash::of(b"token-a").to_string();
+        for field in [
+            ("authorization", "token-a"),
+            ("authorization", "Bearer"),
+            ("authorization", "Bearer "),
+            ("authorization", "Bearer token-"),
+            ("authorization", "Bearer token-ab"),
+            ("authorization", "Bearer token-a, Bearer token-a"),
+            ("authorization", "Bearer TOKEN-A"),
+            ("authorization", "Basic token-a"),
+            ("authorization", "Bearertoken-a"),
+            ("proxy-authorization", "Bearer token-a"),
+            ("x-auth-token", "Bearer token-a"),
+            ("x-auth-token", ""),
+            ("x-token", "token-a"),
+            ("x-auth-token", &hash),
+        ] {
+            assert!(!lets_in(&clients, &[field]), "{field:?}");
+        }
+        assert!(!lets_in(&clients, &[]));
+    }
+
+    #[test]
+    fn a_new_list_counts_at_once_and_an_empty_one_lets_nobody_in() {
+        let clients = clients();
+        let worker = clients.clone();
+        let field = [("x-auth-token", "token-a")];
+        assert!(lets_in(&worker, &field));
+        clients.set(&ClientTokens::default());
+        assert!(!lets_in(&worker, &field));
+    }
+}

@@ -1,0 +1,192 @@
+//! Who may use the port: local tokens of clients.
+
+use std::time::Duration;
+
+use auth_sidecar::client_token::Hash;
+
+use crate::support::{
+    Connection, FakeService, Process, Reply, Settings, Sidecar, eventually_async, get, logs,
+    request,
+};
+
+const TOKEN: &str = "the-real-token";
+/// How long a changed list may go unnoticed.
+const NOTICED: Duration = Duration::from_secs(2);
+
+const GRAFANA: &str = "canary-local-token-grafana";
+const TELEGRAF: &str = "canary-local-token-telegraf";
+
+fn list(clients: &[(&str, &str)]) -> String {
+    let line = |(name, token): &(&str, &str)| format!("{name}:{}\n", Hash::of(token.as_bytes()));
+    clients.iter().map(line).collect()
+}
+
+fn settings(service: &FakeService) -> Settings {
+    Settings::static_token(TOKEN, service).file(
+        "listen.client_tokens_file",
+        &list(&[("grafana", GRAFANA), ("telegraf", TELEGRAF)]),
+    )
+}
+
+fn is_denied(reply: &Reply, details: &str) -> bool {
+    let status = format!("auth-sidecar; error=http_request_denied; details=\"{details}\"");
+    reply.status == 403 && reply.header("proxy-status") == Some(&status)
+}
+
+async fn with_token(url: &str, token: &str) -> Reply {
+    request("GET", url, &[("x-auth-token", token)], "").await
+}
+
+#[tokio::test]
+async fn a_local_token_lets_a_client_in_and_is_replaced_by_the_real_one() {
+    let service = FakeService::accepting([TOKEN]);
+    let sidecar = Sidecar::start(&settings(&service));
+    let url = format!("{}/x", sidecar.url());
+    let bearer = format!("Bearer {GRAFANA}");
+    for fields in [
+        &[("authorization", bearer.as_str())][..],
+        &[("x-auth-token", GRAFANA)],
+        &[("csp-auth-token", TELEGRAF)],
+        &[("authorization", "Bearer null"), ("x-auth-token", TELEGRAF)],
+    ] {
+        let reply = request("POST", &url, fields, "body").await;
+        assert_eq!(reply.status, 200, "{fields:?}");
+    }
+    let received = service.requests();
+    assert_eq!(received.len(), 4);
+    for request in received {
+        assert_eq!(request.token(), TOKEN);
+        for name in ["x-auth-token", "csp-auth-token"] {
+            assert_eq!(request.header(name), None);
+        }
+    }
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    for line in [
+        r#"auth_sidecar_client_requests_total{client="grafana"} 2"#,
+        r#"auth_sidecar_client_requests_total{client="telegraf"} 2"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
+    assert!(!metrics.contains("canary"));
+}
+
+#[tokio::test]
+async fn without_a_local_token_every_request_of_a_connection_is_refused() {
+    let service = FakeService::accepting([TOKEN]);
+    let sidecar = Sidecar::start(&settings(&service));
+    let url = format!("{}/x", sidecar.url());
+    let bearer = format!("Bearer {TOKEN}");
+    for fields in [
+        &[][..],
+        &[("authorization", bearer.as_str())],
+        &[("authorization", GRAFANA)],
+        &[("x-auth-token", "guess")],
+        &[("cookie", GRAFANA)],
+    ] {
+        let reply = request("GET", &url, fields, "").await;
+        assert!(is_denied(&reply, "client_token"), "{fields:?}");
+        assert_eq!(reply.header("www-authenticate"), None);
+    }
+    // Nor does one good request speak for the next of its connection, or a nomination hide it.
+    let mut connection = Connection::to(sidecar.proxy_address()).await;
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    for (fields, status) in [
+        (format!("X-AUTH-TOKEN: {GRAFANA}\r\n"), "200"),
+        (String::new(), "403"),
+        (
+            format!("X-AUTH-TOKEN: {GRAFANA}\r\nConnection: x-auth-token\r\n"),
+            "200",
+        ),
+        (upgrade.to_owned(), "403"),
+    ] {
+        let head = format!("GET /x HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        connection.write(&head).await;
+        let (answer, _) = connection.read_message().await.unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
+    }
+    assert_eq!(service.request_count(), 2);
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    let line = r#"auth_sidecar_rejected_total{reason="client_token"} 7"#;
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    // The admin listener is no way to the service, and probes have no token.
+    assert_eq!(
+        get(&format!("{}/livez", sidecar.admin_url())).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_changed_list_comes_into_use_and_a_wrong_one_does_not() {
+    let service = FakeService::accepting([TOKEN]);
+    let sidecar = Sidecar::start(&settings(&service));
+    let url = format!("{}/x", sidecar.url());
+    let file = "listen.client_tokens_file";
+    let reloads = async |result: &str| {
+        let (_, metrics) = sidecar.admin_get("/metrics").await;
+        let line = format!("auth_sidecar_client_tokens_reload_total{{result=\"{result}\"}} 1");
+        metrics.lines().any(|found| found == line)
+    };
+    sidecar.rewrite(file, "grafana:canary-not-a-hash\n");
+    eventually_async(async || reloads("failure").await, NOTICED).await;
+    assert_eq!(with_token(&url, GRAFANA).await.status, 200);
+    sidecar.rewrite(file, &list(&[("telegraf", TELEGRAF), ("new", "new-token")]));
+    let is_new = async || with_token(&url, "new-token").await.status == 200;
+    eventually_async(is_new, NOTICED).await;
+    assert_eq!(with_token(&url, TELEGRAF).await.status, 200);
+    assert!(is_denied(&with_token(&url, GRAFANA).await, "client_token"));
+    assert!(reloads("success").await);
+    // A file of comments is meant; one that is gone or empty may be on its way.
+    sidecar.rewrite(file, "# nobody\n");
+    let nobody = async || with_token(&url, TELEGRAF).await.status == 403;
+    eventually_async(nobody, NOTICED).await;
+    assert!(!logs::captured().contains("canary-not-a-hash"));
+}
+
+#[tokio::test]
+async fn a_list_that_is_wrong_at_the_start_is_a_mistake_of_the_configuration() {
+    let service = FakeService::accepting([TOKEN]);
+    let wrong = settings(&service).file("listen.client_tokens_file", "a:canary\nb\n");
+    let files = tempfile::tempdir().unwrap();
+    let config = wrong.write(files.path());
+    let arguments = ["check", "--config", config.to_str().unwrap()];
+    let mut process = Process::spawn(&arguments, &[]);
+    assert_eq!(process.wait().await.code(), Some(2));
+    let said = process.output();
+    for part in [
+        "listen.client_tokens_file (file ",
+        "line 1: the hash must be the SHA-256 of the token",
+        "line 2: must be name:sha256",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains("canary"), "{said}");
+}
+
+#[tokio::test]
+async fn a_token_made_by_the_command_works_at_once() {
+    let service = FakeService::accepting([TOKEN]);
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("clients");
+    let make = async |name: &str| {
+        let arguments = ["local-token", name, "--file", path.to_str().unwrap()];
+        let mut process = Process::spawn(&arguments, &[]);
+        assert_eq!(process.wait().await.code(), Some(0), "{}", process.output());
+        process.stdout().trim_end().to_owned()
+    };
+    let first = make("first").await;
+    let settings = Settings::static_token(TOKEN, &service)
+        .set("listen.client_tokens_file", path.to_str().unwrap())
+        .set("log.level", "trace");
+    let sidecar = Process::start(&settings).await;
+    let url = format!("{}/x", sidecar.url());
+    assert_eq!(with_token(&url, &first).await.status, 200);
+    let second = make("second").await;
+    let is_in = async || with_token(&url, &second).await.status == 200;
+    eventually_async(is_in, NOTICED).await;
+    let log = sidecar.output();
+    assert!(
+        log.contains("client=\"second\"") || log.contains("client=second"),
+        "{log}"
+    );
+    assert!(!log.contains(&first) && !log.contains(&second), "{log}");
+}
