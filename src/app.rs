@@ -25,12 +25,12 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::signals::shutdown_signal;
+pub(crate) use self::source::Source;
 use self::{
     clients::ClientList,
     live::Live,
     operators::Operators,
     reload::{Reload, Reloaded},
-    source::Source,
     worker::Workers,
 };
 use crate::{

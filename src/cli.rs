@@ -30,6 +30,7 @@ Everything else:
   the key drain_timeout of the section [listen]. Flags win over the environment, the environment
   over the file. Secrets are never flags: process listings show them.
   `auth-sidecar check` shows every key, its value and where the value came from.
+  `auth-sidecar doctor` tries it, and says in words what is wrong.
   `auth-sidecar demo` needs no configuration at all.
 ";
 
@@ -44,6 +45,28 @@ const CHECK: &str = "\
 Validates the configuration and connects nowhere. Prints every key with its value and the place
 that the value came from; secrets are only said to be set. When something is wrong, prints every
 problem instead, one a line: the key, the place, and what would be right.";
+
+const DOCTOR: &str = "\
+Tries with the configuration what the sidecar would do: gets a token with the credentials, reads its
+claims, and calls the service with it. Looks around, too: warnings of the configuration, secret
+files that everybody can read, addresses to listen on, names, certificates, clocks, the permission
+to send data. Prints a line for each: ok, warning or failed, and what to do about it. Never prints a
+secret or a token. It gets a token of its own, and does not disturb a sidecar that is running.
+
+Of a Wavefront instance it asks for one source (GET /api/v2/source?limit=1), of another service for
+its root; --path names something else that is harmless to read.
+
+Give it the flags, the environment and the user that the sidecar has:
+
+  auth-sidecar doctor --config /etc/auth-sidecar.toml
+  kubectl exec my-pod -c auth-sidecar -- auth-sidecar doctor";
+
+const DOCTOR_EXIT_CODES: &str = "\
+Exit codes:
+  0  nothing failed; there may be warnings
+  1  something failed
+  2  wrong command line or configuration; every problem is on standard error, one a line
+";
 
 const DEMO: &str = "\
 Runs an embedded token service, an embedded service instance and the sidecar between them, with no
@@ -97,6 +120,9 @@ pub enum Command {
     /// Validates the configuration, offline, and shows what came of it.
     #[command(long_about = CHECK, after_long_help = EXIT_CODES)]
     Check(Flags),
+    /// Gets a token, calls the service with it, and says in words what is wrong.
+    #[command(long_about = DOCTOR, after_long_help = DOCTOR_EXIT_CODES)]
+    Doctor(DoctorFlags),
     /// Runs everything on this machine, without configuration, with lines to try.
     #[command(long_about = DEMO, after_long_help = EXIT_CODES)]
     Demo(DemoFlags),
@@ -106,6 +132,17 @@ pub enum Command {
     /// Waits until a running sidecar is ready.
     #[command(long_about = WAIT, after_long_help = EXIT_CODES)]
     Wait(WaitFlags),
+}
+
+/// The flags of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorFlags {
+    /// Those of the configuration.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// What to ask of the service, with GET [default: one source of Wavefront, or /]
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub path: Option<String>,
 }
 
 /// The flags of `demo`.
@@ -172,6 +209,13 @@ impl From<DemoFlags> for DemoOptions {
             admin: flags.admin,
         }
     }
+}
+
+fn path(text: &str) -> Result<String, &'static str> {
+    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_path
+        .then(|| text.to_owned())
+        .ok_or("must be a path like /api/v2/source?limit=1")
 }
 
 fn log_format(text: &str) -> Result<LogFormat, &'static str> {

@@ -42,6 +42,7 @@ pub mod client_token;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod gather;
 pub mod local_token;
 pub mod proxy;

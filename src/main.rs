@@ -8,9 +8,9 @@ use std::{
 
 use auth_sidecar::{
     app::{App, shutdown_signal},
-    cli::{Cli, Command},
+    cli::{Cli, Command, DoctorFlags},
     config::{Config, ConfigError, Loaded, Sources, process_environment},
-    demo, local_token,
+    demo, doctor, local_token,
     sandbox::Sandbox,
     telemetry, wait,
 };
@@ -61,6 +61,22 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Some(loaded) => write!(io::stdout(), "{loaded}")?,
             None => return Ok(ExitCode::from(MISUSED)),
         },
+        Command::Doctor(DoctorFlags { flags, path }) => {
+            let Some(loaded) = load(&Sources::new(flags, process_environment())) else {
+                return Ok(ExitCode::from(MISUSED));
+            };
+            if loaded.config.process.sandbox {
+                drop(sandbox.restrict(&[]));
+            }
+            let mut healthy = false;
+            block_on(async {
+                healthy = doctor::examine(&loaded, path.as_deref(), &mut io::stdout()).await?;
+                Ok(())
+            })?;
+            if !healthy {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Demo(flags) => {
             telemetry::log_to(&flags.log_settings(), io::stderr)?;
             tracing::info!("sandbox: {}", sandbox.restrict(&[]));

@@ -41,7 +41,8 @@ pub async fn until_ready(admin: SocketAddr, patience: Duration) -> anyhow::Resul
     Ok(())
 }
 
-async fn status(admin: SocketAddr) -> anyhow::Result<StatusCode> {
+/// What its `/readyz` answers.
+pub(crate) async fn status(admin: SocketAddr) -> anyhow::Result<StatusCode> {
     let stream = TcpStream::connect(admin).await.context("cannot connect")?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get("/readyz")

@@ -7,13 +7,13 @@ use crate::{
 
 /// Where tokens come from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Endpoint(Box<TokenEndpoint>),
     Fixed(FixedToken),
 }
 
 impl Source {
-    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         Ok(match &config.auth.credentials {
             Credentials::Endpoint(request) => Self::Endpoint(Box::new(TokenEndpoint::new(
                 request.clone(),

@@ -101,7 +101,9 @@ impl Reader {
             Ok((path, readable_by_all)) => {
                 if readable_by_all {
                     let path = path.display();
-                    let warning = format!("{key}: every user of this machine can read {path}");
+                    let warning = format!(
+                        "{key}: every user of this machine can read {path}; chmod o-r takes that away"
+                    );
                     self.warnings.push(warning);
                 }
                 self.resolved(key, path.display().to_string(), &found.source);

@@ -107,7 +107,7 @@ impl Upload {
     #[must_use]
     pub(super) fn body(&self) -> Option<RequestBody> {
         let Some(shared) = &self.0 else {
-            return Some(RequestBody(None));
+            return Some(RequestBody::empty());
         };
         if !self.is_held() {
             return None;
@@ -263,6 +263,14 @@ pub enum UploadError {
 /// A request's body as it is sent.
 #[derive(Debug)]
 pub struct RequestBody(Option<Reader>);
+
+impl RequestBody {
+    /// Nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(None)
+    }
+}
 
 #[derive(Debug)]
 struct Reader {

@@ -21,6 +21,8 @@ mod config;
 mod demo;
 /// Token services of the same family that want something a little different.
 mod dialects;
+/// The doctor: what it finds, in words.
+mod doctor;
 /// When the credentials themselves end.
 mod foresight;
 /// Bytes, fields and methods on their way through.

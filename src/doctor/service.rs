@@ -1,0 +1,183 @@
+//! Calls the service behind the sidecar with the token, and explains what comes back.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{
+    HeaderValue, Request, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, DATE, HOST, USER_AGENT},
+};
+use tokio::time::timeout;
+
+use super::{
+    access::{now, sentence},
+    finding::{Finding, certificate_advice},
+};
+use crate::{
+    config::{Config, Loaded},
+    proxy::{
+        ProxyError, RequestBody,
+        upstream::{Connector, Upstream},
+    },
+    telemetry::Metrics,
+    token::Bearer,
+};
+
+const SUBJECT: &str = "service";
+
+/// A doctor's visit is no query over a year of data.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What came of it.
+pub(super) struct Visit {
+    pub(super) findings: Vec<Finding>,
+    /// By how many seconds our clock is ahead of its.
+    pub(super) clock: Option<(&'static str, f64)>,
+}
+
+/// Something small to read: of Wavefront one source, of another service its root.
+pub(super) fn harmless_path(loaded: &Loaded) -> &'static str {
+    let is_other = |row: &crate::config::Resolved| {
+        row.key == "auth.type" && row.value == "oauth2-client-credentials"
+    };
+    if loaded.resolved.iter().any(is_other) {
+        "/"
+    } else {
+        "/api/v2/source?limit=1"
+    }
+}
+
+pub(super) async fn visit(config: &Config, bearer: &Bearer, path: &str) -> Visit {
+    match try_visit(config, bearer, path).await {
+        Ok(visit) => visit,
+        Err(text) => Visit {
+            findings: vec![Finding::failed(SUBJECT, text)],
+            clock: None,
+        },
+    }
+}
+
+async fn try_visit(config: &Config, bearer: &Bearer, path: &str) -> Result<Visit, String> {
+    let settings = &config.upstream;
+    let connector = Connector::new(settings).map_err(|error| format!("upstream: {error}"))?;
+    let upstream = Upstream::new(settings, Arc::new(connector), Arc::new(Metrics::default()));
+    let host = upstream.host().clone();
+    let request = Request::get(path)
+        .header(HOST, &host)
+        .header(AUTHORIZATION, bearer.as_header_value())
+        .header(ACCEPT, "*/*")
+        .header(
+            USER_AGENT,
+            concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")),
+        )
+        .body(RequestBody::empty())
+        .map_err(|error| format!("cannot ask for {path}: {error}"))?;
+    let patience = config.proxy.response_timeout.min(PATIENCE) + settings.connect_timeout;
+    let answer = timeout(patience, upstream.exchange(request))
+        .await
+        .unwrap_or_else(|_| Err(ProxyError::AnswerTimeout.into()));
+    let (answer, _lease) = answer.map_err(|error| {
+        let advice = sentence(&explain(&error.error));
+        format!("{}: {}. {advice}", lossy(&host), error.error)
+    })?;
+    let date = answer.headers().get(DATE).and_then(seconds);
+    Ok(Visit {
+        findings: vec![judge(answer.status(), path, &lossy(&host))],
+        clock: date
+            .zip(now())
+            .map(|(theirs, ours)| (SUBJECT, ours - theirs)),
+    })
+}
+
+fn lossy(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+fn seconds(date: &HeaderValue) -> Option<f64> {
+    let date = httpdate::parse_http_date(date.to_str().ok()?).ok()?;
+    let since = date.duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.ok().map(|since| since.as_secs_f64())
+}
+
+/// What an answer means, and what to do.
+fn judge(status: StatusCode, path: &str, host: &str) -> Finding {
+    let said = format!("{host} answers GET {path} with {}", status.as_u16());
+    let warning = |advice: &str| Finding::warning(SUBJECT, format!("{said}. {advice}"));
+    let failed = |advice: &str| Finding::failed(SUBJECT, format!("{said}. {advice}"));
+    match status.as_u16() {
+        200..=299 => Finding::ok(SUBJECT, format!("{said}: it accepts the token")),
+        300..=399 => warning(
+            "A redirect, which the sidecar hands to its clients: probably upstream.url is not \
+             the address of the service itself",
+        ),
+        401 => failed(
+            "It does not accept this token: check that upstream.url is the instance that these \
+             credentials belong to, that it was moved to this cloud's sign-in (an original \
+             subscription takes WAVEFRONT_TOKEN instead), and that org_id is that of its \
+             organisation",
+        ),
+        403 => warning(
+            "It knows the token, which may not do this: give the app, user or service account the \
+             role for it. Where it is only to send data, this is as it should be",
+        ),
+        404 => warning(
+            "It knows no such path: check upstream.url, or name a path that it has with --path",
+        ),
+        406 | 429 => warning("It has too much to do at the moment; the token is not to blame"),
+        500..=599 => failed("It has trouble of its own: the token was not judged. Try again later"),
+        _ => warning("The way to it works; what the answer means only the service knows"),
+    }
+}
+
+/// What to do about an exchange that failed.
+fn explain(error: &ProxyError) -> String {
+    let advice = match error {
+        ProxyError::Dns(_) => {
+            "check the host in upstream.url, and that this machine can look up names"
+        }
+        ProxyError::Connect(_) => {
+            "nothing takes connections there: check host and port of upstream.url, and the firewall"
+        }
+        ProxyError::ConnectTimeout => {
+            "a firewall may swallow the connection: check the way to the host in upstream.url"
+        }
+        ProxyError::Certificate(why) => {
+            return certificate_advice(why, "upstream.ca_file")
+                .unwrap_or_else(|| "its certificate is not trusted; see upstream.ca_file".into());
+        }
+        ProxyError::Tls(_) => {
+            "it may not speak TLS at this port, or only versions before 1.2: check scheme and \
+             port of upstream.url"
+        }
+        ProxyError::Terminated(_) | ProxyError::BadAnswer(_) => {
+            "what answers there may not speak HTTP, or wants TLS: check scheme and port of \
+             upstream.url"
+        }
+        ProxyError::AnswerTimeout => "it is connected but silent: it may be overloaded",
+        _ => "see the documentation of upstream.url",
+    };
+    advice.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Verdict, *};
+
+    #[test]
+    fn every_status_has_a_verdict_and_advice() {
+        for (status, verdict, word) in [
+            (200, Verdict::Ok, "accepts the token"),
+            (302, Verdict::Warning, "upstream.url"),
+            (401, Verdict::Failed, "WAVEFRONT_TOKEN"),
+            (403, Verdict::Warning, "role"),
+            (404, Verdict::Warning, "--path"),
+            (418, Verdict::Warning, "only the service knows"),
+            (429, Verdict::Warning, "too much"),
+            (503, Verdict::Failed, "not judged"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let finding = judge(status, "/x", "h.example");
+            assert_eq!(finding.verdict, verdict, "{status}");
+            assert!(finding.text.contains(word), "{}", finding.text);
+        }
+    }
+}

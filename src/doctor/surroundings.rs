@@ -1,0 +1,170 @@
+//! What is around the two calls: the configuration, the listeners, names and clocks.
+
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::{net::lookup_host, time::timeout};
+use url::Url;
+
+use super::{access::whole_seconds, finding::Finding};
+use crate::{
+    config::{Config, Credentials, Loaded},
+    wait,
+};
+
+/// The warnings of the configuration, or that there are none.
+pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
+    const SUBJECT: &str = "configuration";
+    if loaded.config.warnings.is_empty() {
+        let from = match &loaded.file {
+            Some(path) => format!("{} is right", path.display()),
+            None => "right; there is no file".to_owned(),
+        };
+        return vec![Finding::ok(SUBJECT, from)];
+    }
+    let warnings = loaded.config.warnings.iter();
+    warnings
+        .map(|warning| Finding::warning(SUBJECT, warning.as_str()))
+        .collect()
+}
+
+/// Whether the addresses can be listened on, or a sidecar listens there already.
+pub(super) async fn listeners(config: &Config) -> Vec<Finding> {
+    const SUBJECT: &str = "listeners";
+    let keyed = config
+        .listen
+        .addresses
+        .iter()
+        .map(|at| ("listen.address", *at));
+    let keyed = keyed.chain(config.admin.address.map(|at| ("admin.address", at)));
+    let running = match config.admin.address {
+        Some(admin) if admin.port() != 0 => wait::status(admin).await.ok(),
+        _ => None,
+    };
+    let mut findings = Vec::new();
+    match running {
+        Some(StatusCode::OK) => {
+            findings.push(Finding::ok(SUBJECT, "a sidecar is running, and is ready"));
+        }
+        Some(StatusCode::SERVICE_UNAVAILABLE) => findings.push(Finding::warning(
+            SUBJECT,
+            "a sidecar is running, and is not ready: its log and its /status say why",
+        )),
+        _ => {}
+    }
+    let is_running = !findings.is_empty();
+    for (key, address) in keyed {
+        match TcpListener::bind(address).map_err(|error| error.kind()) {
+            Ok(_) | Err(ErrorKind::AddrInUse) if is_running => {}
+            Err(why) => findings.push(Finding::failed(SUBJECT, cannot_listen(key, address, why))),
+            Ok(_) => findings.push(Finding::ok(SUBJECT, format!("{address} is free ({key})"))),
+        }
+    }
+    findings
+}
+
+fn cannot_listen(key: &str, address: SocketAddr, why: ErrorKind) -> String {
+    let advice = match why {
+        ErrorKind::AddrInUse => format!(
+            "another program listens there, or a sidecar that admin.address does not lead to: \
+             stop it or choose another {key}"
+        ),
+        ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need a privilege: choose another {key}")
+        }
+        ErrorKind::AddrNotAvailable => format!("this machine has no such address: see {key}"),
+        other => format!("{other}: see {key}"),
+    };
+    format!("cannot listen on {address}: {advice}")
+}
+
+/// Whether the names of both services have addresses.
+pub(super) async fn names(config: &Config) -> Vec<Finding> {
+    let mut legs = Vec::new();
+    if let Credentials::Endpoint(request) = &config.auth.credentials {
+        match &config.auth.endpoint.proxy {
+            // Then it is the proxy that looks up the other name.
+            Some(proxy) => legs.push(("auth.proxy_url", &proxy.url)),
+            None => legs.push(("the token service", &request.url)),
+        }
+    }
+    legs.push(("upstream.url", &config.upstream.url));
+    let mut findings = Vec::new();
+    for (what, url) in legs {
+        findings.extend(look_up(what, url).await);
+    }
+    findings
+}
+
+/// `None` for an address, which needs no lookup.
+async fn look_up(what: &str, url: &Url) -> Option<Finding> {
+    const SUBJECT: &str = "names";
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let name = url.domain()?;
+    let port = url.port_or_known_default().unwrap_or_default();
+    let found = match timeout(PATIENCE, lookup_host((name, port))).await {
+        Ok(Ok(mut addresses)) => addresses.next().ok_or("it has no address".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the resolver does not answer".to_owned()),
+    };
+    Some(match found {
+        Ok(address) => Finding::ok(SUBJECT, format!("{name} is {} ({what})", address.ip())),
+        Err(why) => Finding::failed(
+            SUBJECT,
+            format!(
+                "cannot look up {name} ({what}): {why}. Check its spelling, and the resolver of \
+                 this machine (/etc/resolv.conf, the network policy)"
+            ),
+        ),
+    })
+}
+
+/// Whether the clocks agree: who was compared with, and by how many seconds ours is ahead.
+pub(super) fn clock(differences: Vec<(&'static str, f64)>) -> Option<Finding> {
+    const SUBJECT: &str = "clock";
+    /// Seconds: a date has whole ones, and an answer takes its time.
+    const TOLERATED: f64 = 30.0;
+    let magnitude = |(_, ahead): &(&str, f64)| ahead.abs();
+    let worst = differences
+        .into_iter()
+        .max_by(|a, b| magnitude(a).total_cmp(&magnitude(b)))?;
+    let (who, ahead) = worst;
+    let distance = whole_seconds(Duration::try_from_secs_f64(ahead.abs()).unwrap_or_default());
+    if ahead.abs() < TOLERATED {
+        return Some(Finding::ok(
+            SUBJECT,
+            format!("agrees with that of the {who}"),
+        ));
+    }
+    let side = if ahead > 0.0 { "ahead of" } else { "behind" };
+    Some(Finding::warning(
+        SUBJECT,
+        format!(
+            "this machine's is {distance} {side} that of the {who}. The sidecar counts durations \
+             and works all the same; certificates do not: set it right"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Verdict, *};
+
+    #[test]
+    fn the_worst_difference_of_clocks_is_told() {
+        assert_eq!(clock(Vec::new()), None);
+        let fine = clock(vec![("a", 1.2), ("b", -3.0)]).unwrap();
+        assert_eq!(fine.verdict, Verdict::Ok);
+        let wrong = clock(vec![("a", 1.2), ("b", -3661.4)]).unwrap();
+        assert_eq!(wrong.verdict, Verdict::Warning);
+        assert!(
+            wrong.text.contains("is 1h 1m 1s behind that of the b"),
+            "{}",
+            wrong.text
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! The doctor: what it finds, in words, and what it never says.
+
+use serde_json::json;
+
+use crate::support::{
+    API_TOKEN, Answer, CLIENT_SECRET, FakeCsp, FakeService, MESSAGE_CANARY, ORG_ID, Process,
+    Settings, Sidecar, TOKEN_CANARY, Validator, jwt, refused_address,
+};
+
+const STATIC_TOKEN: &str = "canary-static-token-1f2e3d4c";
+
+/// What the doctor said of some settings.
+struct Report {
+    code: i32,
+    text: String,
+    errors: String,
+}
+
+impl Report {
+    async fn of(settings: &Settings) -> Self {
+        Self::with(settings, &[]).await
+    }
+
+    async fn with(settings: &Settings, arguments: &[&str]) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let config = settings.write(files.path());
+        let run = ["doctor", "--config", config.to_str().unwrap()];
+        let arguments: Vec<&str> = run.iter().chain(arguments).copied().collect();
+        let mut process = Process::spawn(&arguments, &[]);
+        let code = process.wait().await.code().unwrap();
+        let (text, errors) = (process.stdout(), process.stderr());
+        for secret in [
+            CLIENT_SECRET,
+            API_TOKEN,
+            STATIC_TOKEN,
+            TOKEN_CANARY,
+            MESSAGE_CANARY,
+        ] {
+            assert!(!text.contains(secret), "{text}");
+            assert!(!errors.contains(secret), "{errors}");
+        }
+        Self { code, text, errors }
+    }
+
+    /// The lines about a subject.
+    fn lines(&self, subject: &str) -> Vec<&str> {
+        let about = |line: &&str| line.get(9..).is_some_and(|rest| rest.starts_with(subject));
+        self.text.lines().filter(about).collect()
+    }
+
+    /// Asserts that the one line about a subject begins with the verdict and holds the words.
+    #[track_caller]
+    fn assert(&self, verdict: &str, subject: &str, words: &[&str]) {
+        let lines = self.lines(subject);
+        let [line] = lines.as_slice() else {
+            panic!("not one line about {subject}: {}{}", self.text, self.errors);
+        };
+        assert!(line.starts_with(verdict), "{line}");
+        for word in words {
+            assert!(line.contains(word), "{word}: {line}");
+        }
+    }
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+/// A token like those of CSP, whose `sub` nobody needs to see.
+fn grant(more: &serde_json::Value) -> Answer {
+    let mut claims = json!({
+        "iss": "https://issuer.example",
+        "azp": "the-app",
+        "context_name": ORG_ID,
+        "perms": ["external/1/aoa:directDataIngestion", "csp:org_member"],
+        "iat": now(),
+        "exp": now() + 1799,
+    });
+    for (name, value) in more.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    Answer::grant(jwt(&claims), 1799)
+}
+
+#[tokio::test]
+async fn what_works_is_shown_step_by_step() {
+    let csp = FakeCsp::start();
+    csp.expect_org(ORG_ID);
+    csp.script([grant(&json!({}))]);
+    let service = FakeService::start(csp.validator());
+    let report = Report::of(&Settings::new(&csp, &service).set("auth.org_id", ORG_ID)).await;
+    assert_eq!(report.code, 0, "{}{}", report.text, report.errors);
+    report.assert("ok", "configuration", &["auth-sidecar.toml is right"]);
+    report.assert("ok", "token", &["got one in", "29m 59s"]);
+    report.assert(
+        "ok",
+        "claims",
+        &[
+            "issuer https://issuer.example",
+            "app the-app",
+            ORG_ID,
+            "ends in 29m",
+        ],
+    );
+    report.assert(
+        "ok",
+        "permissions",
+        &["directDataIngestion", "may send data"],
+    );
+    report.assert("ok", "service", &["/api/v2/source?limit=1 with 200"]);
+    report.assert("ok", "clock", &["agrees"]);
+    assert!(report.text.ends_with("The sidecar can do its work.\n"));
+    let asked = service.requests();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].target, "/api/v2/source?limit=1");
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_explained() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let wrong_secret = Settings::new(&csp, &service).set("auth.client_secret", "wrong");
+    let unknown_client = Settings::new(&csp, &service).set("auth.client_id", "nobody");
+    let wrong_api_token = Settings::api_token(&csp, &service).set("auth.api_token", "wrong");
+    for settings in [wrong_secret, unknown_client, wrong_api_token] {
+        let report = Report::of(&settings).await;
+        assert_eq!(report.code, 1);
+        report.assert(
+            "failed",
+            "token",
+            &["127.0.0.1: status 40", "client_id", "auth.preset"],
+        );
+        report.assert("warning", "service", &["not tried"]);
+        assert!(report.text.ends_with("One thing has failed; see above.\n"));
+    }
+    assert_eq!(service.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn what_answers_in_place_of_a_token_service_is_explained() {
+    let mut csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("auth.request_timeout", "500ms");
+    for (answer, words) in [
+        (Answer::Html200, ["no JSON", "sign-in page"]),
+        (Answer::Html503, ["status 503", "try again later"]),
+        (
+            Answer::rate_limited("30"),
+            ["status 429", "asks to wait 30s"],
+        ),
+        (Answer::Hang, ["no answer in time", "firewall"]),
+        (Answer::Reset, ["exchange failed", "nothing answers there"]),
+    ] {
+        csp.script([answer]);
+        let report = Report::of(&settings).await;
+        assert_eq!(report.code, 1);
+        let line = report.lines("token")[0].to_lowercase();
+        for word in words {
+            assert!(line.contains(&word.to_lowercase()), "{word}: {line}");
+        }
+    }
+    csp.stop();
+    let report = Report::of(&settings).await;
+    report.assert(
+        "failed",
+        "token",
+        &["cannot connect", "Nothing answers there"],
+    );
+}
+
+#[tokio::test]
+async fn a_name_without_an_address_is_explained() {
+    let settings = Settings::to("https://nowhere.invalid")
+        .set("auth.type", "static-token")
+        .set("auth.token", STATIC_TOKEN);
+    let report = Report::of(&settings).await;
+    assert_eq!(report.code, 1);
+    report.assert(
+        "failed",
+        "names",
+        &["nowhere.invalid (upstream.url)", "spelling"],
+    );
+    report.assert("failed", "service", &["cannot resolve", "upstream.url"]);
+    report.assert("ok", "claims", &["opaque"]);
+}
+
+#[tokio::test]
+async fn what_the_service_answers_is_explained() {
+    let service = FakeService::accepting([STATIC_TOKEN]);
+    let settings = Settings::static_token(STATIC_TOKEN, &service);
+    for (path, code, verdict, word) in [
+        ("/x", 0, "ok", "accepts the token"),
+        ("/always401", 1, "failed", "organisation"),
+        ("/status/403", 0, "warning", "the role for it"),
+        ("/status/404", 0, "warning", "--path"),
+        ("/status/503", 1, "failed", "not judged"),
+    ] {
+        let report = Report::with(&settings, &["--path", path]).await;
+        assert_eq!(report.code, code, "{}", report.text);
+        report.assert(verdict, "service", &[word, path]);
+    }
+    service.accept(Validator::of(["another"]));
+    let report = Report::of(&settings).await;
+    report.assert("failed", "service", &["with 401", "upstream.url"]);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_explained() {
+    let (address, _socket) = refused_address();
+    let settings = Settings::to(&format!("http://{address}"))
+        .set("auth.type", "static-token")
+        .set("auth.token", STATIC_TOKEN);
+    let report = Report::of(&settings).await;
+    assert_eq!(report.code, 1);
+    report.assert("failed", "service", &["cannot connect", "firewall"]);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_trusts_is_explained_on_each_leg() {
+    let csp = FakeCsp::start_tls();
+    let service = FakeService::start_tls(csp.validator());
+    let settings = Settings::new(&csp, &service);
+    let both = settings
+        .file("auth.ca_file", csp.ca_pem())
+        .file("upstream.ca_file", service.ca_pem());
+    let report = Report::of(&both).await;
+    assert_eq!(report.code, 0, "{}", report.text);
+
+    let wrong = both.clone().file("auth.ca_file", service.ca_pem());
+    let report = Report::of(&wrong).await;
+    report.assert(
+        "failed",
+        "token",
+        &["Nobody whom this machine trusts", "set auth.ca_file"],
+    );
+
+    let wrong = both.file("upstream.ca_file", csp.ca_pem());
+    let report = Report::of(&wrong).await;
+    report.assert(
+        "failed",
+        "service",
+        &["Nobody whom this machine trusts", "set upstream.ca_file"],
+    );
+}
+
+#[tokio::test]
+async fn a_missing_permission_and_a_wrong_clock_are_warnings() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let hour = 3600;
+    csp.script([grant(&json!({
+        "perms": ["external/1/aoa:viewer"],
+        "iat": now() + hour,
+        "nbf": now() + hour,
+        "exp": now() + hour + 1799,
+    }))]);
+    let report = Report::of(&Settings::new(&csp, &service)).await;
+    assert_eq!(report.code, 0, "{}", report.text);
+    report.assert("warning", "permissions", &["403"]);
+    report.assert("warning", "claims", &["not valid before in "]);
+    report.assert("warning", "clock", &["behind that of the token service"]);
+}
+
+#[tokio::test]
+async fn a_running_sidecar_is_recognised_and_another_program_is_not_taken_for_one() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service);
+    let sidecar = Sidecar::start(&settings);
+    sidecar.ready().await;
+    let admin = sidecar.admin_url().replace("http://", "");
+    let listen = sidecar.proxy_address().to_string();
+    let same = settings
+        .clone()
+        .set("admin.address", admin)
+        .set("listen.address", listen.clone());
+    let report = Report::of(&same).await;
+    assert_eq!(report.code, 0, "{}", report.text);
+    report.assert("ok", "listeners", &["a sidecar is running, and is ready"]);
+
+    let other = settings
+        .set("admin.address", "off")
+        .set("listen.address", listen.clone());
+    let report = Report::of(&other).await;
+    assert_eq!(report.code, 1);
+    report.assert("failed", "listeners", &[&listen, "another program"]);
+}
+
+#[tokio::test]
+async fn a_readable_secret_is_a_warning_and_a_wrong_configuration_no_diagnosis() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).unset("auth.client_secret");
+    // Files of tests are readable by everybody.
+    let readable = settings
+        .clone()
+        .file("auth.client_secret_file", CLIENT_SECRET);
+    let report = Report::of(&readable).await;
+    assert_eq!(report.code, 0, "{}", report.text);
+    report.assert(
+        "warning",
+        "configuration",
+        &["every user of this machine can read"],
+    );
+
+    let report = Report::of(&settings).await;
+    assert_eq!(report.code, 2);
+    assert!(report.text.is_empty() && report.errors.contains("auth.client_secret"));
+}
