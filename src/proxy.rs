@@ -18,11 +18,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{AUTHORIZATION, CONTENT_LENGTH, TE, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
-use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,7 +35,7 @@ pub use self::{
 use self::{
     tunnel::Offer,
     upload::Upload,
-    upstream::{ExchangeError, Lease, Upstream},
+    upstream::{ExchangeError, Lease, Upstream, dialect},
 };
 use crate::{
     server::{ClientState, Handler, Refusal},
@@ -90,6 +89,7 @@ struct Head {
     /// The spelling of the client's field names. It goes with the first request that is sent: a
     /// copy would cost more than it is worth to the rare second one.
     extensions: Extensions,
+    is_websocket: bool,
 }
 
 impl Proxy {
@@ -161,7 +161,7 @@ impl Proxy {
         let inner = &*self.0;
         let mut entry = inner.ledger.open(request.method().clone());
         let is_connect = request.method() == Method::CONNECT;
-        let offer = Offer::take(&mut request);
+        let offer = Offer::take(&mut request).filter(|_| inner.upstream.can_switch());
         let (parts, incoming) = request.into_parts();
         let upload = Upload::new(incoming, client, &inner.budget);
         let forwarded = inner.forward(parts, &upload, offer.as_ref()).await;
@@ -300,7 +300,7 @@ impl Inner {
     }
 
     /// Sends the request with a token. A kept connection that ends without an answer is not the
-    /// client's concern: an idempotent request is sent once more.
+    /// client's concern: an idempotent request is sent once more, and any that was not looked at.
     async fn send(
         &self,
         head: &mut Head,
@@ -308,11 +308,7 @@ impl Inner {
         upload: &Upload,
     ) -> Result<(Response<Incoming>, Lease), ProxyError> {
         match self.exchange(head, token, upload).await {
-            Err(error)
-                if error.on_reused_connection
-                    && head.method.is_idempotent()
-                    && upload.is_held() =>
-            {
+            Err(error) if error.may_send_again(&head.method) && upload.is_held() => {
                 tracing::debug!(error = %error.error, "a kept connection ended; sending again");
                 // The first exchange may have outlived its token.
                 *token = self.token().await?;
@@ -331,7 +327,8 @@ impl Inner {
     ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
         // Nothing is left of a body that was too large to keep: whoever asks has looked first.
         let body = upload.body().ok_or(ProxyError::NotReplayed)?;
-        let mut exchange = std::pin::pin!(self.upstream.exchange(head.request(token, body)));
+        let request = head.request(token, body);
+        let mut exchange = std::pin::pin!(self.upstream.exchange(request, head.is_websocket));
         let mut since = Instant::now();
         loop {
             let deadline = since + self.settings.response_timeout;
@@ -360,8 +357,15 @@ impl Inner {
         if method == Method::OPTIONS && !fields::may_go_on(&mut headers) {
             return Err(ProxyError::LastHop);
         }
+        if version == Version::HTTP_2 {
+            fields::join_cookies(&mut headers);
+        }
+        let takes_trailers = self.upstream.speaks_http2() && fields::takes_trailers(&headers);
         let via = self.settings.via.then_some(version);
         fields::outbound(&mut headers, self.upstream.host(), via);
+        if takes_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
         if is_websocket {
             tunnel::restore(&mut headers);
         }
@@ -374,6 +378,7 @@ impl Inner {
             target,
             headers,
             extensions,
+            is_websocket,
         })
     }
 }
@@ -387,12 +392,7 @@ impl Head {
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
         *request.extensions_mut() = std::mem::take(&mut self.extensions);
-        // Without a length the codec must be told, or it would drop the body of a GET.
-        let body = request.body();
-        if !body.is_end_stream() && body.size_hint().exact().is_none() {
-            let chunked = HeaderValue::from_static("chunked");
-            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-        }
+        dialect::frame(&mut request);
         let credential = token.bearer.as_header_value().clone();
         request.headers_mut().insert(AUTHORIZATION, credential);
         request

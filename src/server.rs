@@ -1,4 +1,4 @@
-//! Listening: accepts connections within a bound, serves HTTP/1 on each, and drains them when asked.
+//! Listening: accepts connections within a bound, serves HTTP on each, and drains them when asked.
 //!
 //! It knows nothing of tokens or upstreams: what to answer is a parameter, and so is the moment
 //! to stop.
@@ -6,6 +6,7 @@
 mod client;
 mod connection;
 mod framing;
+mod http2;
 mod listener;
 mod stream;
 mod watched;
@@ -28,6 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     client::{ClientState, Tunnel},
+    framing::{MAX_FIELDS, MAX_TARGET},
     listener::Listener,
     stream::Stream,
 };
@@ -45,6 +47,8 @@ pub struct ServerSettings {
     pub body_idle_timeout: Duration,
     /// The largest head, in bytes.
     pub max_header_size: usize,
+    /// Requests at the same time on one connection with HTTP/2.
+    pub max_concurrent_streams: usize,
     /// Time for the requests in flight when the program is asked to stop.
     pub drain_timeout: Duration,
 }
@@ -87,6 +91,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of its answers.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
         + Send
+        + Unpin
         + 'static;
 
     /// Answers one request.

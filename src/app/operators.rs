@@ -106,6 +106,7 @@ fn serve_admin(listening: Listening, admin: &Admin) -> anyhow::Result<(Listening
         keep_alive_timeout: Duration::from_secs(60),
         body_idle_timeout: Duration::from_secs(10),
         max_header_size: 16 * 1024,
+        max_concurrent_streams: 16,
         drain_timeout: Duration::from_secs(1),
     };
     let listener = TcpListener::from_std(listening.listener.try_clone()?)?;

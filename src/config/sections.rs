@@ -87,6 +87,8 @@ fn listen(reader: &mut Reader) -> Listen {
             // The HTTP library takes no less than 8 KiB.
             max_header_size: reader
                 .value("listen.max_header_size", values::size(8 << 10..=1 << 20)),
+            max_concurrent_streams: reader
+                .value("listen.max_concurrent_streams", values::integer(1..=1_000)),
             drain_timeout: reader.value(
                 "listen.drain_timeout",
                 values::duration(Duration::ZERO..=HOUR),
@@ -151,6 +153,7 @@ fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSet
         }
     }
     let ca_file = reader.optional("upstream.ca_file", values::ca_file);
+    let http_version = reader.value("upstream.http_version", values::http_version);
     let connect_timeout = reader.value("upstream.connect_timeout", values::duration(STEP));
     let idle_timeout = reader.value("upstream.idle_timeout", values::duration(LEAST..=HOUR));
     let max_idle_connections =
@@ -158,6 +161,7 @@ fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSet
     Some(UpstreamSettings {
         url: url?,
         ca_file,
+        http_version,
         connect_timeout,
         idle_timeout,
         max_idle_connections,

@@ -7,7 +7,7 @@ use figment::value::Value;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::reader::Expected;
-use crate::{client_token::ClientTokens, telemetry::LogFormat};
+use crate::{client_token::ClientTokens, proxy::upstream::HttpVersion, telemetry::LogFormat};
 
 type Parsed<T> = Result<T, Expected>;
 
@@ -204,6 +204,15 @@ pub(super) fn log_format(value: &Value) -> Parsed<Option<LogFormat>> {
     one_of(&[
         ("text", Some(LogFormat::Text)),
         ("json", Some(LogFormat::Json)),
+    ])(value)
+}
+
+/// The version of HTTP towards the upstream.
+pub(super) fn http_version(value: &Value) -> Parsed<HttpVersion> {
+    one_of(&[
+        ("1.1", HttpVersion::Http1),
+        ("2", HttpVersion::Http2),
+        ("auto", HttpVersion::Auto),
     ])(value)
 }
 

@@ -6,13 +6,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{HOST, ORIGIN},
+    header::{CONTENT_LENGTH, HOST, ORIGIN},
     request::Parts,
-    uri::Authority,
+    uri::{Authority, PathAndQuery},
 };
 
 pub use self::clients::Clients;
 use super::error::ProxyError;
+use crate::server::{MAX_FIELDS, MAX_TARGET, Refusal};
 
 /// The hosts and origins that are served.
 #[derive(Debug, Clone, Default)]
@@ -38,12 +39,44 @@ pub fn admit(parts: &Parts, rules: &Rules) -> Result<(), ProxyError> {
     if is("TRACE") || is("TRACK") || is("CONNECT") {
         return Err(ProxyError::Method);
     }
+    if parts.version == Version::HTTP_2 {
+        check_head(parts)?;
+    }
     check_target(parts)?;
     let host = check_host(parts, rules)?;
     check_browser(&parts.headers, host, rules)?;
     match &rules.clients {
         Some(clients) => clients.check(&parts.headers),
         None => Ok(()),
+    }
+}
+
+/// What the framing of HTTP/1 has judged by now, and the codec of HTTP/2 leaves to us.
+fn check_head(parts: &Parts) -> Result<(), ProxyError> {
+    if parts.headers.len() > MAX_FIELDS {
+        return Err(ProxyError::Refused(Refusal::HeadTooLarge));
+    }
+    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if target.len() > MAX_TARGET {
+        return Err(ProxyError::Refused(Refusal::TargetTooLong));
+    }
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    let is_length = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
+        return Err(ProxyError::Malformed("Content-Length"));
+    }
+    // RFC 9113 §8.3.1: one who says both says the same.
+    let host = parts.headers.get(HOST).map(HeaderValue::as_bytes);
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    match (authority, host) {
+        (None, None) => Err(ProxyError::Malformed("no authority")),
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            Err(ProxyError::Malformed("two authorities"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -307,6 +340,43 @@ mod tests {
                 .header(HOST, "localhost")
         });
         assert_eq!(connect, Some(405));
+    }
+
+    #[test]
+    fn http2_names_one_host_by_either_of_two_ways() {
+        let with = |uri: &'static str| judge(|r| r.version(Version::HTTP_2).uri(uri));
+        assert_eq!(with("/x"), Some(400));
+        assert_eq!(with("http://localhost/x"), None);
+        assert_eq!(with("http://evil.example/x"), Some(421));
+        let both = |host: &'static str| {
+            let uri = "https://localhost:1/x";
+            judge(|r| r.version(Version::HTTP_2).uri(uri).header(HOST, host))
+        };
+        assert_eq!(both("LOCALHOST:1"), None);
+        assert_eq!(both("localhost"), Some(400));
+        let host = judge(|r| {
+            r.version(Version::HTTP_2)
+                .uri("/x")
+                .header(HOST, "localhost")
+        });
+        assert_eq!(host, None);
+    }
+
+    #[test]
+    fn http2_has_the_bounds_of_http1() {
+        let with = |name: &'static str, value: &'static str, times: usize| {
+            judge(|r| {
+                let r = r.version(Version::HTTP_2).uri("http://localhost/x");
+                (0..times).fold(r, |r, _| r.header(name, value))
+            })
+        };
+        assert_eq!(with("content-length", "7", 1), None);
+        assert_eq!(with("content-length", "7", 2), Some(400));
+        assert_eq!(with("content-length", "+7", 1), Some(400));
+        assert_eq!(with("x-a", "1", MAX_FIELDS), None);
+        assert_eq!(with("x-a", "1", MAX_FIELDS + 1), Some(431));
+        let long = format!("http://localhost/{}", "x".repeat(MAX_TARGET));
+        assert_eq!(judge(|r| r.version(Version::HTTP_2).uri(long)), Some(414));
     }
 
     #[test]

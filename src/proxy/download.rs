@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{ledger::Entry, upstream::Lease};
+use super::{fields, ledger::Entry, upstream::Lease};
 use crate::server::ClientState;
 
 /// The body of an answer: the upstream's, streamed, or our own.
@@ -84,7 +84,12 @@ impl Body for ResponseBody {
         match &mut self.inner {
             Inner::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Inner::Upstream { incoming, lease } => {
-                let frame = Pin::new(incoming).poll_frame(cx);
+                let mut frame = Pin::new(incoming).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    fields::trailers(trailers);
+                }
                 if let Poll::Ready(None) = &frame {
                     if let Some(lease) = lease.take() {
                         lease.give_back();

@@ -3,8 +3,9 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{
-        ALT_SVC, AUTHORIZATION, CONNECTION, EXPECT, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+        ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS,
+        PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE, VIA,
     },
 };
 
@@ -56,21 +57,42 @@ pub(super) fn outbound(headers: &mut HeaderMap, host: &HeaderValue, via: Option<
     remove(headers, &ENDS_HERE);
     headers.insert(HOST, host.clone());
     if let Some(version) = via {
-        let version = if version == Version::HTTP_10 {
-            "1.0"
-        } else {
-            "1.1"
+        let via = match version {
+            Version::HTTP_10 => HeaderValue::from_static("1.0 auth-sidecar"),
+            Version::HTTP_2 => HeaderValue::from_static("2.0 auth-sidecar"),
+            _ => HeaderValue::from_static("1.1 auth-sidecar"),
         };
         // A received Via stays in front of ours, as a field of its own (RFC 9110 §7.6.3).
-        headers.append(VIA, via_value(version));
+        headers.append(VIA, via);
     }
 }
 
-fn via_value(version: &'static str) -> HeaderValue {
-    match version {
-        "1.0" => HeaderValue::from_static("1.0 auth-sidecar"),
-        _ => HeaderValue::from_static("1.1 auth-sidecar"),
+/// Makes one field of the pieces into which HTTP/2 may cut a cookie (RFC 9113 §8.2.3).
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<_> = headers.get_all(COOKIE).iter().collect();
+    if let [_, _, ..] = pieces.as_slice() {
+        let pieces: Vec<_> = pieces.into_iter().map(HeaderValue::as_bytes).collect();
+        // Valid pieces make a valid whole.
+        if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+            headers.insert(COOKIE, whole);
+        }
     }
+}
+
+/// Whether the client says that it reads trailers.
+#[must_use]
+pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Leaves in an answer's trailers only what may be there (RFC 9110 §6.5.1).
+pub(super) fn trailers(trailers: &mut HeaderMap) {
+    inbound(trailers);
+    remove(trailers, &[CONTENT_LENGTH, HOST, TRAILER, SET_COOKIE]);
 }
 
 /// Makes the upstream's fields those of the answer to the client.

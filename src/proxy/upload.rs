@@ -207,10 +207,10 @@ impl Source {
             let polled = Pin::new(&mut self.incoming).poll_frame(cx);
             if polled.is_pending() {
                 self.waiting = Some(cx.waker().clone());
-                self.client.waits_for_body();
+                self.client.waits_for_upload();
                 return Poll::Pending;
             }
-            self.client.body_moved();
+            self.client.upload_moved();
             self.progress = Instant::now();
             match ready!(polled) {
                 Some(Ok(frame)) => {

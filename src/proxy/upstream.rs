@@ -3,16 +3,25 @@
 //! Each worker has its own: connections are never handed between cores.
 
 mod connect;
+pub(super) mod dialect;
+mod lease;
+mod multiplexed;
 mod pool;
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
+use tokio::time::sleep;
 use url::Url;
 
-use self::pool::Pool;
-pub use self::{connect::Connector, pool::Lease};
+pub use self::{connect::Connector, lease::Lease};
+use self::{multiplexed::Multiplexed, pool::Pool};
 use super::{
     error::ProxyError,
     upload::{RequestBody, UploadError},
@@ -26,6 +35,8 @@ pub struct UpstreamSettings {
     pub url: Url,
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The version of HTTP that is spoken with it.
+    pub http_version: HttpVersion,
     /// Time for a connection, name lookup and TLS included.
     pub connect_timeout: Duration,
     /// Time that a connection is kept without use. It must be below the upstream's own, or
@@ -35,11 +46,28 @@ pub struct UpstreamSettings {
     pub max_idle_connections: usize,
 }
 
+/// The version of HTTP that is spoken with the upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.1, one request at a time on a connection.
+    #[default]
+    Http1,
+    /// HTTP/2 (RFC 9113), without asking: by TLS, or in clear by prior knowledge.
+    Http2,
+    /// With TLS what the upstream prefers of the two, in clear HTTP/1.1.
+    Auto,
+}
+
 /// The upstream, as one worker sees it.
 #[derive(Debug)]
 pub struct Upstream {
     connector: Arc<Connector>,
     pool: Arc<Pool>,
+    /// Unless only HTTP/1.1 is spoken.
+    multiplexed: Option<Arc<Multiplexed>>,
+    /// Whether HTTP/1.1 is never spoken.
+    is_http2_only: bool,
+    idle_timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -62,6 +90,8 @@ pub struct ExchangeError {
     /// Whether a kept connection ended before it brought a whole head of an answer, as happens when
     /// the upstream closes it at the moment of its reuse.
     pub on_reused_connection: bool,
+    /// Whether the upstream says that it has not looked at the request (RFC 9113 §8.7).
+    pub is_unprocessed: bool,
 }
 
 impl From<ProxyError> for ExchangeError {
@@ -69,7 +99,16 @@ impl From<ProxyError> for ExchangeError {
         Self {
             error,
             on_reused_connection: false,
+            is_unprocessed: false,
         }
+    }
+}
+
+impl ExchangeError {
+    /// Whether a second exchange would do nothing twice (RFC 9110 §9.2.2).
+    #[must_use]
+    pub fn may_send_again(&self, method: &Method) -> bool {
+        self.is_unprocessed || (self.on_reused_connection && method.is_idempotent())
     }
 }
 
@@ -82,11 +121,32 @@ impl Upstream {
         metrics: Arc<Metrics>,
     ) -> Self {
         let pool = Pool::new(settings.max_idle_connections, settings.idle_timeout);
+        let pool = Arc::new(pool);
+        let speaks_http2 = match settings.http_version {
+            HttpVersion::Http1 => false,
+            HttpVersion::Http2 => true,
+            HttpVersion::Auto => settings.url.scheme() == "https",
+        };
         Self {
+            multiplexed: speaks_http2.then(|| Arc::new(Multiplexed::new(Arc::clone(&pool)))),
+            is_http2_only: settings.http_version == HttpVersion::Http2,
+            idle_timeout: settings.idle_timeout,
             connector,
-            pool: Arc::new(pool),
+            pool,
             metrics,
         }
+    }
+
+    /// Whether requests may go by HTTP/2.
+    #[must_use]
+    pub fn speaks_http2(&self) -> bool {
+        self.multiplexed.is_some()
+    }
+
+    /// Whether a connection can become a WebSocket.
+    #[must_use]
+    pub fn can_switch(&self) -> bool {
+        !self.is_http2_only
     }
 
     /// The value of `Host` for it.
@@ -97,11 +157,25 @@ impl Upstream {
 
     /// Closes connections that were idle for too long, for as long as it is used.
     pub fn close_idle(&self) -> impl Future<Output = ()> + use<> {
-        Pool::close_idle(&self.pool)
+        let idle_timeout = self.idle_timeout;
+        let pause = (idle_timeout / 2).max(Duration::from_millis(100));
+        let pool = Arc::downgrade(&self.pool);
+        let multiplexed = self.multiplexed.as_ref().map(Arc::downgrade);
+        async move {
+            loop {
+                sleep(pause).await;
+                let Some(pool) = pool.upgrade() else { return };
+                pool.close_idle(idle_timeout);
+                if let Some(multiplexed) = multiplexed.as_ref().and_then(Weak::upgrade) {
+                    multiplexed.close_idle(idle_timeout);
+                }
+            }
+        }
     }
 
     /// Sends a request and gets the head of its answer. The answer's body keeps the lease until
-    /// it is over, then gives the connection back.
+    /// it is over, then gives the connection back. `switches` asks for a connection that can become
+    /// a WebSocket.
     ///
     /// # Errors
     /// What the client is told, and whether a kept connection was to blame. Then the other kept
@@ -113,38 +187,82 @@ impl Upstream {
     pub async fn exchange(
         &self,
         mut request: Request<RequestBody>,
+        switches: bool,
     ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
-        // A kept connection that has ended gives the request back unsent; then the next one.
-        while let Some(mut lease) = self.pool.take() {
+        loop {
+            let (mut lease, is_kept) = match self.kept(switches) {
+                Some(lease) => (lease, true),
+                None => match self.connect(switches).await? {
+                    Some(lease) => (lease, false),
+                    // There is one for all who wait.
+                    None => continue,
+                },
+            };
+            if self.multiplexed.is_some() {
+                lease.dialect().apply(&mut request, &self.connector);
+            }
             match lease.send(request).await {
                 Ok(response) => return Ok((response, lease)),
-                Err((Some(unsent), _)) => request = unsent,
-                Err((None, error)) => {
-                    let error = classify(&error);
-                    let on_reused_connection = matches!(error, ProxyError::Terminated(_));
-                    if on_reused_connection {
-                        self.pool.clear();
-                    }
-                    return Err(ExchangeError {
-                        error,
-                        on_reused_connection,
-                    });
-                }
+                // A kept connection that has ended gives the request back unsent; then the next one.
+                Err((Some(unsent), _)) if is_kept => request = unsent,
+                Err((_, error)) => return Err(self.failed(&error, is_kept)),
             }
-        }
-        let connection = match self.connector.connect().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                self.metrics.connect_failed(error.label());
-                return Err(error.into());
-            }
-        };
-        let mut lease = Pool::lease(&self.pool, connection);
-        match lease.send(request).await {
-            Ok(response) => Ok((response, lease)),
-            Err((_, error)) => Err(classify(&error).into()),
         }
     }
+
+    /// A connection that is open already.
+    fn kept(&self, switches: bool) -> Option<Lease> {
+        if let Some(multiplexed) = self.multiplexed.as_ref().filter(|_| !switches)
+            && let Some(stream) = multiplexed.take()
+        {
+            return Some(Lease::http2(stream));
+        }
+        self.pool.take()
+    }
+
+    /// A new connection; `None` for one that is shared, and kept by now.
+    async fn connect(&self, switches: bool) -> Result<Option<Lease>, ProxyError> {
+        let multiplexed = self.multiplexed.as_ref();
+        let connected = match multiplexed.filter(|shared| !switches && !shared.is_declined()) {
+            Some(multiplexed) => multiplexed.connect(&self.connector).await.map(|()| None),
+            None => self
+                .connector
+                .connect()
+                .await
+                .map(|sender| Some(Pool::lease(&self.pool, sender))),
+        };
+        connected.inspect_err(|error| self.metrics.connect_failed(error.label()))
+    }
+
+    fn failed(&self, error: &hyper::Error, is_kept: bool) -> ExchangeError {
+        let stream_error = h2_error(error).filter(|error| error.is_reset());
+        let is_unprocessed = h2_error(error).is_some_and(is_unprocessed);
+        let error = classify(error);
+        let on_reused_connection =
+            is_kept && stream_error.is_none() && matches!(error, ProxyError::Terminated(_));
+        if on_reused_connection {
+            self.pool.clear();
+            if let Some(multiplexed) = &self.multiplexed {
+                multiplexed.clear();
+            }
+        }
+        ExchangeError {
+            error,
+            on_reused_connection,
+            is_unprocessed,
+        }
+    }
+}
+
+/// Whether the upstream has refused a stream, or ended the connection before it (RFC 9113 §8.7).
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let gone = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_remote() && (refused || gone)
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error).and_then(<dyn std::error::Error>::downcast_ref)
 }
 
 /// What the operating system said, if it was the connection that failed.

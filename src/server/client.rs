@@ -1,5 +1,5 @@
-//! What is known of one client's connection: what is waited for, since when, and what is to become
-//! of it.
+//! What is known of one client: what is waited for, since when, and what is to become of its
+//! connection.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{Refusal, ServerSettings};
 
-/// What a connection waits for, and since when.
+/// What a connection waits for, and since when; with HTTP/2, what one of its streams does.
 ///
 /// One timer a connection looks at it when it fires, and not at each request: a request costs
 /// a store or two here, and no timer.
@@ -34,6 +34,10 @@ pub struct ClientState {
     pub(super) has_partial_head: AtomicBool,
     /// The answer that the message earns at which reading has stopped.
     pub(super) refusal: OnceLock<Refusal>,
+    /// Whether it is one stream of several: its two directions do not wait for each other.
+    is_stream: bool,
+    /// Whether the connection began with the preface of HTTP/2.
+    is_http2: AtomicBool,
     /// What the connection is for once its codec has let go of it.
     tunnel: Mutex<Option<Tunnel>>,
     /// Whether it is for that: what arrives is no request then.
@@ -65,7 +69,17 @@ pub(super) enum Phase {
 }
 
 impl ClientState {
+    /// A connection, before its first byte.
     pub(super) fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// A stream of a connection.
+    pub(super) fn stream() -> Self {
+        Self::with(true)
+    }
+
+    fn with(is_stream: bool) -> Self {
         Self {
             epoch: Instant::now(),
             phase: AtomicU64::new(0),
@@ -74,6 +88,8 @@ impl ClientState {
             parts: AtomicU8::new(0),
             has_partial_head: AtomicBool::new(false),
             refusal: OnceLock::new(),
+            is_stream,
+            is_http2: AtomicBool::new(false),
             tunnel: Mutex::default(),
             is_tunnel: AtomicBool::new(false),
         }
@@ -101,6 +117,15 @@ impl ClientState {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.refusal.get().is_some()
+    }
+
+    /// The codec of HTTP/1 is done with the connection: it is one with HTTP/2.
+    pub(super) fn greet(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_tunnel(&self) -> bool {
@@ -136,15 +161,37 @@ impl ClientState {
         }
     }
 
+    /// The client has to send a part of its request's body.
+    ///
+    /// Not so on a stream of HTTP/2: a call with two directions (gRPC) may be silent in the one for
+    /// as long as it pleases. What it may cost is bound by the time for the answer.
+    pub fn waits_for_upload(&self) {
+        if !self.is_stream {
+            self.waits_for_body();
+        }
+    }
+
+    /// It did.
+    pub fn upload_moved(&self) {
+        if !self.is_stream {
+            self.body_moved();
+        }
+    }
+
+    /// Whether the answer to its request has begun.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
     /// The client has to send or to take a part of a body.
-    pub fn waits_for_body(&self) {
+    pub(super) fn waits_for_body(&self) {
         if self.load().0 == Phase::Busy {
             self.enter(Phase::Body);
         }
     }
 
     /// It did.
-    pub fn body_moved(&self) {
+    pub(super) fn body_moved(&self) {
         if self.load().0 == Phase::Body {
             self.busy();
         }

@@ -1,4 +1,5 @@
-//! One client's connection: the HTTP/1 codec over it, and the time that it may take.
+//! One client's connection: the HTTP/1 codec over it, and the time that it may take. One that turns
+//! out to be of HTTP/2 goes over to `http2`.
 
 use std::{
     convert::Infallible,
@@ -24,14 +25,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ClientState, Handler, Refusal, ServerSettings, Stream, client::Phase, framing::Framing,
-    watched::Watched,
+    ClientState, Handler, Refusal, ServerSettings, Stream,
+    client::Phase,
+    framing::Framing,
+    http2,
+    watched::{Greeting, Watched},
 };
 
 /// Serves a connection to its end.
 pub(super) async fn serve<H: Handler>(
     stream: Stream,
-    settings: &ServerSettings,
+    settings: &Arc<ServerSettings>,
     handler: H,
     stop: &CancellationToken,
 ) {
@@ -41,6 +45,7 @@ pub(super) async fn serve<H: Handler>(
         client: Arc::clone(&client),
         framing: Framing::new(settings.max_header_size),
         is_broken: false,
+        greeting: Greeting::Unknown(Vec::new()),
     };
     let requests = service_fn(|request: Request<Incoming>| {
         client.begin(!request.body().is_end_stream());
@@ -73,6 +78,7 @@ pub(super) async fn serve<H: Handler>(
                     tracing::debug!(%error, "a client's connection ended early");
                     Poll::Ready(None)
                 }
+                Poll::Pending if client.is_http2() => Poll::Ready(None),
                 Poll::Pending => client.due_refusal().map_or(Poll::Pending, |due| Poll::Ready(Some(due))),
             }) => break refusal,
             () = &mut stopping, if !draining => {
@@ -96,6 +102,9 @@ pub(super) async fn serve<H: Handler>(
         }
         return;
     };
+    if client.is_http2() {
+        return http2::serve(parts.io, settings, handler, stop).await;
+    }
     let Watched { mut stream, .. } = parts.io;
     if let Some(refusal) = refusal {
         drop(timeout(GOODBYE, stream.write_all(&handler.refuse(refusal))).await);

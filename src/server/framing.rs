@@ -56,8 +56,10 @@ pub(super) enum Violation {
     Body { before: usize },
 }
 
-const MAX_FIELDS: usize = 100;
-const MAX_TARGET: usize = 16 * 1024;
+/// The most fields that a request may have.
+pub const MAX_FIELDS: usize = 100;
+/// The longest target of a request, in bytes.
+pub const MAX_TARGET: usize = 16 * 1024;
 /// A chunk's size with its extensions, which nobody uses; or a line of trailers.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
 const MAX_TRAILERS: usize = 16 * 1024;

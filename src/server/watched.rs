@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::{
+    body::Bytes,
+    rt::{Read, ReadBufCursor, Write},
+};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -26,6 +29,33 @@ pub(super) struct Watched {
     pub(super) framing: Framing,
     /// Whether a body cannot be read to its end.
     pub(super) is_broken: bool,
+    pub(super) greeting: Greeting,
+}
+
+/// The first bytes of a connection, which say whether it is one with HTTP/2.
+#[derive(Debug)]
+pub(super) enum Greeting {
+    /// So far they are those of its preface.
+    Unknown(Vec<u8>),
+    /// It is one, and these are its first bytes, which its codec has yet to read.
+    Http2(Bytes),
+    /// It is not.
+    Http1,
+}
+
+/// RFC 9113 §3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Greeting {
+    fn of(first: &[u8], may_go_on: bool) -> Self {
+        if first.starts_with(PREFACE) {
+            Self::Http2(Bytes::copy_from_slice(first))
+        } else if PREFACE.starts_with(first) && may_go_on {
+            Self::Unknown(first.to_vec())
+        } else {
+            Self::Http1
+        }
+    }
 }
 
 /// What the codec is told in the middle of a body whose framing is broken.
@@ -47,9 +77,28 @@ impl Watched {
     ) -> Poll<io::Result<()>> {
         let room = arrived.len().min(buf.remaining());
         let mut arrived = tokio::io::ReadBuf::new(arrived.get_mut(..room).unwrap_or_default());
+        if let Greeting::Unknown(first) = &self.greeting {
+            arrived.put_slice(first);
+        }
+        let known = arrived.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut arrived))?;
         self.client.received();
         let bytes = arrived.filled();
+        if let Greeting::Unknown(_) = self.greeting {
+            self.greeting = Greeting::of(bytes, bytes.len() > known);
+            match self.greeting {
+                Greeting::Unknown(_) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                // It is not for this codec; the driver of the connection sees to it.
+                Greeting::Http2(_) => {
+                    self.client.greet();
+                    return Poll::Pending;
+                }
+                Greeting::Http1 => {}
+            }
+        }
         let scanned = self.framing.scan(bytes);
         let is_partial = self.framing.has_partial_head();
         self.client
@@ -94,7 +143,7 @@ impl Read for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.client.is_refused() {
             return Poll::Pending;
@@ -104,6 +153,14 @@ impl Read for Watched {
         }
         if self.is_broken {
             return Poll::Ready(Err(broken()));
+        }
+        if let Greeting::Http2(first) = &mut self.greeting {
+            let first = first.split_to(first.len().min(buf.remaining()));
+            if first.is_empty() {
+                return Pin::new(&mut TokioIo::new(&mut self.stream)).poll_read(cx, buf);
+            }
+            buf.put_slice(&first);
+            return Poll::Ready(Ok(()));
         }
         ARRIVED.with_borrow_mut(|arrived| self.poll_arrival(cx, arrived, buf))
     }

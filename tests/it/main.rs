@@ -27,6 +27,8 @@ mod doctor;
 mod foresight;
 /// Bytes, fields and methods on their way through.
 mod forwarding;
+/// Both sides with HTTP/2.
+mod http2;
 /// Bounds of number and time.
 mod limits;
 /// Who is refused: hosts, browsers, ambiguous requests.

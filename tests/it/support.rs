@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod csp;
+pub mod http2;
 pub mod logs;
 pub mod peer;
 pub mod server;

@@ -1,9 +1,22 @@
-//! Makes connections to the upstream: name lookup, TCP, TLS, the HTTP/1 codec.
+//! Makes connections to the upstream: name lookup, TCP, TLS, the codec of either version of HTTP.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use http::HeaderValue;
-use hyper::client::conn::http1::{self, SendRequest};
+use http::{
+    HeaderValue,
+    uri::{Authority, Scheme},
+};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -11,10 +24,10 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Url;
 
-use super::{UpstreamError, UpstreamSettings};
+use super::{HttpVersion, UpstreamError, UpstreamSettings};
 use crate::{
     gather::Gather,
     proxy::{error::ProxyError, upload::RequestBody},
@@ -27,9 +40,32 @@ pub struct Connector {
     /// The name or address, as the system's resolver takes it.
     host: String,
     port: u16,
-    authority: HeaderValue,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    authority: Authority,
+    /// The same, as a `Host` field.
+    host_field: HeaderValue,
+    tls: Option<Tls>,
+    version: HttpVersion,
     timeout: Duration,
+}
+
+/// How to speak TLS with it.
+#[derive(Debug)]
+struct Tls {
+    name: ServerName<'static>,
+    http1: Arc<ClientConfig>,
+    /// Offers HTTP/2, alone or first.
+    http2: Arc<ClientConfig>,
+}
+
+/// A connection, by what was agreed on it.
+#[derive(Debug)]
+pub(super) enum Connected {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2 {
+        sender: http2::SendRequest<RequestBody>,
+        /// How many requests the upstream takes at a time.
+        limit: Arc<AtomicUsize>,
+    },
 }
 
 impl Connector {
@@ -50,47 +86,86 @@ impl Connector {
         let tls = if url.scheme() == "https" {
             let name = ServerName::try_from(bare.to_owned())
                 .map_err(|_| UpstreamError::Address("its host is no name for a certificate"))?;
-            Some((
-                Arc::new(tls::client_config(settings.ca_file.as_deref())?),
+            let http1 = tls::client_config(settings.ca_file.as_deref())?;
+            let mut http2 = http1.clone();
+            http2.alpn_protocols = match settings.http_version {
+                HttpVersion::Http2 => vec![H2.to_vec()],
+                _ => vec![H2.to_vec(), b"http/1.1".to_vec()],
+            };
+            Some(Tls {
                 name,
-            ))
+                http1: Arc::new(http1),
+                http2: Arc::new(http2),
+            })
         } else {
             None
         };
+        let authority = authority(url, host);
+        let unusable = UpstreamError::Address("it is no valid Host");
         Ok(Self {
             host: bare.to_owned(),
             port,
-            authority: HeaderValue::try_from(authority(url, host))
+            host_field: HeaderValue::try_from(&authority).map_err(|_| unusable)?,
+            authority: Authority::try_from(authority)
                 .map_err(|_| UpstreamError::Address("it is no valid Host"))?,
             tls,
+            version: settings.http_version,
             timeout: settings.connect_timeout,
         })
     }
 
     /// The value of `Host` for it.
     pub(super) fn host(&self) -> &HeaderValue {
-        &self.authority
+        &self.host_field
     }
 
-    /// A new connection, within the connect timeout.
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, ProxyError> {
-        timeout(self.timeout, self.try_connect())
+    /// The scheme and the authority of each request to it.
+    pub(super) fn origin(&self) -> (Scheme, Authority) {
+        let scheme = if self.tls.is_some() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        };
+        (scheme, self.authority.clone())
+    }
+
+    /// A new connection with HTTP/1.1, within the connect timeout.
+    pub(super) async fn connect(&self) -> Result<http1::SendRequest<RequestBody>, ProxyError> {
+        self.in_time(async {
+            let stream = self.tcp().await?;
+            match &self.tls {
+                None => http1(stream).await,
+                Some(tls) => http1(tls.connect(&tls.http1, stream).await?).await,
+            }
+        })
+        .await
+    }
+
+    /// A new connection with HTTP/2, or with what the upstream prefers, within the connect timeout.
+    pub(super) async fn connect_multiplexed(&self) -> Result<Connected, ProxyError> {
+        self.in_time(async {
+            let stream = self.tcp().await?;
+            let Some(tls) = &self.tls else {
+                return http2(stream).await;
+            };
+            let stream = tls.connect(&tls.http2, stream).await?;
+            let agreed = stream.get_ref().1.alpn_protocol();
+            match (agreed, self.version) {
+                (Some(H2), _) => http2(stream).await,
+                (_, HttpVersion::Auto) => http1(stream).await.map(Connected::Http1),
+                _ => Err(ProxyError::Tls("it does not speak HTTP/2".to_owned())),
+            }
+        })
+        .await
+    }
+
+    async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, ProxyError>>,
+    ) -> Result<T, ProxyError> {
+        timeout(self.timeout, connecting)
             .await
             .unwrap_or(Err(ProxyError::ConnectTimeout))
-    }
-
-    async fn try_connect(&self) -> Result<SendRequest<RequestBody>, ProxyError> {
-        let stream = self.tcp().await?;
-        match &self.tls {
-            None => handshake(stream).await,
-            Some((config, name)) => {
-                let stream = TlsConnector::from(Arc::clone(config))
-                    .connect(name.clone(), stream)
-                    .await
-                    .map_err(|error| tls_error(&error))?;
-                handshake(stream).await
-            }
-        }
     }
 
     async fn tcp(&self) -> Result<TcpStream, ProxyError> {
@@ -140,7 +215,62 @@ fn authority(url: &Url, host: &str) -> String {
     }
 }
 
-async fn handshake<T>(stream: T) -> Result<SendRequest<RequestBody>, ProxyError>
+/// The name of HTTP/2 in the choice of protocols of TLS.
+const H2: &[u8] = b"h2";
+
+impl Tls {
+    async fn connect(
+        &self,
+        config: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, ProxyError> {
+        TlsConnector::from(Arc::clone(config))
+            .connect(self.name.clone(), stream)
+            .await
+            .map_err(|error| tls_error(&error))
+    }
+}
+
+async fn http2<T>(stream: T) -> Result<Connected, ProxyError>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_send_buf_size(SEND_BUFFER)
+        .handshake(Gather(stream))
+        .await
+        .map_err(|error| ProxyError::Terminated(error.to_string()))?;
+    let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+    let published = Arc::clone(&limit);
+    // It ends once the pool and all requests have let go of its sender.
+    tokio::spawn(async move {
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            let polled = connection.as_mut().poll(cx);
+            published.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            polled
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "a connection to the upstream ended");
+        }
+    });
+    Ok(Connected::Http2 { sender, limit })
+}
+
+/// How much of one answer, and of all on a connection, may wait for slow clients.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// The largest head of an answer, as the codec of HTTP/1 would hold one.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
+
+const SEND_BUFFER: usize = 256 * 1024;
+
+async fn http1<T>(stream: T) -> Result<http1::SendRequest<RequestBody>, ProxyError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -145,7 +145,7 @@ pub async fn try_request(
 
 /// Where connections live: not on the test's own runtime, which cannot close them while the test
 /// blocks, for instance in dropping the sidecar that waits for them.
-static CONNECTIONS: LazyLock<Runtime> = LazyLock::new(|| {
+pub static CONNECTIONS: LazyLock<Runtime> = LazyLock::new(|| {
     Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -47,6 +47,21 @@ impl Connection {
         drop(written.unwrap());
     }
 
+    /// Writes, and throws away what has arrived meanwhile; false once the other side has gone.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let mut arrived = [0; 4096];
+        loop {
+            match self.stream.try_read(&mut arrived) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return false,
+            }
+        }
+        let written = within_deadline(self.stream.write_all(bytes.as_ref())).await;
+        written.unwrap().is_ok()
+    }
+
     /// Ends the writing half; the reading half stays.
     pub async fn finish(&mut self) {
         drop(self.stream.shutdown().await);

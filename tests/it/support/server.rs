@@ -12,8 +12,11 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -204,15 +207,16 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// Speaks HTTP/1.1 on a connection of a [`RawServer`] until it ends.
+/// Speaks HTTP/1.1, or HTTP/2 to who begins with that, on a connection of a [`RawServer`] until it
+/// ends.
 pub async fn serve_http<F>(
     stream: TcpStream,
     tls: Option<Tls>,
     handler: impl Fn(Request<Incoming>) -> F,
 ) where
-    F: Future<Output = Result<Response<Body>, Closed>>,
+    F: Future<Output = Result<Response<Body>, Closed>> + Send + 'static,
 {
-    let http = http1::Builder::new();
+    let http = auto::Builder::new(TokioExecutor::new());
     let service = service_fn(handler);
     // How a connection ends is the business of the test, which sees the other end of it.
     if let Some(tls) = tls {
@@ -253,7 +257,12 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// One that chooses the first of both versions of HTTP that the client offers.
     pub fn new() -> Self {
+        Self::speaking(&["h2", "http/1.1"])
+    }
+
+    pub fn speaking(protocols: &[&str]) -> Self {
         let mut authority = rcgen::CertificateParams::default();
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let authority_key = rcgen::KeyPair::generate().unwrap();
@@ -269,12 +278,16 @@ impl Tls {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
 
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
         Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             ca_pem,

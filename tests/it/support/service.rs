@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, request::Parts};
+use http::{HeaderMap, Method, Version, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming};
 use tokio::time::Instant;
@@ -59,6 +59,7 @@ pub struct Received {
     pub at: Instant,
     /// The number of the connection that it came on, from 0.
     pub connection: usize,
+    pub version: Version,
     pub method: Method,
     /// The request target, byte for byte.
     pub target: String,
@@ -96,6 +97,7 @@ impl Received {
 /// | `/bytes/{n}` | [`pattern`]`(n)`, with its length |
 /// | `/headers` | the fields received as JSON pairs, and two `Set-Cookie` |
 /// | `/always401` | 401, whatever the token |
+/// | `/trailers` | `content`, then the trailers `grpc-status: 0` and some that may not be there |
 /// | `/early` | 200, without reading the body |
 /// | `/abort` | half of a body, then a broken connection |
 /// | other | 200, `{"path": …}` |
@@ -136,6 +138,12 @@ impl FakeService {
     pub fn start_tls(validator: Validator) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         Self::start_with(address, validator, Some(Tls::new()))
+    }
+
+    /// Behind TLS that agrees on these versions of HTTP only.
+    pub fn start_speaking(protocols: &[&str], validator: Validator) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_with(address, validator, Some(Tls::speaking(protocols)))
     }
 
     pub fn accepting(tokens: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -217,6 +225,11 @@ impl FakeService {
         self.service.in_flight.get()
     }
 
+    /// The most that it worked on at a time.
+    pub fn in_flight_max(&self) -> usize {
+        self.service.in_flight.max()
+    }
+
     /// How many connections were accepted so far.
     pub fn connections(&self) -> usize {
         self.server.connections()
@@ -245,7 +258,12 @@ impl Service {
             at: Instant::now(),
             connection,
             method: head.method.clone(),
-            target: head.uri.to_string(),
+            version: head.version,
+            target: head
+                .uri
+                .path_and_query()
+                .map_or("", |target| target.as_str())
+                .to_owned(),
             headers: head.headers.clone(),
             body: Vec::new(),
             complete: false,

@@ -6,9 +6,11 @@ use http::{HeaderMap, Method, Version, header, request::Parts};
 /// # Errors
 /// Names the first thing that must not have been forwarded.
 pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
-    ensure!(head.version == Version::HTTP_11, "not HTTP/1.1");
+    let is_http2 = head.version == Version::HTTP_2;
+    ensure!(is_http2 || head.version == Version::HTTP_11, "not HTTP/1.1");
+    let authority = head.uri.authority();
     ensure!(
-        head.uri.authority().is_none(),
+        is_http2 || authority.is_none(),
         "the target is not in origin form"
     );
     for method in [Method::CONNECT, Method::TRACE] {
@@ -20,7 +22,8 @@ pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
             .collect()
     };
-    let host = all("host");
+    let mut host = all("host");
+    host.extend(authority.map(ToString::to_string));
     let hosts = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
     ensure!(
         host.len() == 1 && hosts.contains(&host[0]),
@@ -38,11 +41,15 @@ pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
         "proxy-authenticate",
         "proxy-connection",
         "keep-alive",
-        "te",
         "upgrade",
     ] {
         ensure!(all(name).is_empty(), "{name} was forwarded");
     }
+    let te = all("te");
+    ensure!(
+        te.is_empty() || (is_http2 && te == ["trailers"]),
+        "TE is {te:?}"
+    );
     for value in all("connection") {
         for option in value.split(',') {
             let option = option.trim().to_ascii_lowercase();
@@ -56,6 +63,10 @@ pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
     ensure!(
         coding.is_empty() || coding == ["chunked"],
         "Transfer-Encoding is {coding:?}"
+    );
+    ensure!(
+        !is_http2 || (coding.is_empty() && all("connection").is_empty()),
+        "fields of HTTP/1 in HTTP/2"
     );
     ensure!(
         coding.len() + length.len() <= 1,

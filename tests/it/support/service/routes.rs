@@ -114,6 +114,7 @@ async fn route(head: &Parts, whole: Bytes, entered: Entered) -> Response<Body> {
             }
             response
         }
+        ("trailers", None) => response(200, "application/grpc", trailers()),
         ("abort", None) => response(200, "text/plain", abort()),
         _ => response(200, "application/json", json!({ "path": path }).to_string()),
     }
@@ -130,6 +131,23 @@ fn stream(entered: Entered, chunks: u64, step: Duration) -> Body {
             tokio::time::sleep(step).await;
         }
         drop(entered);
+    });
+    body
+}
+
+fn trailers() -> Body {
+    let (frames, body) = Body::channel();
+    tokio::spawn(async move {
+        drop(frames.send(Ok(Frame::data("content".into()))).await);
+        let mut fields = http::HeaderMap::new();
+        for (name, value) in [
+            ("grpc-status", "0"),
+            ("set-cookie", "a=b"),
+            ("content-length", "9"),
+        ] {
+            fields.insert(name, value.parse().unwrap());
+        }
+        drop(frames.send(Ok(Frame::trailers(fields))).await);
     });
     body
 }

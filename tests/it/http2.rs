@@ -1,0 +1,301 @@
+//! HTTP/2 from the client, to the upstream, and on both sides.
+
+mod abuse;
+mod upstream;
+
+use bytes::Bytes;
+use http::{Request, Version};
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+use tokio::task::JoinSet;
+
+use crate::support::{
+    Body, Connection, FakeCsp, FakeService, Settings, Sidecar, eventually,
+    http2::{Http2, PREFACE},
+    next_data,
+    peer::field,
+    service::pattern,
+    within_deadline,
+};
+
+const TOKEN: &str = "a-static-token";
+
+fn pair() -> (FakeService, Sidecar) {
+    let service = FakeService::accepting([TOKEN]);
+    let sidecar = Sidecar::start(&Settings::static_token(TOKEN, &service));
+    (service, sidecar)
+}
+
+#[tokio::test]
+async fn a_client_with_http2_is_served_by_an_upstream_with_http1() {
+    let (service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let fields = [
+        ("authorization", "Bearer mine"),
+        ("x-auth-token", "mine"),
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+        ("x-a", "1"),
+        ("x-a", "2"),
+        ("te", "trailers"),
+    ];
+    let reply = client
+        .request("GET", "/api//x%2F..;y?q=%20", &fields, "")
+        .await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("x-fake-service"), Some("yes"));
+    let [received] = &service.requests()[..] else {
+        panic!()
+    };
+    assert_eq!(received.version, Version::HTTP_11);
+    assert_eq!(received.target, "/api//x%2F..;y?q=%20");
+    assert_eq!(received.token(), TOKEN);
+    assert_eq!(received.header("cookie"), Some("a=1; b=2"));
+    assert_eq!(received.header("via"), Some("2.0 auth-sidecar"));
+    assert_eq!(received.headers.get_all("x-a").iter().count(), 2);
+}
+
+#[tokio::test]
+async fn many_requests_share_one_connection_of_the_client() {
+    let (service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let mut exchanges = JoinSet::new();
+    for number in 0..300_usize {
+        let client = client.clone();
+        exchanges.spawn(async move {
+            let body = pattern(number * 1000);
+            let reply = client.request("POST", "/echo", &[], body.clone()).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.body),
+                (200, Bytes::from(body))
+            );
+        });
+    }
+    while let Some(done) = exchanges.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(service.request_count(), 300);
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    assert!(
+        metrics.contains("auth_sidecar_connections 1.0\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn head_no_content_and_not_modified_have_no_body() {
+    let (_service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let head = client.request("HEAD", "/bytes/1000", &[], "").await;
+    assert_eq!(head.header("content-length"), Some("1000"));
+    assert!(head.body.is_empty());
+    for status in [204, 304] {
+        let reply = client.get(&format!("/status/{status}")).await;
+        assert_eq!((reply.status.as_u16(), reply.body.len()), (status, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_and_the_request_sent_again() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let sidecar = Sidecar::between(&csp, &service);
+    sidecar.ready().await;
+    let client = Http2::to(sidecar.proxy_address()).await;
+    client.get("/x").await;
+    csp.revoke_all();
+    let reply = client.request("POST", "/echo", &[], "a body").await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "a body"));
+    assert_eq!(service.unauthorized_count(), 1);
+}
+
+#[tokio::test]
+async fn who_comes_from_where_it_must_not_is_refused() {
+    let (service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let refused = |method, target, fields, status, details| {
+        let client = client.clone();
+        async move {
+            let reply = client.request(method, target, fields, "").await;
+            assert_eq!(reply.status, status, "{method} {target} {fields:?}");
+            let proxy_status = reply.header("proxy-status").unwrap();
+            assert!(proxy_status.contains(details), "{proxy_status}");
+            assert_eq!(reply.header("connection"), None);
+        }
+    };
+    refused("GET", "http://evil.example/x", &[][..], 421, "host").await;
+    refused(
+        "GET",
+        "/x",
+        &[("host", "evil.example")][..],
+        400,
+        "malformed",
+    )
+    .await;
+    refused(
+        "GET",
+        "/x",
+        &[("origin", "http://evil.example")][..],
+        403,
+        "cross_site",
+    )
+    .await;
+    refused(
+        "GET",
+        "/x",
+        &[("sec-fetch-site", "cross-site")][..],
+        403,
+        "cross_site",
+    )
+    .await;
+    refused("TRACE", "/x", &[][..], 405, "method").await;
+    let lengths = [("content-length", "0"), ("content-length", "0")];
+    refused("GET", "/x", &lengths[..], 400, "malformed").await;
+    let names: Vec<_> = (0..101).map(|number| format!("x-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    let reply = client.request("GET", "/x", &many, "").await;
+    assert_eq!(reply.status, 431);
+    assert_eq!(service.request_count(), 0);
+    // The connection is as good as before.
+    assert_eq!(client.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_token_the_answer_says_when_to_come_back() {
+    let csp = FakeCsp::start();
+    csp.always(crate::support::Answer::rate_limited("7"));
+    let service = FakeService::accepting_all();
+    let sidecar = Sidecar::start(&Settings::new(&csp, &service).set("auth.hold_timeout", "50ms"));
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let reply = client.get("/x").await;
+    assert_eq!(reply.status, 503);
+    assert!(reply.header("retry-after").is_some());
+    assert!(
+        reply
+            .header("proxy-status")
+            .unwrap()
+            .contains("token_unavailable")
+    );
+}
+
+#[tokio::test]
+async fn both_directions_of_an_exchange_flow_at_the_same_time() {
+    let (service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let (frames, body) = Body::channel();
+    let request = Request::post("/duplex").body(body).unwrap();
+    let mut answer = client.send(request).await.unwrap().into_body();
+    for word in ["one", "two", "three"] {
+        frames.send(Ok(Frame::data(word.into()))).await.unwrap();
+        assert_eq!(next_data(&mut answer).await.unwrap(), word);
+    }
+    drop(frames);
+    assert!(
+        next_data(&mut answer)
+            .await
+            .is_none_or(|data| data.is_empty())
+    );
+    eventually(|| service.requests()[0].complete, crate::support::DEADLINE).await;
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_one_stream_keeps_the_others() {
+    let (service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let endless = Request::get("/stream?ms=10").body(Body::empty()).unwrap();
+    let mut answer = client.send(endless).await.unwrap().into_body();
+    next_data(&mut answer).await.unwrap();
+    drop(answer);
+    eventually(|| service.in_flight() == 0, crate::support::DEADLINE).await;
+    assert_eq!(client.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_off_resets_the_stream_and_not_the_connection() {
+    let (_service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let answer = client.try_request("GET", "/abort", &[], "").await;
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(client.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn trailers_of_the_upstream_arrive_without_what_may_not_be_there() {
+    let service = FakeService::accepting([TOKEN]);
+    let settings = Settings::static_token(TOKEN, &service).set("upstream.http_version", "2");
+    let sidecar = Sidecar::start(&settings);
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let request = Request::post("/trailers").header("te", "trailers");
+    let answer = client
+        .send(request.body("x".into()).unwrap())
+        .await
+        .unwrap();
+    let whole = within_deadline(answer.into_body().collect())
+        .await
+        .unwrap()
+        .unwrap();
+    let trailers = whole.trailers().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(trailers.len(), 1, "{trailers:?}");
+    assert_eq!(whole.to_bytes(), "content");
+    assert_eq!(service.requests()[0].header("te"), Some("trailers"));
+}
+
+#[tokio::test]
+async fn the_preface_may_come_in_pieces_and_its_beginning_may_be_another_method() {
+    let (service, sidecar) = pair();
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    for piece in ["P", "RI", "VATE /x HTTP/1.1\r\nHost: localhost\r\n", "\r\n"] {
+        client.write(piece).await;
+        tokio::task::yield_now().await;
+    }
+    let (head, _) = client.read_message().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(service.requests()[0].method, "PRIVATE");
+
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    for piece in PREFACE.chunks(5) {
+        client.write(piece).await;
+        tokio::task::yield_now().await;
+    }
+    // Its settings come back: a frame of kind 4 on stream 0.
+    let head = client.read_exact(9).await;
+    assert_eq!((head[3], &head[5..]), (4, &[0, 0, 0, 0][..]));
+
+    // Later on a connection it is what it looks like: a request of a version that is not served.
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    client
+        .write("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    client.read_message().await.unwrap();
+    client.write(PREFACE).await;
+    let (head, _) = client.read_message().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 505 "), "{head}");
+    assert!(field(&head, "proxy-status").is_some());
+}
+
+#[tokio::test]
+async fn a_drain_lets_the_streams_finish_and_then_closes() {
+    let (service, mut sidecar) = pair();
+    let (client, connection) = Http2::open(sidecar.proxy_address(), 1 << 20).await;
+    let slow = {
+        let client = client.clone();
+        tokio::spawn(async move { client.get("/slow?ms=300").await.status })
+    };
+    eventually(|| service.in_flight() == 1, crate::support::DEADLINE).await;
+    sidecar.begin_stop();
+    assert_eq!(slow.await.unwrap(), 200);
+    within_deadline(connection).await.unwrap().unwrap().unwrap();
+    sidecar.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed() {
+    let service = FakeService::accepting([TOKEN]);
+    let settings =
+        Settings::static_token(TOKEN, &service).set("listen.keep_alive_timeout", "300ms");
+    let sidecar = Sidecar::start(&settings);
+    let (client, connection) = Http2::open(sidecar.proxy_address(), 1 << 20).await;
+    assert_eq!(client.get("/slow?ms=900").await.status, 200);
+    within_deadline(connection).await.unwrap().unwrap().unwrap();
+}
