@@ -72,7 +72,7 @@ async fn try_visit(config: &Config, bearer: &Bearer, path: &str) -> Result<Visit
         .body(RequestBody::empty())
         .map_err(|error| format!("cannot ask for {path}: {error}"))?;
     let patience = config.proxy.response_timeout.min(PATIENCE) + settings.connect_timeout;
-    let answer = timeout(patience, upstream.exchange(request))
+    let answer = timeout(patience, upstream.exchange(request, false))
         .await
         .unwrap_or_else(|_| Err(ProxyError::AnswerTimeout.into()));
     let (answer, _lease) = answer.map_err(|error| {
