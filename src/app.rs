@@ -25,7 +25,6 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::signals::shutdown_signal;
-pub(crate) use self::source::Source;
 use self::{
     clients::ClientList,
     live::Live,
@@ -33,6 +32,7 @@ use self::{
     reload::{Reload, Reloaded},
     worker::Workers,
 };
+pub(crate) use self::{live::credentials, source::Source};
 use crate::{
     clock::{self, Jump},
     config::{Config, Sources},

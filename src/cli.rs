@@ -50,8 +50,9 @@ const DOCTOR: &str = "\
 Tries with the configuration what the sidecar would do: gets a token with the credentials, reads its
 claims, and calls the service with it. Looks around, too: warnings of the configuration, secret
 files that everybody can read, addresses to listen on, names, certificates, clocks, the permission
-to send data. Prints a line for each: ok, warning or failed, and what to do about it. Never prints a
-secret or a token. It gets a token of its own, and does not disturb a sidecar that is running.
+to send data, the ends of credentials. Prints a line for each: ok, warning or failed, and what to do
+about it. Never prints a secret or a token. It gets a token of its own, and does not disturb a
+sidecar that is running.
 
 Of a Wavefront instance it asks for one source (GET /api/v2/source?limit=1), of another service for
 its root; --path names something else that is harmless to read.

@@ -37,6 +37,7 @@ pub async fn examine(
     if let Some(bearer) = access.bearer {
         let claims = claims::read(&bearer);
         report.all(claims::describe(claims.as_ref(), &loaded.resolved))?;
+        report.all(surroundings::ends(config).await)?;
         let path = path.unwrap_or_else(|| service::harmless_path(loaded));
         let visit = service::visit(config, &bearer, path).await;
         report.all(visit.findings)?;

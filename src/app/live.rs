@@ -101,7 +101,7 @@ async fn has_token(tokens: &TokenHandle) {
 }
 
 /// The credentials of a configuration whose end can be found out.
-fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
+pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
     let mut credentials = Vec::new();
     if let Credentials::Endpoint(request) = &config.auth.credentials
         && let Some((url, secret)) = request.api_token()

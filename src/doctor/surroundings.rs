@@ -3,7 +3,7 @@
 use std::{
     io::ErrorKind,
     net::{SocketAddr, TcpListener},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::StatusCode;
@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{access::whole_seconds, finding::Finding};
 use crate::{
+    app,
     config::{Config, Credentials, Loaded},
     wait,
 };
@@ -121,6 +122,37 @@ async fn look_up(what: &str, url: &Url) -> Option<Finding> {
             ),
         ),
     })
+}
+
+/// When the credentials themselves end, as far as that can be known.
+pub(super) async fn ends(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    // Where they cannot even be set up, the calls have told why.
+    for credential in app::credentials(config).unwrap_or_default() {
+        // Many token services do not tell, which is no finding.
+        if let Ok(at) = credential.end().await {
+            findings.push(end(&credential.kind().replace('_', " "), at));
+        }
+    }
+    findings
+}
+
+fn end(what: &str, at: Option<SystemTime>) -> Finding {
+    const SUBJECT: &str = "credentials";
+    const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    let Some(at) = at else {
+        return Finding::ok(SUBJECT, format!("{what} does not end by itself"));
+    };
+    let date = humantime::format_rfc3339_seconds(at);
+    match at.duration_since(SystemTime::now()) {
+        Err(_) => Finding::failed(SUBJECT, format!("{what} ended at {date}: put in a new one")),
+        Ok(left) if left < SOON => {
+            let days = left.as_secs() / (24 * 60 * 60);
+            let text = format!("{what} ends at {date}, in {days} days: renew it before");
+            Finding::warning(SUBJECT, text)
+        }
+        Ok(_) => Finding::ok(SUBJECT, format!("{what} ends at {date}")),
+    }
 }
 
 /// Whether the clocks agree: who was compared with, and by how many seconds ours is ahead.

@@ -141,7 +141,13 @@ impl Credential {
         }
     }
 
-    async fn end(&self) -> Result<Option<SystemTime>, FetchError> {
+    /// Which one: the label of the metric.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// When it ends; `None` where it does not.
+    pub(crate) async fn end(&self) -> Result<Option<SystemTime>, FetchError> {
         match &self.place {
             Place::Certificates(path) => first_end(path),
             Place::ApiToken {

@@ -308,3 +308,26 @@ async fn a_readable_secret_is_a_warning_and_a_wrong_configuration_no_diagnosis()
     assert_eq!(report.code, 2);
     assert!(report.text.is_empty() && report.errors.contains("auth.client_secret"));
 }
+
+#[tokio::test]
+async fn an_api_token_that_ends_soon_is_a_warning() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::api_token(&csp, &service);
+    let day = 24 * 60 * 60;
+    for (details, verdict, word) in [
+        (json!({"expiresAt": now() + 100 * day}), "ok", "ends at 20"),
+        (
+            json!({"expiresAt": now() + 3 * day + 60}),
+            "warning",
+            "in 3 days",
+        ),
+        (json!({"expiresAt": now() - day}), "failed", "ended at 20"),
+        (json!({"expiresAt": 0}), "ok", "does not end"),
+    ] {
+        csp.api_token_details(details);
+        let report = Report::of(&settings).await;
+        report.assert(verdict, "credentials", &["api token", word]);
+        assert_eq!(report.code, i32::from(verdict == "failed"));
+    }
+}
