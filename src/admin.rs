@@ -10,7 +10,7 @@ use std::{convert::Infallible, future::ready as ready_with, sync::Arc};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -93,8 +93,36 @@ impl Admin {
                 .insert(ALLOW, HeaderValue::from_static(allow));
             return answer;
         }
+        if route.acts && !is_deliberate(&request.headers) {
+            return text(
+                StatusCode::FORBIDDEN,
+                "A web page could have sent this. Send it without Origin, Sec-Fetch-Site and the\n\
+                 Content-Type of a form, as curl -X POST does.\n",
+            );
+        }
         (route.answer)(&view)
     }
+}
+
+/// Whether a request that acts is none that a browser sends, whatever page it shows: browsers name
+/// the origin of a POST, and without being asked first they send no type but those of forms. The
+/// page of this listener has no buttons.
+fn is_deliberate(headers: &HeaderMap) -> bool {
+    // Not Sec-Fetch-Mode: programs send that too, those on Node.js.
+    const OF_BROWSERS: [&str; 2] = ["origin", "sec-fetch-site"];
+    const OF_FORMS: [&str; 3] = [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "text/plain",
+    ];
+    let is_of_form = |kind: &HeaderValue| {
+        // One that cannot be read is nobody's honest mistake.
+        let kind = kind.to_str().unwrap_or("text/plain");
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        OF_FORMS.iter().any(|form| kind.eq_ignore_ascii_case(form))
+    };
+    !OF_BROWSERS.iter().any(|name| headers.contains_key(*name))
+        && !headers.get_all(CONTENT_TYPE).iter().any(is_of_form)
 }
 
 struct Route {

@@ -155,6 +155,44 @@ async fn hosts_and_pages_that_are_not_ours_are_refused() {
 }
 
 #[tokio::test]
+async fn an_action_takes_a_request_that_no_web_page_could_send() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let sidecar = Sidecar::between(&csp, &service);
+    sidecar.ready().await;
+    let url = format!("{}/refresh", sidecar.admin_url());
+    let own = sidecar.admin_url();
+    for fields in [
+        &[("content-type", "text/plain")][..],
+        &[("content-type", "Text/Plain; charset=utf-8")],
+        &[("content-type", "application/x-www-form-urlencoded")],
+        &[("content-type", "multipart/form-data; boundary=x")],
+        &[
+            ("content-type", "application/json"),
+            ("content-type", "text/plain"),
+        ],
+        &[("origin", own.as_str())],
+        &[("sec-fetch-site", "same-origin")],
+        &[("sec-fetch-site", "none")],
+    ] {
+        let reply = request("POST", &url, fields, "").await;
+        assert_eq!(reply.status, 403, "{fields:?}");
+        assert!(reply.text().contains("curl -X POST"), "{}", reply.text());
+    }
+    assert_eq!(csp.call_count(), 1);
+    for fields in [
+        &[][..],
+        &[("content-type", "application/json")],
+        // As fetch() of Node.js has it.
+        &[("sec-fetch-mode", "cors"), ("user-agent", "node")],
+        &[("user-agent", "curl/8.5.0"), ("accept", "*/*")],
+    ] {
+        let reply = request("POST", &url, fields, "").await;
+        assert_eq!(reply.status, 202, "{fields:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_probe_without_a_host_is_served_in_http_1_0() {
     let service = FakeService::accepting(["a-token"]);
     let sidecar = Sidecar::start(&Settings::static_token("a-token", &service));
