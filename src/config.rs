@@ -254,6 +254,15 @@ impl fmt::Display for Loaded {
         for Resolved { key, value, source } in &self.resolved {
             writeln!(f, "{key:keys$}  {value:values$}  {source}")?;
         }
+        if let Some(allowed) = &self.config.proxy.allowed {
+            writeln!(
+                f,
+                "\nallowed requests (listen.preset, listen.allow); any other earns 403:"
+            )?;
+            for rule in allowed.rules() {
+                writeln!(f, "  {rule}")?;
+            }
+        }
         for warning in &self.config.warnings {
             writeln!(f, "warning: {warning}")?;
         }

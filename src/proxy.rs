@@ -26,7 +26,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::{
-    admission::{Clients, Rules, admit},
+    admission::{Allowed, Clients, Preset, RequiredField, Rule, Rules, admit},
     download::ResponseBody,
     error::{PROXY_STATUS, ProxyError},
     ledger::{Entry, Ledger},
@@ -65,6 +65,10 @@ pub struct ProxySettings {
     pub allow_hosts: Vec<String>,
     /// Origins of pages that may use us.
     pub allow_origins: Vec<String>,
+    /// A field that every request must have, and that goes no further.
+    pub required_field: Option<RequiredField>,
+    /// What clients may ask for; `None` allows everything.
+    pub allowed: Option<Allowed>,
 }
 
 /// The request path of one worker. Cheap to clone: a connection has its own.
@@ -361,6 +365,9 @@ impl Inner {
             fields::join_cookies(&mut headers);
         }
         let takes_trailers = self.upstream.speaks_http2() && fields::takes_trailers(&headers);
+        if let Some(required) = &self.settings.required_field {
+            required.remove(&mut headers);
+        }
         let via = self.settings.via.then_some(version);
         fields::outbound(&mut headers, self.upstream.host(), via);
         if takes_trailers {

@@ -20,7 +20,9 @@ pub(super) fn data(live: &Live) -> Rules {
             .collect(),
         any_address: false,
         origins: config.proxy.allow_origins.clone(),
+        required: config.proxy.required_field.clone(),
         clients: live.clients.clone(),
+        allowed: config.proxy.allowed.clone(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use super::{Admin, Config, Listen, Process, auth, net, reader::Reader, values};
 use crate::{
-    proxy::{ProxySettings, upstream::UpstreamSettings},
+    proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
     telemetry::{LogFormat, LogSettings},
 };
@@ -117,6 +117,8 @@ fn proxy(reader: &mut Reader) -> ProxySettings {
         via: reader.value("upstream.via", values::boolean),
         allow_hosts: reader.value("listen.allow_hosts", values::each(net::host)),
         allow_origins: reader.value("listen.allow_origins", values::each(net::origin)),
+        required_field: reader.optional("listen.require_field", values::required_field),
+        allowed: allowed(reader),
     };
     if settings.replay_body_limit > settings.replay_buffer_total
         && !reader.has_problem("upstream.replay_buffer_total")
@@ -127,6 +129,21 @@ fn proxy(reader: &mut Reader) -> ProxySettings {
         );
     }
     settings
+}
+
+/// What a preset and the rules of one's own allow together.
+fn allowed(reader: &mut Reader) -> Option<Allowed> {
+    let presets = [
+        ("read-only", Preset::ReadOnly),
+        ("ingest-only", Preset::IngestOnly),
+    ];
+    let preset = reader.optional("listen.preset", values::one_of(&presets));
+    let own = reader.optional("listen.allow", values::rules);
+    if preset.is_none() && own.is_none() {
+        return None;
+    }
+    let of_preset = preset.map(Preset::rules).unwrap_or_default();
+    Some(Allowed::new([of_preset, own.unwrap_or_default()].concat()))
 }
 
 fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSettings> {

@@ -609,6 +609,37 @@ fn any_oauth2_service_can_be_asked() {
 }
 
 #[test]
+fn a_preset_and_rules_add_up_and_are_shown() {
+    let allowed = |more: &[(&str, &str)]| load_with(&APP, more).unwrap();
+    assert_eq!(allowed(&[]).config.proxy.allowed, None);
+    let both = allowed(&[
+        ("AUTH_SIDECAR_LISTEN__PRESET", "ingest-only"),
+        ("AUTH_SIDECAR_LISTEN__ALLOW", "GET,HEAD /a/**; * /b;"),
+    ]);
+    let shown = both.to_string();
+    assert!(
+        shown.ends_with(
+            "any other earns 403:\n  POST /report\n  POST /api/v2/wfproxy/**\n  \
+             POST /api/v2/event\n  GET,HEAD /a/**\n  * /b\n"
+        ),
+        "{shown}"
+    );
+    let text = "[listen]\nallow = [\"GET /a b\", \"GET /ok\", \"/x\"]\npreset = \"write-only\"\n";
+    let (directory, loaded) = file(text, &APP);
+    let lines = mistakes(loaded).join("\n");
+    let lines = lines.replace(&format!("{}/", directory.path().display()), "");
+    for part in [
+        "listen.preset (file test.toml:3): must be one of read-only, ingest-only",
+        "listen.allow (file test.toml:2): rule 1 must have a path",
+        "; rule 3 must be methods and a path",
+    ] {
+        assert!(lines.contains(part), "{lines}");
+    }
+    let (_directory, loaded) = file("[listen]\nallow = []\n", &APP);
+    assert!(mistakes(loaded)[0].contains("must hold a rule"));
+}
+
+#[test]
 fn text_that_is_not_utf_8_is_a_problem_for_our_variables_only() {
     use std::os::unix::ffi::OsStringExt;
 

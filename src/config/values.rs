@@ -7,7 +7,11 @@ use figment::value::Value;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::reader::Expected;
-use crate::{client_token::ClientTokens, proxy::upstream::HttpVersion, telemetry::LogFormat};
+use crate::{
+    client_token::ClientTokens,
+    proxy::{RequiredField, Rule, upstream::HttpVersion},
+    telemetry::LogFormat,
+};
 
 type Parsed<T> = Result<T, Expected>;
 
@@ -242,6 +246,31 @@ pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
             path.display()
         )),
     }
+}
+
+/// A field that every request must have.
+pub(super) fn required_field(value: &Value) -> Parsed<RequiredField> {
+    text(value)?.parse().map_err(str::to_owned)
+}
+
+/// Rules of what is allowed. Text holds several between semicolons, which no rule has.
+pub(super) fn rules(value: &Value) -> Parsed<Vec<Rule>> {
+    let texts = list(|c| c == ';')(value)?;
+    let texts = texts.iter().filter(|text| !text.trim().is_empty());
+    let (mut rules, mut mistakes) = (Vec::new(), Vec::new());
+    for (number, text) in (1..).zip(texts) {
+        match text.parse() {
+            Ok(rule) => rules.push(rule),
+            Err(expected) => mistakes.push(format!("rule {number} {expected}")),
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes.join("; "));
+    }
+    if rules.is_empty() {
+        return Err("must hold a rule; without this key everything is allowed".to_owned());
+    }
+    Ok(rules)
 }
 
 /// A list of client tokens, read once now to see that it is one.

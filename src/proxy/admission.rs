@@ -1,21 +1,24 @@
-//! Who may use the port: judged on the fields as received, before anything is stripped.
+//! Who may use the port, and for what: judged on the fields as received, before anything is
+//! stripped.
 
+mod allowed;
+mod authority;
+mod browser;
 mod clients;
+mod http2;
+mod required;
 
-use std::net::{IpAddr, Ipv6Addr};
+use http::{Method, Version, request::Parts};
 
-use http::{
-    HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, ORIGIN},
-    request::Parts,
-    uri::{Authority, PathAndQuery},
+pub use self::{
+    allowed::{Allowed, Preset, Rule},
+    clients::Clients,
+    required::RequiredField,
 };
-
-pub use self::clients::Clients;
+use self::{authority::check_host, browser::check_browser, http2::check_head};
 use super::error::ProxyError;
-use crate::server::{MAX_FIELDS, MAX_TARGET, Refusal};
 
-/// The hosts and origins that are served.
+/// Who is served, and with what.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Names that clients may use for us, in lower case, without a port.
@@ -25,8 +28,12 @@ pub struct Rules {
     pub any_address: bool,
     /// Origins (`scheme://host[:port]`) of pages that may use us.
     pub origins: Vec<String>,
+    /// A field that every request must have.
+    pub required: Option<RequiredField>,
     /// The clients that are let in; `None` lets everybody in.
     pub clients: Option<Clients>,
+    /// What they may ask for; `None` allows everything.
+    pub allowed: Option<Allowed>,
 }
 
 /// Judges a request's head.
@@ -45,39 +52,16 @@ pub fn admit(parts: &Parts, rules: &Rules) -> Result<(), ProxyError> {
     check_target(parts)?;
     let host = check_host(parts, rules)?;
     check_browser(&parts.headers, host, rules)?;
-    match &rules.clients {
-        Some(clients) => clients.check(&parts.headers),
-        None => Ok(()),
+    if let Some(required) = &rules.required {
+        required.check(&parts.headers)?;
     }
-}
-
-/// What the framing of HTTP/1 has judged by now, and the codec of HTTP/2 leaves to us.
-fn check_head(parts: &Parts) -> Result<(), ProxyError> {
-    if parts.headers.len() > MAX_FIELDS {
-        return Err(ProxyError::Refused(Refusal::HeadTooLarge));
+    if let Some(clients) = &rules.clients {
+        clients.check(&parts.headers)?;
     }
-    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
-    if target.len() > MAX_TARGET {
-        return Err(ProxyError::Refused(Refusal::TargetTooLong));
+    if let Some(allowed) = &rules.allowed {
+        allowed.check(parts)?;
     }
-    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let is_length = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
-    if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
-        return Err(ProxyError::Malformed("Content-Length"));
-    }
-    // RFC 9113 §8.3.1: one who says both says the same.
-    let host = parts.headers.get(HOST).map(HeaderValue::as_bytes);
-    let authority = parts
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
-    match (authority, host) {
-        (None, None) => Err(ProxyError::Malformed("no authority")),
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
-            Err(ProxyError::Malformed("two authorities"))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// RFC 9112 §3.2: the forms of a target and the methods that they belong to.
@@ -92,131 +76,12 @@ fn check_target(parts: &Parts) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// RFC 9112 §3.2: exactly one valid Host with HTTP/1.1. What it names must be us: a page whose
-/// name was rebound to our address still says its own name.
-fn check_host<'a>(parts: &'a Parts, rules: &Rules) -> Result<Option<&'a Authority>, ProxyError> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(ProxyError::Malformed("several Host fields"));
-    }
-    match host {
-        Some(host) => rules.check_authority(&authority(host.as_bytes())?)?,
-        None if parts.version == Version::HTTP_11 => {
-            return Err(ProxyError::Malformed("no Host"));
-        }
-        None => {}
-    }
-    // Absolute-form: the target's authority counts (RFC 9112 §3.2.2), and Host must be ours too.
-    let target = parts.uri.authority();
-    if let Some(target) = target {
-        rules.check_authority(&authority(target.as_str().as_bytes())?)?;
-    }
-    Ok(target)
-}
-
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2), to the letter: what is between brackets is an IPv6
-/// address, and a port is digits.
-fn authority(text: &[u8]) -> Result<Authority, ProxyError> {
-    let malformed = ProxyError::Malformed("authority");
-    let authority = Authority::try_from(text).map_err(|_| malformed.clone())?;
-    let host = authority.host();
-    let rest = authority.as_str().strip_prefix(host);
-    let is_port = |rest: &str| {
-        rest.strip_prefix(':').is_some_and(|digits| {
-            digits.bytes().all(|digit| digit.is_ascii_digit())
-                && (digits.is_empty() || digits.parse::<u16>().is_ok())
-        })
-    };
-    let is_host = match host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && !host.contains(['[', ']', '@']),
-    };
-    if is_host && rest.is_some_and(|rest| rest.is_empty() || is_port(rest)) {
-        Ok(authority)
-    } else {
-        Err(malformed)
-    }
-}
-
-impl Rules {
-    fn check_authority(&self, authority: &Authority) -> Result<(), ProxyError> {
-        let host = authority.host();
-        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-        let ours = match address {
-            Some(address) if address.is_loopback() || self.any_address => true,
-            _ => {
-                host.eq_ignore_ascii_case("localhost")
-                    || self
-                        .hosts
-                        .iter()
-                        .any(|name| host.eq_ignore_ascii_case(name))
-            }
-        };
-        if ours {
-            Ok(())
-        } else {
-            Err(ProxyError::Misdirected)
-        }
-    }
-
-    fn allows_origin(&self, origin: &HeaderValue) -> bool {
-        let allowed = |allowed: &String| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes());
-        self.origins.iter().any(allowed)
-    }
-}
-
-/// A page of another site can make its visitor's browser send us requests; the browser says so.
-fn check_browser(
-    headers: &HeaderMap,
-    target: Option<&Authority>,
-    rules: &Rules,
-) -> Result<(), ProxyError> {
-    let mut granted = false;
-    for origin in headers.get_all(ORIGIN) {
-        if !rules.allows_origin(origin) && !is_own(origin, headers, target) {
-            return Err(ProxyError::CrossSite);
-        }
-        granted = true;
-    }
-    let site_is_foreign = headers
-        .get_all("sec-fetch-site")
-        .iter()
-        .any(|site| site != "same-origin" && site != "none");
-    if site_is_foreign && !granted {
-        return Err(ProxyError::CrossSite);
-    }
-    Ok(())
-}
-
-/// Whether a page got from here sent it: its origin is the host that the request names, which is
-/// known to be ours by now.
-fn is_own(origin: &HeaderValue, headers: &HeaderMap, target: Option<&Authority>) -> bool {
-    let Some(origin) = origin
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse::<Uri>().ok())
-    else {
-        return false;
-    };
-    let host = match target {
-        Some(target) => Some(target.as_str().as_bytes()),
-        None => headers.get(HOST).map(HeaderValue::as_bytes),
-    };
-    let same = |authority: &Authority| {
-        host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_str().as_bytes()))
-    };
-    origin.authority().is_some_and(same)
-}
-
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, header::HOST};
 
     use super::*;
+    use crate::server::{MAX_FIELDS, MAX_TARGET};
 
     fn judge(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<u16> {
         let rules = Rules {

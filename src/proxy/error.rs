@@ -35,9 +35,15 @@ pub enum ProxyError {
     /// A browser sent it on behalf of another site.
     #[error("a browser's cross-site request")]
     CrossSite,
+    /// The field that every request must have is missing, or has another value.
+    #[error("the required field is missing or wrong")]
+    FieldMissing,
     /// It shows no token of a client that is let in.
     #[error("no valid local token of a client")]
     UnknownClient,
+    /// The rules allow other methods and paths.
+    #[error("no rule allows this method and path")]
+    NotAllowed,
     /// TRACE would show the credential, CONNECT would tunnel past it.
     #[error("method not allowed")]
     Method,
@@ -102,7 +108,9 @@ impl ProxyError {
             Self::LastHop => (200, "http_request_error", "last_hop", "The request goes no further"),
             Self::Malformed(_) | Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
             Self::CrossSite => (403, "http_request_denied", "cross_site", "Cross-site requests are refused"),
+            Self::FieldMissing => (403, "http_request_denied", "required_field", "A field that is required here is missing"),
             Self::UnknownClient => (403, "http_request_denied", "client_token", "A valid local client token is needed"),
+            Self::NotAllowed => (403, "http_request_denied", "not_allowed", "This method and path are not allowed here"),
             Self::Method => (405, "http_request_denied", "method", "The method is not allowed"),
             Self::Refused(Refusal::TooSlow) => (408, "http_request_error", "too_slow", "The request did not arrive in time"),
             Self::Refused(Refusal::TargetTooLong) => (414, "http_request_error", "target_too_long", "The target is too long"),
@@ -163,7 +171,9 @@ impl ProxyError {
                 | Self::Refused(_)
                 | Self::Misdirected
                 | Self::CrossSite
+                | Self::FieldMissing
                 | Self::UnknownClient
+                | Self::NotAllowed
                 | Self::Method
                 | Self::LastHop
                 | Self::Loop
@@ -264,7 +274,9 @@ mod tests {
             ProxyError::Refused(Refusal::TargetTooLong),
             ProxyError::Misdirected,
             ProxyError::CrossSite,
+            ProxyError::FieldMissing,
             ProxyError::UnknownClient,
+            ProxyError::NotAllowed,
             ProxyError::Method,
             ProxyError::LastHop,
             ProxyError::Loop,

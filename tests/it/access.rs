@@ -1,4 +1,4 @@
-//! Who may use the port: local tokens of clients.
+//! Who may use the port: local tokens of clients, and a field that is required.
 
 use std::time::Duration;
 
@@ -189,4 +189,38 @@ async fn a_token_made_by_the_command_works_at_once() {
         "{log}"
     );
     assert!(!log.contains(&first) && !log.contains(&second), "{log}");
+}
+
+#[tokio::test]
+async fn a_required_field_is_judged_as_received_and_goes_no_further() {
+    let service = FakeService::accepting([TOKEN]);
+    let settings =
+        Settings::static_token(TOKEN, &service).set("listen.require_field", "X-Auth-Sidecar: yes");
+    let sidecar = Sidecar::start(&settings);
+    let mut connection = Connection::to(sidecar.proxy_address()).await;
+    for (fields, status) in [
+        ("X-Auth-Sidecar: yes\r\n", "200"),
+        ("", "403"),
+        ("x-auth-sidecar: no\r\n", "403"),
+        // What is nominated is taken off; that must neither let in nor keep out.
+        (
+            "Connection: x-auth-sidecar\r\nX-AUTH-SIDECAR: yes\r\n",
+            "200",
+        ),
+        ("Connection: x-auth-sidecar\r\n", "403"),
+    ] {
+        let head = format!("GET /x HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        connection.write(&head).await;
+        let (answer, _) = connection.read_message().await.unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
+        assert_eq!(
+            answer.contains("details=\"required_field\""),
+            status == "403"
+        );
+    }
+    let received = service.requests();
+    assert_eq!(received.len(), 2);
+    for request in received {
+        assert_eq!(request.header("x-auth-sidecar"), None);
+    }
 }

@@ -21,6 +21,8 @@ mod config;
 mod demo;
 /// Token services of the same family that want something a little different.
 mod dialects;
+/// Forbidden paths in every disguise.
+mod disguises;
 /// The doctor: what it finds, in words.
 mod doctor;
 /// When the credentials themselves end.

@@ -1,0 +1,83 @@
+//! Whom a request names: it must be us, since a page whose name was rebound to our address still
+//! says its own name.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::{Version, header::HOST, request::Parts, uri::Authority};
+
+use super::Rules;
+use crate::proxy::error::ProxyError;
+
+/// RFC 9112 §3.2: exactly one valid Host with HTTP/1.1. What it names must be us.
+pub(super) fn check_host<'a>(
+    parts: &'a Parts,
+    rules: &Rules,
+) -> Result<Option<&'a Authority>, ProxyError> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(ProxyError::Malformed("several Host fields"));
+    }
+    match host {
+        Some(host) => rules.check_authority(&authority(host.as_bytes())?)?,
+        None if parts.version == Version::HTTP_11 => {
+            return Err(ProxyError::Malformed("no Host"));
+        }
+        None => {}
+    }
+    // Absolute-form: the target's authority counts (RFC 9112 §3.2.2), and Host must be ours too.
+    let target = parts.uri.authority();
+    if let Some(target) = target {
+        rules.check_authority(&authority(target.as_str().as_bytes())?)?;
+    }
+    Ok(target)
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), to the letter: what is between brackets is an IPv6
+/// address, and a port is digits.
+fn authority(text: &[u8]) -> Result<Authority, ProxyError> {
+    let malformed = ProxyError::Malformed("authority");
+    let authority = Authority::try_from(text).map_err(|_| malformed.clone())?;
+    let host = authority.host();
+    let rest = authority.as_str().strip_prefix(host);
+    let is_port = |rest: &str| {
+        rest.strip_prefix(':').is_some_and(|digits| {
+            digits.bytes().all(|digit| digit.is_ascii_digit())
+                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+        })
+    };
+    let is_host = match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(['[', ']', '@']),
+    };
+    if is_host && rest.is_some_and(|rest| rest.is_empty() || is_port(rest)) {
+        Ok(authority)
+    } else {
+        Err(malformed)
+    }
+}
+
+impl Rules {
+    fn check_authority(&self, authority: &Authority) -> Result<(), ProxyError> {
+        let host = authority.host();
+        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let ours = match address {
+            Some(address) if address.is_loopback() || self.any_address => true,
+            _ => {
+                host.eq_ignore_ascii_case("localhost")
+                    || self
+                        .hosts
+                        .iter()
+                        .any(|name| host.eq_ignore_ascii_case(name))
+            }
+        };
+        if ours {
+            Ok(())
+        } else {
+            Err(ProxyError::Misdirected)
+        }
+    }
+}
