@@ -45,6 +45,7 @@ pub mod demo;
 pub mod doctor;
 mod gather;
 pub mod local_token;
+pub mod outbound;
 pub mod proxy;
 pub mod sandbox;
 pub mod secret;

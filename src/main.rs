@@ -81,7 +81,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             telemetry::log_to(&flags.log_settings(), io::stderr)?;
             tracing::info!("sandbox: {}", sandbox.restrict(&[]));
             block_on(async {
-                demo::run(flags.into(), &mut io::stdout(), shutdown_signal()?).await
+                // The whole program is in it: too large for the stack of whoever polls it.
+                let mut stdout = io::stdout();
+                Box::pin(demo::run(flags.into(), &mut stdout, shutdown_signal()?)).await
             })?;
         }
         Command::LocalToken(flags) => local_token::make(

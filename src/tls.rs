@@ -1,4 +1,7 @@
-//! TLS towards others: which certificates are trusted, on the token leg and on the upstream leg alike.
+//! TLS towards others: whom we trust and who we are, on the token leg and on the upstream leg alike.
+
+mod client;
+mod identity;
 
 use std::{
     io,
@@ -7,12 +10,50 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, pem::PemObject},
+    version::TLS13,
 };
 
-/// Why no TLS client could be set up.
+pub use self::{
+    client::{Files, TlsClient, mistrusts, refuses_client},
+    identity::{Identity, signing_key},
+};
+
+/// How one other side is spoken to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsSettings {
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who we are, for a side that asks.
+    pub identity: Option<Identity>,
+    /// Nothing older is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+static NEWEST: &[&SupportedProtocolVersion] = &[&TLS13];
+
+impl TlsVersion {
+    fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Tls12 => ALL_VERSIONS,
+            Self::Tls13 => NEWEST,
+        }
+    }
+}
+
+/// Why TLS could not be set up. Names files, and never quotes what is in them.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The operating system trusts nobody.
@@ -20,39 +61,60 @@ pub enum TlsError {
         "no certificate authorities found on this system; install ca-certificates or set ca_file"
     )]
     NoSystemRoots,
-    /// The trust file cannot be read.
-    #[error("cannot read certificates from {path}: {source}")]
+    /// A file cannot be read.
+    #[error("cannot read {path}: {kind}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// What the operating system said.
+        kind: io::ErrorKind,
     },
-    /// The trust file holds no certificate.
-    #[error("{path} holds no PEM certificate")]
+    /// A file holds no certificate, or one that is broken.
+    #[error("{path} must hold certificates as PEM, and nothing that is broken")]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
+    /// A file holds no private key that is understood.
+    #[error(
+        "{path} must hold a private key as PEM: RSA, ECDSA (P-256, P-384) or Ed25519, not encrypted"
+    )]
+    NoPrivateKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Certificate and key are not a pair.
+    #[error("the private key in {key_file} does not belong to the certificate in {cert_file}")]
+    NoPair {
+        /// The file of the certificate.
+        cert_file: PathBuf,
+        /// The file of the key.
+        key_file: PathBuf,
+    },
+    /// The name of the other side cannot be on a certificate.
+    #[error("its host is no name for a certificate")]
+    Name,
     /// The library refuses the configuration.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
 }
 
-/// A client that trusts the certificates of a PEM file, or those of the system.
+/// The client of these settings. Reads their files.
 ///
 /// # Errors
-/// When there is nothing to trust.
-pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let roots = match ca_file {
+/// When there is nothing to trust, or a file is not what it should be.
+pub fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
+    let roots = match &settings.ca_file {
         Some(path) => file_roots(path)?,
         None => system_roots()?,
     };
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(settings.min_version.and_newer())?
+        .with_root_certificates(roots);
+    Ok(match &settings.identity {
+        Some(identity) => builder.with_client_cert_resolver(identity.load()?),
+        None => builder.with_no_client_auth(),
+    })
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -69,20 +131,29 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let unreadable = |source| TlsError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    let pem = std::fs::read(path).map_err(unreadable)?;
+/// The certificate authorities in a PEM file.
+///
+/// # Errors
+/// When it cannot be read, or holds none.
+pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|error| unreadable(io::Error::other(error)))?)?;
-    }
-    if roots.is_empty() {
-        return Err(TlsError::NoCertificate {
-            path: path.to_owned(),
-        });
+    for certificate in certificates(path)? {
+        roots.add(certificate)?;
     }
     Ok(roots)
+}
+
+/// The certificates in a PEM file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = std::fs::read(path).map_err(|error| TlsError::Unreadable {
+        path: path.to_owned(),
+        kind: error.kind(),
+    })?;
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    certificates
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| TlsError::NoCertificate {
+            path: path.to_owned(),
+        })
 }

@@ -1,6 +1,6 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
 
@@ -46,6 +46,13 @@ impl Live {
         let ends = Ends::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(refresher.run());
+        tasks.spawn({
+            let (connector, metrics) = (Arc::clone(&connector), Arc::clone(&shared.metrics));
+            async move {
+                let renewed = |accepted| metrics.secret_reloaded(accepted);
+                connector.follow_files(renewed).await;
+            }
+        });
         for credential in credentials(&config)? {
             let (tokens, ends) = (tokens.clone(), ends.clone());
             let metrics = Arc::clone(&shared.metrics);
@@ -109,12 +116,20 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
         let settings = &config.auth.endpoint;
         credentials.push(Credential::api_token(url, secret.clone(), settings)?);
     }
-    for (kind, file) in [
-        ("token_service_ca", &config.auth.endpoint.ca_file),
-        ("upstream_ca", &config.upstream.ca_file),
+    let mut certificates = |kind, path: Option<&PathBuf>| {
+        credentials.extend(path.map(|path| Credential::certificates(kind, path.clone())));
+    };
+    for (ca, client, tls) in [
+        (
+            "token_service_ca",
+            "token_service_client_cert",
+            &config.auth.endpoint.tls,
+        ),
+        ("upstream_ca", "upstream_client_cert", &config.upstream.tls),
     ] {
-        let path = file.clone();
-        credentials.extend(path.map(|path| Credential::certificates(kind, path)));
+        certificates(ca, tls.ca_file.as_ref());
+        let identity = tls.identity.as_ref();
+        certificates(client, identity.map(|identity| &identity.cert_file));
     }
     Ok(credentials)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use figment::value::Value;
 
 use super::{
-    Auth, Credentials,
+    Auth, Credentials, legs,
     problem::Problem,
     reader::{Expected, Reader},
     token_service, values,
@@ -35,12 +35,20 @@ const KINDS: [(&str, Option<Kind>); 4] = [
 ];
 
 /// The keys that only some kinds have.
-const KEYS: [(&str, &[Kind]); 20] = [
+const KEYS: [(&str, &[Kind]); 22] = [
     ("auth.preset", &[CspOauthApp, CspApiToken]),
     ("auth.base_url", &[CspOauthApp, CspApiToken]),
     ("auth.token_path", &[CspOauthApp, CspApiToken]),
     (
         "auth.proxy_url",
+        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
+    ),
+    (
+        "auth.client_cert_file",
+        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
+    ),
+    (
+        "auth.client_key_file",
         &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
     ),
     (
@@ -79,6 +87,9 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
     reject_foreign(reader, kind);
     let credentials = kind.and_then(|kind| credentials(reader, kind));
     let endpoint = token_service::settings(reader);
+    if let Some(Credentials::Endpoint(request)) = &credentials {
+        legs::reject_plain_detour(reader, "auth", &request.url, endpoint.proxy.as_ref());
+    }
     let lifetimes = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
     let policy = RefreshPolicy {
         default_lifetime: reader.value("auth.default_lifetime", values::duration(lifetimes)),

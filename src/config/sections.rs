@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use super::{Admin, Config, Listen, Process, auth, net, reader::Reader, values};
+use super::{Admin, Config, Listen, Process, auth, legs, net, reader::Reader, values};
 use crate::{
     proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
@@ -169,7 +169,11 @@ fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSet
                 .push("upstream.url: the token travels unencrypted".to_owned());
         }
     }
-    let ca_file = reader.optional("upstream.ca_file", values::ca_file);
+    let tls = legs::tls(reader, "upstream");
+    let proxy = legs::proxy(reader, "upstream");
+    if let Some(url) = &url {
+        legs::reject_plain_detour(reader, "upstream", url, proxy.as_ref());
+    }
     let http_version = reader.value("upstream.http_version", values::http_version);
     let connect_timeout = reader.value("upstream.connect_timeout", values::duration(STEP));
     let idle_timeout = reader.value("upstream.idle_timeout", values::duration(LEAST..=HOUR));
@@ -177,7 +181,8 @@ fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSet
         reader.value("upstream.max_idle_connections", values::integer(0..=MANY));
     Some(UpstreamSettings {
         url: url?,
-        ca_file,
+        tls,
+        proxy,
         http_version,
         connect_timeout,
         idle_timeout,

@@ -1,5 +1,6 @@
 //! The configuration as a whole, without touching the environment of the process.
 
+mod legs;
 mod token_service;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};

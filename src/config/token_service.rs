@@ -6,12 +6,12 @@ use figment::value::Value;
 use url::Url;
 
 use super::{
-    net,
+    legs, net,
     reader::{Found, Reader},
     sections::STEP,
     values,
 };
-use crate::token::endpoint::{EndpointSettings, OutboundProxy};
+use crate::token::endpoint::EndpointSettings;
 
 /// `auth.preset`: where the API of VMware Cloud Services runs. Each can be given as `auth.base_url`
 /// too; the names only save looking it up.
@@ -37,18 +37,9 @@ pub(super) fn settings(reader: &mut Reader) -> EndpointSettings {
     EndpointSettings {
         request_timeout: reader.value("auth.request_timeout", values::duration(CALL)),
         connect_timeout: reader.value("auth.connect_timeout", values::duration(STEP)),
-        ca_file: reader.optional("auth.ca_file", values::ca_file),
-        proxy: proxy(reader),
+        tls: legs::tls(reader, "auth"),
+        proxy: legs::proxy(reader, "auth"),
     }
-}
-
-fn proxy(reader: &mut Reader) -> Option<OutboundProxy> {
-    let url = reader.optional("auth.proxy_url", net::proxy_url);
-    let no_proxy = reader.optional("auth.no_proxy", values::no_proxy);
-    Some(OutboundProxy {
-        url: url?,
-        no_proxy: no_proxy.unwrap_or_default(),
-    })
 }
 
 /// The base of the service's paths: as given, or else the preset's.

@@ -182,7 +182,13 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl FnOnce(&Value) -> Par
 pub(super) fn no_proxy(value: &Value) -> Parsed<String> {
     let hosts = each(|host| {
         let is_host = !host.contains("://") && !host.contains(|c: char| c == '@' || c.is_control());
-        is_host.then(|| host.to_owned()).ok_or_else(|| {
+        // The library takes a star for every name, and for no address.
+        let meant = if host == "*" {
+            "*,0.0.0.0/0,::/0"
+        } else {
+            host
+        };
+        is_host.then(|| meant.to_owned()).ok_or_else(|| {
             r#"must be hosts, addresses or networks like "h.example, 10.0.0.0/8""#.to_owned()
         })
     })(value)?;
@@ -238,9 +244,8 @@ pub(super) fn log_level(value: &Value) -> Parsed<String> {
 /// A PEM file of certificates, read once now to see that it is one.
 pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
     let path = PathBuf::from(text(value)?);
-    match crate::tls::client_config(Some(&path)) {
+    match crate::tls::file_roots(&path) {
         Ok(_) => Ok(path),
-        // The library's own words may quote what is in the file.
         Err(_) => Err(format!(
             "{} must be a readable PEM file with certificates",
             path.display()
@@ -357,7 +362,7 @@ mod tests {
     fn hosts_without_a_proxy_become_one_list() {
         assert_eq!(
             no_proxy(&"localhost, .h.example 10.0.0.0/8,*".into()).unwrap(),
-            "localhost,.h.example,10.0.0.0/8,*"
+            "localhost,.h.example,10.0.0.0/8,*,0.0.0.0/0,::/0"
         );
         assert_eq!(no_proxy(&vec!["a", "b:1"].into()).unwrap(), "a,b:1");
         assert_eq!(no_proxy(&"".into()).unwrap(), "");

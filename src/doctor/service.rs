@@ -144,6 +144,12 @@ fn explain(error: &ProxyError) -> String {
             return certificate_advice(why, "upstream.ca_file")
                 .unwrap_or_else(|| "its certificate is not trusted; see upstream.ca_file".into());
         }
+        ProxyError::ClientCertificate(_) => {
+            "check upstream.client_cert_file and upstream.client_key_file"
+        }
+        ProxyError::OutboundProxy(_) => {
+            "check upstream.proxy_url, and whether upstream.no_proxy should name the service"
+        }
         ProxyError::Tls(_) => {
             "it may not speak TLS at this port, or only versions before 1.2: check scheme and \
              port of upstream.url"

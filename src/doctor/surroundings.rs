@@ -128,7 +128,7 @@ async fn look_up(what: &str, url: &Url) -> Option<Finding> {
 pub(super) async fn ends(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     // Where they cannot even be set up, the calls have told why.
-    for credential in app::credentials(config).unwrap_or_default() {
+    for mut credential in app::credentials(config).unwrap_or_default() {
         // Many token services do not tell, which is no finding.
         if let Ok(at) = credential.end().await {
             findings.push(end(&credential.kind().replace('_', " "), at));

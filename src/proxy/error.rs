@@ -68,12 +68,18 @@ pub enum ProxyError {
     /// No connection to the upstream.
     #[error("cannot connect to the upstream: {0}")]
     Connect(String),
+    /// The proxy on the way to it does not lead there.
+    #[error("the proxy on the way to the upstream fails: {0}")]
+    OutboundProxy(String),
     /// No connection to it within the connect timeout.
     #[error("connecting to the upstream takes too long")]
     ConnectTimeout,
     /// Its certificate is not trusted.
     #[error("the upstream's certificate is not trusted: {0}")]
     Certificate(String),
+    /// It wants to know who we are, and our certificate does not tell it.
+    #[error("the upstream refuses us: {0}")]
+    ClientCertificate(&'static str),
     /// TLS with it failed otherwise.
     #[error("TLS with the upstream failed: {0}")]
     Tls(String),
@@ -127,8 +133,10 @@ impl ProxyError {
             Self::NotReplayed => (503, "proxy_internal_error", "token_renewed", "The access token was renewed; send the request again"),
             Self::Dns(_) => (502, "dns_error", "dns", "The service cannot be found"),
             Self::Connect(_) => (502, "connection_refused", "connect", "The service cannot be reached"),
+            Self::OutboundProxy(_) => (502, "connection_refused", "outbound_proxy", "The proxy on the way to the service fails"),
             Self::ConnectTimeout => (504, "connection_timeout", "connect_timeout", "The service cannot be reached in time"),
             Self::Certificate(_) => (502, "tls_certificate_error", "certificate", "The certificate of the service is not trusted"),
+            Self::ClientCertificate(_) => (502, "tls_alert_received", "client_certificate", "The service does not accept the client certificate"),
             Self::Tls(_) => (502, "tls_protocol_error", "tls", "TLS with the service failed"),
             Self::Terminated(_) => (502, "connection_terminated", "terminated", "The service closed the connection"),
             Self::BadAnswer(_) => (502, "http_protocol_error", "bad_answer", "The answer of the service is invalid"),
@@ -288,6 +296,8 @@ mod tests {
             ProxyError::Connect("canary".into()),
             ProxyError::ConnectTimeout,
             ProxyError::Certificate("canary".into()),
+            ProxyError::ClientCertificate("canary"),
+            ProxyError::OutboundProxy("canary".into()),
             ProxyError::Tls("canary".into()),
             ProxyError::Terminated("canary".into()),
             ProxyError::BadAnswer("canary".into()),

@@ -3,6 +3,7 @@
 //! Each worker has its own: connections are never handed between cores.
 
 mod connect;
+mod detour;
 pub(super) mod dialect;
 mod lease;
 mod multiplexed;
@@ -10,7 +11,6 @@ mod pool;
 
 use std::{
     future::Future,
-    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -26,18 +26,24 @@ use super::{
     error::ProxyError,
     upload::{RequestBody, UploadError},
 };
-use crate::{telemetry::Metrics, tls::TlsError};
+use crate::{
+    outbound::OutboundProxy,
+    telemetry::Metrics,
+    tls::{TlsError, TlsSettings, refuses_client},
+};
 
 /// Where the upstream is, and the bounds of talking to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamSettings {
     /// Scheme, host and port. Nothing else of it is used: a request's path goes on as it came.
     pub url: Url,
-    /// A PEM file of certificate authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Whom to trust, and who we are.
+    pub tls: TlsSettings,
+    /// The HTTP proxy on the way to it. The environment's is not used.
+    pub proxy: Option<OutboundProxy>,
     /// The version of HTTP that is spoken with it.
     pub http_version: HttpVersion,
-    /// Time for a connection, name lookup and TLS included.
+    /// Time for a connection; name lookup, proxy and TLS included.
     pub connect_timeout: Duration,
     /// Time that a connection is kept without use. It must be below the upstream's own, or
     /// requests meet connections that are just being closed.
@@ -74,7 +80,7 @@ pub struct Upstream {
 /// Why the upstream cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// The trust store.
+    /// The trust store, or the client certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address.
@@ -281,6 +287,10 @@ fn classify(error: &hyper::Error) -> ProxyError {
     let cause = std::error::Error::source(error);
     if cause.is_some_and(<dyn std::error::Error>::is::<UploadError>) {
         return ProxyError::Malformed("body");
+    }
+    // With TLS 1.3 it is said only after the handshake, when we read.
+    if let Some(why) = refuses_client(error) {
+        return ProxyError::ClientCertificate(why);
     }
     if error.is_parse() {
         ProxyError::BadAnswer(error.to_string())

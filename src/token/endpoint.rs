@@ -1,8 +1,9 @@
 //! One OAuth 2.0 token request and its answer (RFC 6749 §4.4, §5). It has never heard of a vendor.
 
 pub(super) mod answer;
+mod client;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -10,18 +11,16 @@ use http::{
     HeaderValue,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
-use reqwest::{Client, NoProxy, Proxy, Response, redirect};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use url::{
     Url,
     form_urlencoded::{Serializer, byte_serialize},
 };
 
+pub(super) use self::client::{Caller, read_body, transport};
+pub use self::client::{EndpointError, EndpointSettings};
 use super::{FetchError, Reason, TokenResponse, TokenSource};
-use crate::{
-    secret::{Fingerprint, RotatingSecret, Which, changed, wiped, wiped_field},
-    tls::{self, TlsError},
-};
+use crate::secret::{Fingerprint, RotatingSecret, Which, changed, wiped, wiped_field};
 
 /// What to send, and where. Secrets are read when it is sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,44 +76,10 @@ pub enum FormValue {
     Secret(RotatingSecret),
 }
 
-/// The bounds of a token call.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EndpointSettings {
-    /// The time for everything, from the name lookup to the end of the body.
-    pub request_timeout: Duration,
-    /// The time for the connection, TLS included.
-    pub connect_timeout: Duration,
-    /// A PEM file of certificate authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The HTTP proxy on the way to the token service. The environment's is not used.
-    pub proxy: Option<OutboundProxy>,
-}
-
-/// An HTTP proxy on the way out.
-#[derive(Clone, PartialEq)]
-pub struct OutboundProxy {
-    /// Its address, with its credentials if it wants some.
-    pub url: Url,
-    /// Hosts that are reached without it, as in `NO_PROXY`.
-    pub no_proxy: String,
-}
-
-impl fmt::Debug for OutboundProxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboundProxy")
-            .field("host", &self.url.host_str())
-            .field("no_proxy", &self.no_proxy)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A larger answer is no token.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
-
 /// A token endpoint that can be asked again and again.
 #[derive(Debug)]
 pub struct TokenEndpoint {
-    client: Client,
+    caller: Caller,
     request: TokenRequest,
     /// The files that the request is made of, and how they looked when it was last sent.
     files: Vec<PathBuf>,
@@ -125,26 +90,15 @@ pub struct TokenEndpoint {
     calls: u32,
 }
 
-/// Why the client of the token service could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// The trust store.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The library.
-    #[error("cannot set up the client of the token service: {0}")]
-    Client(#[from] reqwest::Error),
-}
-
 impl TokenEndpoint {
     /// Sets up the client; sends nothing.
     ///
     /// # Errors
-    /// When the trust store cannot be loaded.
+    /// When the trust store or the client certificate cannot be loaded.
     pub fn new(request: TokenRequest, settings: &EndpointSettings) -> Result<Self, EndpointError> {
         let files = request.secrets().flat_map(RotatingSecret::files).cloned();
         Ok(Self {
-            client: client(settings)?,
+            caller: Caller::new(settings)?,
             files: files.collect(),
             seen: Fingerprint::default(),
             request,
@@ -176,7 +130,8 @@ impl TokenEndpoint {
             form.push((name.as_str(), value));
         }
         let mut builder = self
-            .client
+            .caller
+            .client()
             .post(self.request.url.clone())
             .header(ACCEPT, "application/json");
         match &self.request.client_auth {
@@ -226,25 +181,6 @@ impl TokenRequest {
     }
 }
 
-/// The client for everything that is asked of the token service.
-pub(super) fn client(settings: &EndpointSettings) -> Result<Client, EndpointError> {
-    let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls::client_config(settings.ca_file.as_deref())?)
-        .timeout(settings.request_timeout)
-        .connect_timeout(settings.connect_timeout)
-        // A redirect would carry the credential to a host that nobody configured.
-        .redirect(redirect::Policy::none())
-        // Calls are minutes apart: a kept connection would mostly be found dead.
-        .pool_max_idle_per_host(0)
-        .no_proxy()
-        .user_agent(concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")));
-    if let Some(OutboundProxy { url, no_proxy }) = &settings.proxy {
-        let proxy = Proxy::all(url.clone())?.no_proxy(NoProxy::from_string(no_proxy));
-        builder = builder.proxy(proxy);
-    }
-    Ok(builder.build()?)
-}
-
 impl TokenSource for TokenEndpoint {
     async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
         // Looked at before they are read: what changes in between is seen as a change.
@@ -273,22 +209,11 @@ impl TokenSource for TokenEndpoint {
     }
 
     async fn changed(&mut self) {
-        changed(&self.files, &self.seen).await;
-    }
-}
-
-pub(super) async fn read_body(mut response: Response) -> Result<Zeroizing<Vec<u8>>, FetchError> {
-    let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(|e| transport(&e))? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(FetchError::new(
-                Reason::BadResponse,
-                "the answer is larger than 256 KiB",
-            ));
+        tokio::select! {
+            () = changed(&self.files, &self.seen) => {}
+            () = self.caller.renewed() => {}
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok(body)
 }
 
 fn read(secret: &RotatingSecret, which: Which) -> Result<SecretString, FetchError> {
@@ -339,33 +264,6 @@ fn body(form: &[(&str, SecretString)]) -> Bytes {
         pairs.append_pair(name, value.expose_secret());
     }
     wiped(text)
-}
-
-/// What went wrong on the way, without the address: the library's text may quote it.
-pub(super) fn transport(error: &reqwest::Error) -> FetchError {
-    let reason = if error.is_timeout() {
-        Reason::Timeout
-    } else if error.is_body() || error.is_decode() {
-        Reason::BadResponse
-    } else {
-        Reason::Network
-    };
-    let what = match reason {
-        Reason::Timeout => "no answer in time",
-        Reason::BadResponse => "the answer broke off",
-        _ if error.is_connect() => "cannot connect",
-        _ => "the exchange failed",
-    };
-    FetchError::new(reason, format!("{what}{}", root_cause(error)))
-}
-
-/// The innermost cause: what the operating system or the TLS library said.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause.and_then(std::error::Error::source) {
-        cause = Some(inner);
-    }
-    cause.map_or_else(String::new, |cause| format!(" ({cause})"))
 }
 
 #[cfg(test)]

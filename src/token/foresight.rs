@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use reqwest::Client;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use x509_cert::{Certificate, der::Decode};
 
 use super::{
     FetchError, Reason,
-    endpoint::{EndpointError, EndpointSettings, answer, client, read_body, transport},
+    endpoint::{Caller, EndpointError, EndpointSettings, answer, read_body, transport},
 };
 use crate::secret::{Fingerprint, RotatingSecret, Which, changed, wiped};
 
@@ -74,7 +73,7 @@ enum Place {
     Certificates(PathBuf),
     /// An API token, whose service tells.
     ApiToken {
-        client: Client,
+        caller: Box<Caller>,
         url: Url,
         secret: RotatingSecret,
     },
@@ -99,11 +98,11 @@ impl Credential {
         secret: RotatingSecret,
         settings: &EndpointSettings,
     ) -> Result<Self, EndpointError> {
-        let client = client(settings)?;
+        let caller = Box::new(Caller::new(settings)?);
         Ok(Self {
             kind: "api_token",
             place: Place::ApiToken {
-                client,
+                caller,
                 url,
                 secret,
             },
@@ -112,7 +111,7 @@ impl Credential {
 
     /// Keeps `ends` up to date; for ever. `checked` is told of each look, and whether it found
     /// out anything: such services are often unavailable, which is no cause for a line in the log.
-    pub async fn watch(self, ends: Ends, checked: impl Fn(&'static str, bool) + Send) {
+    pub async fn watch(mut self, ends: Ends, checked: impl Fn(&'static str, bool) + Send) {
         let files = self.files();
         let mut warned = None;
         loop {
@@ -147,14 +146,17 @@ impl Credential {
     }
 
     /// When it ends; `None` where it does not.
-    pub(crate) async fn end(&self) -> Result<Option<SystemTime>, FetchError> {
-        match &self.place {
+    pub(crate) async fn end(&mut self) -> Result<Option<SystemTime>, FetchError> {
+        match &mut self.place {
             Place::Certificates(path) => first_end(path),
             Place::ApiToken {
-                client,
+                caller,
                 url,
                 secret,
-            } => ask(client, url, secret).await,
+            } => {
+                caller.renew();
+                ask(caller.client(), url, secret).await
+            }
         }
     }
 }
@@ -213,7 +215,7 @@ fn details_request(token: &str) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     reason = "the token is what the service is asked about"
 )]
 async fn ask(
-    client: &Client,
+    client: &reqwest::Client,
     url: &Url,
     secret: &RotatingSecret,
 ) -> Result<Option<SystemTime>, FetchError> {

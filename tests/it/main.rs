@@ -33,6 +33,8 @@ mod forwarding;
 mod http2;
 /// Bounds of number and time.
 mod limits;
+/// HTTP proxies on the way to the upstream.
+mod outbound;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
 /// A configuration that changes while the sidecar runs.
@@ -49,6 +51,8 @@ mod shutdown;
 mod soak;
 /// The fakes, the client, the sidecar under test.
 mod support;
+/// Certificates on both ways out: whom we trust, and who we are.
+mod tls;
 /// How tokens are got and kept, whatever the token service does.
 mod token;
 /// An upstream that says 401.

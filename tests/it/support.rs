@@ -5,6 +5,7 @@ pub mod csp;
 pub mod http2;
 pub mod logs;
 pub mod peer;
+pub mod pki;
 pub mod server;
 pub mod service;
 pub mod sidecar;

@@ -143,16 +143,23 @@ impl Layers {
     /// The exceptions that the whole machine makes from its proxies, where the file makes none.
     /// They are everybody's, so without a proxy of ours they are not looked at.
     pub(super) fn join_no_proxy(&mut self, variables: &[(OsString, OsString)]) {
-        if self.figment.find_value("auth.proxy_url").is_err() {
-            return;
-        }
         let given = |name: &str| {
             let mut values = variables.iter().filter(|(other, _)| other == name);
             let value = values.next()?.1.to_str()?;
             (!value.is_empty()).then(|| (value.to_owned(), place(name)))
         };
-        if let Some((value, source)) = ["NO_PROXY", "no_proxy"].into_iter().find_map(given) {
-            self.join("auth.no_proxy", Value::from(value), source);
+        let Some((value, source)) = ["NO_PROXY", "no_proxy"].into_iter().find_map(given) else {
+            return;
+        };
+        for section in ["upstream", "auth"] {
+            if self
+                .figment
+                .find_value(&format!("{section}.proxy_url"))
+                .is_ok()
+            {
+                let value = Value::from(value.as_str());
+                self.join(&format!("{section}.no_proxy"), value, source.clone());
+            }
         }
     }
 

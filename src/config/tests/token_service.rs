@@ -1,7 +1,7 @@
 //! The keys that say where the token service is, how to get there, and which secret follows.
 
 use super::*;
-use crate::{secret::RotatingSecret, token::endpoint::OutboundProxy};
+use crate::{outbound::OutboundProxy, secret::RotatingSecret};
 
 const API_TOKEN: [(&str, &str); 2] = [
     ("WAVEFRONT_URL", "https://h.example"),

@@ -1,7 +1,8 @@
-//! Makes connections to the upstream: name lookup, TCP, TLS, the codec of either version of HTTP.
+//! Makes connections to the upstream: a stream of bytes (name lookup, TCP, maybe through a proxy),
+//! then TLS, then the codec of either version of HTTP.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     io,
     pin::pin,
     sync::{
@@ -17,21 +18,23 @@ use http::{
 };
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use url::Url;
 
-use super::{HttpVersion, UpstreamError, UpstreamSettings};
+use super::{
+    HttpVersion, UpstreamError, UpstreamSettings,
+    detour::{Detour, of_proxy},
+};
 use crate::{
     gather::Gather,
     proxy::{error::ProxyError, upload::RequestBody},
-    tls,
+    tls::{TlsClient, mistrusts, refuses_client},
 };
 
 /// Knows the way to the upstream. Shared by all workers.
@@ -43,18 +46,17 @@ pub struct Connector {
     authority: Authority,
     /// The same, as a `Host` field.
     host_field: HeaderValue,
-    tls: Option<Tls>,
+    proxy: Option<Detour>,
+    tls: Option<TlsClient>,
     version: HttpVersion,
     timeout: Duration,
 }
 
-/// How to speak TLS with it.
-#[derive(Debug)]
-struct Tls {
-    name: ServerName<'static>,
-    http1: Arc<ClientConfig>,
-    /// Offers HTTP/2, alone or first.
-    http2: Arc<ClientConfig>,
+/// A way to the upstream, over which TLS with it may follow.
+enum Way {
+    Tcp(TcpStream),
+    /// Through a proxy with which TLS is spoken.
+    Secured(Box<TlsStream<TcpStream>>),
 }
 
 /// A connection, by what was agreed on it.
@@ -83,23 +85,8 @@ impl Connector {
             .ok_or(UpstreamError::Address("it has no port"))?;
         // The resolver and TLS know no brackets around an IPv6 address.
         let bare = host.trim_matches(['[', ']']);
-        let tls = if url.scheme() == "https" {
-            let name = ServerName::try_from(bare.to_owned())
-                .map_err(|_| UpstreamError::Address("its host is no name for a certificate"))?;
-            let http1 = tls::client_config(settings.ca_file.as_deref())?;
-            let mut http2 = http1.clone();
-            http2.alpn_protocols = match settings.http_version {
-                HttpVersion::Http2 => vec![H2.to_vec()],
-                _ => vec![H2.to_vec(), b"http/1.1".to_vec()],
-            };
-            Some(Tls {
-                name,
-                http1: Arc::new(http1),
-                http2: Arc::new(http2),
-            })
-        } else {
-            None
-        };
+        let is_https = url.scheme() == "https";
+        let tls = is_https.then(|| TlsClient::new("upstream", bare, &settings.tls));
         let authority = authority(url, host);
         let unusable = UpstreamError::Address("it is no valid Host");
         Ok(Self {
@@ -108,7 +95,8 @@ impl Connector {
             host_field: HeaderValue::try_from(&authority).map_err(|_| unusable)?,
             authority: Authority::try_from(authority)
                 .map_err(|_| UpstreamError::Address("it is no valid Host"))?,
-            tls,
+            proxy: Detour::of(settings)?,
+            tls: tls.transpose()?,
             version: settings.http_version,
             timeout: settings.connect_timeout,
         })
@@ -132,10 +120,9 @@ impl Connector {
     /// A new connection with HTTP/1.1, within the connect timeout.
     pub(super) async fn connect(&self) -> Result<http1::SendRequest<RequestBody>, ProxyError> {
         self.in_time(async {
-            let stream = self.tcp().await?;
-            match &self.tls {
-                None => http1(stream).await,
-                Some(tls) => http1(tls.connect(&tls.http1, stream).await?).await,
+            match self.way().await? {
+                Way::Tcp(stream) => self.http1(stream).await,
+                Way::Secured(stream) => self.http1(stream).await,
             }
         })
         .await
@@ -144,19 +131,44 @@ impl Connector {
     /// A new connection with HTTP/2, or with what the upstream prefers, within the connect timeout.
     pub(super) async fn connect_multiplexed(&self) -> Result<Connected, ProxyError> {
         self.in_time(async {
-            let stream = self.tcp().await?;
-            let Some(tls) = &self.tls else {
-                return http2(stream).await;
-            };
-            let stream = tls.connect(&tls.http2, stream).await?;
-            let agreed = stream.get_ref().1.alpn_protocol();
-            match (agreed, self.version) {
-                (Some(H2), _) => http2(stream).await,
-                (_, HttpVersion::Auto) => http1(stream).await.map(Connected::Http1),
-                _ => Err(ProxyError::Tls("it does not speak HTTP/2".to_owned())),
+            match self.way().await? {
+                Way::Tcp(stream) => self.multiplexed(stream).await,
+                Way::Secured(stream) => self.multiplexed(stream).await,
             }
         })
         .await
+    }
+
+    async fn http1<T>(&self, stream: T) -> Result<http1::SendRequest<RequestBody>, ProxyError>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some(tls) = &self.tls else {
+            return http1(stream).await;
+        };
+        let secured = tls.connect(stream, &[]).await;
+        http1(secured.map_err(|error| tls_error(&error))?).await
+    }
+
+    async fn multiplexed<T>(&self, stream: T) -> Result<Connected, ProxyError>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some(tls) = &self.tls else {
+            return http2(stream).await;
+        };
+        let offered: &[&[u8]] = match self.version {
+            HttpVersion::Http2 => &[H2],
+            _ => &[H2, b"http/1.1"],
+        };
+        let secured = tls.connect(stream, offered).await;
+        let stream = secured.map_err(|error| tls_error(&error))?;
+        let agreed = stream.get_ref().1.alpn_protocol();
+        match (agreed, self.version) {
+            (Some(H2), _) => http2(stream).await,
+            (_, HttpVersion::Auto) => http1(stream).await.map(Connected::Http1),
+            _ => Err(ProxyError::Tls("it does not speak HTTP/2".to_owned())),
+        }
     }
 
     async fn in_time<T>(
@@ -168,8 +180,22 @@ impl Connector {
             .unwrap_or(Err(ProxyError::ConnectTimeout))
     }
 
-    async fn tcp(&self) -> Result<TcpStream, ProxyError> {
-        let addresses: Vec<_> = lookup_host((self.host.as_str(), self.port))
+    async fn way(&self) -> Result<Way, ProxyError> {
+        let Some(proxy) = &self.proxy else {
+            return self.tcp(&self.host, self.port).await.map(Way::Tcp);
+        };
+        let stream = self.tcp(&proxy.host, proxy.port).await.map_err(of_proxy)?;
+        match &proxy.tls {
+            None => proxy.tunnel(stream).await.map(Way::Tcp),
+            Some(tls) => {
+                let stream = Box::new(Detour::secure(tls, stream).await?);
+                proxy.tunnel(stream).await.map(Way::Secured)
+            }
+        }
+    }
+
+    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, ProxyError> {
+        let addresses: Vec<_> = lookup_host((host, port))
             .await
             .map_err(|error| ProxyError::Dns(error.to_string()))?
             .collect();
@@ -187,6 +213,17 @@ impl Connector {
             }
         }
         Err(last)
+    }
+
+    /// Uses changed certificates for new connections; for ever. `renewed` is told of each change,
+    /// and whether it could be used.
+    pub async fn follow_files(&self, renewed: impl Fn(bool)) {
+        let follow = async |tls: Option<&TlsClient>| match tls {
+            Some(tls) => tls.follow_files(&renewed).await,
+            None => pending().await,
+        };
+        let of_proxy = self.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
+        tokio::join!(follow(self.tls.as_ref()), follow(of_proxy));
     }
 }
 
@@ -217,19 +254,6 @@ fn authority(url: &Url, host: &str) -> String {
 
 /// The name of HTTP/2 in the choice of protocols of TLS.
 const H2: &[u8] = b"h2";
-
-impl Tls {
-    async fn connect(
-        &self,
-        config: &Arc<ClientConfig>,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, ProxyError> {
-        TlsConnector::from(Arc::clone(config))
-            .connect(self.name.clone(), stream)
-            .await
-            .map_err(|error| tls_error(&error))
-    }
-}
 
 async fn http2<T>(stream: T) -> Result<Connected, ProxyError>
 where
@@ -288,13 +312,12 @@ where
     Ok(sender)
 }
 
-fn tls_error(error: &io::Error) -> ProxyError {
-    let cause = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match cause {
-        Some(rustls::Error::InvalidCertificate(why)) => ProxyError::Certificate(why.to_string()),
-        Some(other) => ProxyError::Tls(other.to_string()),
-        None => ProxyError::Tls(error.kind().to_string()),
+fn tls_error(error: &rustls::Error) -> ProxyError {
+    if let Some(why) = refuses_client(error) {
+        return ProxyError::ClientCertificate(why);
+    }
+    match mistrusts(error) {
+        Some(why) => ProxyError::Certificate(why),
+        None => ProxyError::Tls(error.to_string()),
     }
 }

@@ -87,6 +87,11 @@ impl FakeCsp {
         Self::start_with(Some(Tls::new()))
     }
 
+    /// The same behind this TLS.
+    pub fn start_behind(tls: Tls) -> Self {
+        Self::start_with(Some(tls))
+    }
+
     fn start_with(tls: Option<Tls>) -> Self {
         let service = Service {
             state: Arc::new(Mutex::new(State {

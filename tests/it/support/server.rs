@@ -17,7 +17,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -25,7 +25,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Body, lock};
+use super::{
+    Body, lock,
+    pki::{Authority, Leaf},
+};
 
 /// A TCP server on a thread and a runtime of its own, so that neither a busy nor a paused test touches it.
 ///
@@ -249,7 +252,7 @@ impl Failures {
     }
 }
 
-/// A certificate for `localhost` and 127.0.0.1, from an authority that exists for one test.
+/// The TLS of a fake.
 #[derive(Clone)]
 pub struct Tls {
     pub acceptor: TlsAcceptor,
@@ -257,43 +260,74 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// One that chooses the first of both versions of HTTP that the client offers.
+    /// A certificate for `localhost` and 127.0.0.1, from an authority that exists for one test. It
+    /// chooses the first of both versions of HTTP that the client offers.
     pub fn new() -> Self {
         Self::speaking(&["h2", "http/1.1"])
     }
 
+    /// The same with these protocols.
     pub fn speaking(protocols: &[&str]) -> Self {
-        let mut authority = rcgen::CertificateParams::default();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority_key = rcgen::KeyPair::generate().unwrap();
-        let ca_pem = authority.self_signed(&authority_key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let authority = Authority::new();
+        Self::of(&authority, &authority.leaf(), |builder| {
+            (builder.with_no_client_auth(), protocols)
+        })
+    }
 
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    /// The same, by somebody who speaks TLS 1.2 and nothing newer.
+    pub fn only_1_2() -> Self {
+        let authority = Authority::new();
+        Self::of(&authority, &authority.leaf(), |_| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[&rustls::version::TLS12])
+                .unwrap();
+            (config.with_no_client_auth(), &[])
+        })
+    }
 
+    /// With this certificate of an authority, and for clients that have one of the other.
+    pub fn with(authority: &Authority, leaf: &Leaf, clients: Option<&Authority>) -> Self {
+        Self::of(authority, leaf, |config| {
+            let config = match clients {
+                None => config.with_no_client_auth(),
+                Some(clients) => {
+                    let provider = Arc::clone(config.crypto_provider());
+                    let roots = Arc::new(clients.roots());
+                    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                    config.with_client_cert_verifier(verifier.build().unwrap())
+                }
+            };
+            (config, &["h2", "http/1.1"])
+        })
+    }
+
+    fn of<'a>(
+        authority: &Authority,
+        leaf: &Leaf,
+        decide: impl FnOnce(Verifying) -> (Certified, &'a [&'a str]),
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
+        let (config, protocols) = decide(config);
+        let (chain, key) = leaf.der();
+        let mut config = config.with_single_cert(chain, key).unwrap();
         config.alpn_protocols = protocols
             .iter()
             .map(|name| name.as_bytes().to_vec())
             .collect();
         Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
-            ca_pem,
+            ca_pem: authority.ca_pem.clone(),
         }
     }
 }
+
+/// A configuration that knows its versions, and one that also knows its clients.
+type Verifying = rustls::ConfigBuilder<rustls::ServerConfig, rustls::WantsVerifier>;
+type Certified = rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>;
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

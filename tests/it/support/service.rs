@@ -136,8 +136,13 @@ impl FakeService {
 
     /// Behind TLS; see [`FakeService::ca_pem`].
     pub fn start_tls(validator: Validator) -> Self {
+        Self::start_behind(Tls::new(), validator)
+    }
+
+    /// Behind this TLS.
+    pub fn start_behind(tls: Tls, validator: Validator) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_with(address, validator, Some(Tls::new()))
+        Self::start_with(address, validator, Some(tls))
     }
 
     /// Behind TLS that agrees on these versions of HTTP only.

@@ -25,8 +25,10 @@ pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
     let mut host = all("host");
     host.extend(authority.map(ToString::to_string));
     let hosts = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+    // Or a name that only a proxy on the way resolves.
+    let is_ours = |host: &String| hosts.contains(host) || host.starts_with("instance.test");
     ensure!(
-        host.len() == 1 && hosts.contains(&host[0]),
+        host.len() == 1 && host.iter().all(is_ours),
         "Host is {host:?}"
     );
     ensure!(

@@ -1,0 +1,109 @@
+//! What both ways out have: TLS, and maybe a proxy.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use figment::value::Value;
+use url::Url;
+
+use super::{
+    net,
+    reader::{Expected, Reader},
+    values,
+};
+use crate::{
+    outbound::OutboundProxy,
+    tls::{Identity, TlsError, TlsSettings, TlsVersion},
+};
+
+/// Whom to trust and who we are, by the keys of that section.
+pub(super) fn tls(reader: &mut Reader, section: &str) -> TlsSettings {
+    let ca_file = reader.optional(&format!("{section}.ca_file"), values::ca_file);
+    let identity = identity(reader, section);
+    let min_version = reader.value(&format!("{section}.min_tls_version"), tls_version);
+    TlsSettings {
+        ca_file,
+        identity,
+        min_version,
+    }
+}
+
+fn identity(reader: &mut Reader, section: &str) -> Option<Identity> {
+    let cert_key = format!("{section}.client_cert_file");
+    let key_key = format!("{section}.client_key_file");
+    let cert_file = reader.optional(&cert_key, values::path);
+    let key_file = reader.optional(&key_key, values::path);
+    let (cert_file, key_file) = match (cert_file, key_file) {
+        (Some(cert_file), Some(key_file)) => (cert_file, key_file),
+        (Some(_), None) if !reader.has_problem(&key_key) => {
+            reader.wrong(&cert_key, format!("also needs {key_key}"));
+            return None;
+        }
+        (None, Some(_)) if !reader.has_problem(&cert_key) => {
+            reader.wrong(&key_key, format!("also needs {cert_key}"));
+            return None;
+        }
+        _ => return None,
+    };
+    let identity = Identity {
+        cert_file,
+        key_file,
+    };
+    // Read once now, so that a mistake is found at the start.
+    if let Err(error) = identity.load() {
+        let is_of_cert = match &error {
+            TlsError::NoCertificate { .. } => true,
+            TlsError::Unreadable { path, .. } => *path == identity.cert_file,
+            _ => false,
+        };
+        let key = if is_of_cert { cert_key } else { key_key };
+        reader.wrong(&key, error.to_string());
+        return None;
+    }
+    let path = &identity.key_file;
+    // Not the group: secret volumes of Kubernetes are made readable by theirs.
+    if fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0) {
+        let path = path.display();
+        let warning = format!("{key_key}: every user of this machine can read {path}");
+        reader.warnings.push(warning);
+    }
+    Some(identity)
+}
+
+fn tls_version(value: &Value) -> Result<TlsVersion, Expected> {
+    match value.as_str().map(str::trim) {
+        Some("1.2") => Ok(TlsVersion::Tls12),
+        Some("1.3") => Ok(TlsVersion::Tls13),
+        _ => Err(r#"must be "1.2" or "1.3", in quotes"#.to_owned()),
+    }
+}
+
+/// The HTTP proxy on the way, by the keys of that section.
+pub(super) fn proxy(reader: &mut Reader, section: &str) -> Option<OutboundProxy> {
+    let url = reader.optional(&format!("{section}.proxy_url"), net::proxy_url);
+    let no_proxy = reader.optional(&format!("{section}.no_proxy"), values::no_proxy);
+    Some(OutboundProxy {
+        url: url?,
+        no_proxy: no_proxy.unwrap_or_default(),
+    })
+}
+
+/// Notes an `http://` address that counts as safe because it names this machine, where a proxy on
+/// another machine would be asked for it: there the name means somebody else.
+pub(super) fn reject_plain_detour(
+    reader: &mut Reader,
+    section: &str,
+    target: &Url,
+    proxy: Option<&OutboundProxy>,
+) {
+    let insecure = reader.find(&format!("{section}.allow_insecure_http"));
+    let is_accepted = insecure.is_some_and(|found| values::boolean(&found.value) == Ok(true));
+    let leads_away = |proxy: &OutboundProxy| proxy.is_for(target) && !net::is_local(&proxy.url);
+    if target.scheme() == "http" && !is_accepted && proxy.is_some_and(leads_away) {
+        let text = format!(
+            "takes an http:// address to another machine, and everybody on the way can read the \
+             credential; list its host in {section}.no_proxy, use https://, or accept it with \
+             {section}.allow_insecure_http = true"
+        );
+        reader.wrong(&format!("{section}.proxy_url"), text);
+    }
+}

@@ -1,0 +1,155 @@
+//! The HTTP client of everything that is asked of the token service.
+
+use std::time::Duration;
+
+use reqwest::{Client, NoProxy, Proxy, Response, redirect};
+use rustls::ClientConfig;
+use secrecy::zeroize::Zeroizing;
+
+use crate::{
+    outbound::OutboundProxy,
+    tls::{Files, TlsError, TlsSettings, mistrusts, refuses_client},
+    token::{FetchError, Reason},
+};
+
+/// The bounds of a token call, and the way to the service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSettings {
+    /// The time for everything, from the name lookup to the end of the body.
+    pub request_timeout: Duration,
+    /// The time for the connection, TLS included.
+    pub connect_timeout: Duration,
+    /// Whom to trust, and who we are.
+    pub tls: TlsSettings,
+    /// The HTTP proxy on the way to the token service. The environment's is not used.
+    pub proxy: Option<OutboundProxy>,
+}
+
+/// Why the client of the token service could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The trust store, or the client certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The library.
+    #[error("cannot set up the client of the token service: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A client that follows its files.
+#[derive(Debug)]
+pub(in crate::token) struct Caller {
+    client: Client,
+    settings: EndpointSettings,
+    files: Files,
+}
+
+impl Caller {
+    /// Reads the files; sends nothing.
+    pub(in crate::token) fn new(settings: &EndpointSettings) -> Result<Self, EndpointError> {
+        let (files, tls) = Files::read("token service", &settings.tls)?;
+        Ok(Self {
+            client: client(settings, tls)?,
+            settings: settings.clone(),
+            files,
+        })
+    }
+
+    pub(in crate::token) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits until its files have changed, and their new content is in use; broken files are
+    /// reported, and the old content stays.
+    ///
+    /// # Cancel safety
+    /// Safe: it changes whole or not at all.
+    pub(in crate::token) async fn renewed(&mut self) {
+        loop {
+            self.files.changed().await;
+            if self.renew() {
+                return;
+            }
+        }
+    }
+
+    /// Uses its files as they are now. Says whether they have changed, and are good.
+    pub(in crate::token) fn renew(&mut self) -> bool {
+        let renewed = self.files.renewed();
+        let client = renewed.and_then(|tls| client(&self.settings, tls).ok());
+        let has_changed = client.is_some();
+        self.client = client.unwrap_or_else(|| self.client.clone());
+        has_changed
+    }
+}
+
+fn client(settings: &EndpointSettings, tls: ClientConfig) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .timeout(settings.request_timeout)
+        .connect_timeout(settings.connect_timeout)
+        // A redirect would carry the credential to a host that nobody configured.
+        .redirect(redirect::Policy::none())
+        // Calls are minutes apart: a kept connection would mostly be found dead.
+        .pool_max_idle_per_host(0)
+        .no_proxy()
+        .user_agent(concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")));
+    if let Some(OutboundProxy { url, no_proxy }) = &settings.proxy {
+        let proxy = Proxy::all(url.clone())?.no_proxy(NoProxy::from_string(no_proxy));
+        builder = builder.proxy(proxy);
+    }
+    builder.build()
+}
+
+/// A larger answer is no token.
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
+
+pub(in crate::token) async fn read_body(
+    mut response: Response,
+) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(|e| transport(&e))? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(FetchError::new(
+                Reason::BadResponse,
+                "the answer is larger than 256 KiB",
+            ));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What went wrong on the way, without the address: the library's text may quote it.
+pub(in crate::token) fn transport(error: &reqwest::Error) -> FetchError {
+    if let Some(why) = refuses_client(error) {
+        return FetchError::new(Reason::InvalidClient, format!("cannot connect ({why})"));
+    }
+    if let Some(why) = mistrusts(error) {
+        let detail = format!("cannot connect (the certificate is not trusted: {why})");
+        return FetchError::new(Reason::Network, detail);
+    }
+    let reason = if error.is_timeout() {
+        Reason::Timeout
+    } else if error.is_body() || error.is_decode() {
+        Reason::BadResponse
+    } else {
+        Reason::Network
+    };
+    let what = match reason {
+        Reason::Timeout => "no answer in time",
+        Reason::BadResponse => "the answer broke off",
+        _ if error.is_connect() => "cannot connect",
+        _ => "the exchange failed",
+    };
+    FetchError::new(reason, format!("{what}{}", root_cause(error)))
+}
+
+/// The innermost cause: what the operating system or the TLS library said.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause.and_then(std::error::Error::source) {
+        cause = Some(inner);
+    }
+    cause.map_or_else(String::new, |cause| format!(" ({cause})"))
+}

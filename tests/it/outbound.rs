@@ -1,0 +1,246 @@
+//! HTTP proxies on the way to the upstream.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::support::{
+    FakeService, Process, RawServer, Settings, Sidecar, Validator, eventually, get, pki::Authority,
+    refused_address, request, server::Tls,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+const TOKEN: &str = "a-static-token";
+/// A name that only the proxy can resolve.
+const NAME: &str = "instance.test";
+const TUNNEL: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+
+/// A proxy that says this to CONNECT, and then leads to that address whatever it was asked for.
+struct Proxy {
+    server: RawServer,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    fn to(target: SocketAddr) -> Self {
+        Self::saying(TUNNEL, target, None)
+    }
+
+    fn saying(answer: impl Into<String>, target: SocketAddr, tls: Option<Tls>) -> Self {
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let (kept, answer) = (Arc::clone(&heads), answer.into());
+        let server = RawServer::start(move |_, stream| {
+            let (kept, answer, tls) = (Arc::clone(&kept), answer.clone(), tls.clone());
+            async move {
+                match tls {
+                    None => tunnel(stream, &answer, target, &kept).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.acceptor.accept(stream).await {
+                            tunnel(stream, &answer, target, &kept).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self { server, heads }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+async fn tunnel(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &str,
+    target: SocketAddr,
+    heads: &Mutex<Vec<String>>,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match client.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    heads.lock().unwrap().push(String::from_utf8(head).unwrap());
+    if client.write_all(answer.as_bytes()).await.is_ok() && answer == TUNNEL {
+        let mut target = TcpStream::connect(target).await.unwrap();
+        drop(copy_bidirectional(&mut client, &mut target).await);
+    } else {
+        // Kept open, so that only a deadline ends what is incomplete.
+        drop(client.read_u8().await);
+    }
+}
+
+/// An instance with the name that only the proxy resolves.
+fn instance() -> FakeService {
+    let authority = Authority::new();
+    let tls = Tls::with(&authority, &authority.leaf_for(&[NAME], 2099), None);
+    FakeService::start_behind(tls, Validator::of([TOKEN]))
+}
+
+fn through(proxy_url: &str, service: &FakeService) -> Settings {
+    Settings::static_token(TOKEN, service)
+        .set("upstream.url", format!("https://{NAME}"))
+        .set("upstream.proxy_url", proxy_url)
+        .file("upstream.ca_file", service.ca_pem())
+}
+
+#[tokio::test]
+async fn an_upstream_behind_a_proxy_is_reached_by_a_tunnel_with_the_proxys_credentials() {
+    let service = instance();
+    let proxy = Proxy::to(service.address());
+    let url = proxy.url().replace("http://", "http://user:p%40ss@");
+    let settings = through(&url, &service).set("listen.workers", 1);
+    let sidecar = Sidecar::start(&settings);
+    for _ in 0..3 {
+        let url = format!("{}/x", sidecar.url());
+        assert_eq!(request("POST", &url, &[], "body").await.status, 200);
+    }
+    let heads = proxy.heads();
+    assert_eq!(heads.len(), 1, "the tunnel is kept");
+    let head = heads[0].to_ascii_lowercase();
+    assert!(
+        head.starts_with("connect instance.test:443 http/1.1\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("\r\nhost: instance.test:443\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nproxy-authorization: basic dxnlcjpwqhnz\r\n"),
+        "{head}"
+    );
+    assert!(!heads[0].contains(TOKEN), "{head}");
+    let received = &service.requests()[0];
+    assert_eq!(received.header("host"), Some(NAME));
+    assert_eq!(received.header("proxy-authorization"), None);
+}
+
+#[tokio::test]
+async fn plain_http_goes_through_a_tunnel_too() {
+    let service = FakeService::accepting([TOKEN]);
+    let proxy = Proxy::to(service.address());
+    let settings = Settings::static_token(TOKEN, &service)
+        .set("upstream.url", format!("http://{NAME}:8080"))
+        .set("upstream.allow_insecure_http", true)
+        .set("upstream.proxy_url", proxy.url());
+    let sidecar = Sidecar::start(&settings);
+    let reply = get(&format!("{}/x", sidecar.url())).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(proxy.heads()[0].starts_with("CONNECT instance.test:8080 HTTP/1.1\r\n"));
+    assert_eq!(service.requests()[0].target, "/x");
+}
+
+#[tokio::test]
+async fn a_proxy_may_speak_tls_itself_and_learns_nothing_of_who_we_are() {
+    let service = instance();
+    let authority = Authority::new();
+    let tls = Tls::with(&authority, &authority.leaf(), Some(&authority));
+    let optional = Tls::with(&authority, &authority.leaf(), None);
+    let trusted = format!("{}{}", service.ca_pem(), authority.ca_pem);
+    let ours = authority.leaf();
+    for (tls, status) in [(optional, 200), (tls, 502)] {
+        let proxy = Proxy::saying(TUNNEL, service.address(), Some(tls));
+        let url = proxy.url().replace("http://127.0.0.1", "https://localhost");
+        let settings = through(&url, &service)
+            .file("upstream.ca_file", &trusted)
+            .file("upstream.client_cert_file", &ours.cert_pem)
+            .file("upstream.client_key_file", &ours.key_pem);
+        let sidecar = Sidecar::start(&settings);
+        assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn an_exception_goes_around_the_proxy() {
+    let service = FakeService::accepting([TOKEN]);
+    let proxy = Proxy::to(service.address());
+    let settings = Settings::static_token(TOKEN, &service).set("upstream.proxy_url", proxy.url());
+    let sidecar = Sidecar::start(&settings);
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    assert_eq!(proxy.server.connections(), 1);
+    let around = settings.set("upstream.no_proxy", "example.com,127.0.0.0/8");
+    let sidecar = Sidecar::start(&around);
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    assert_eq!(proxy.server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_lead_there_is_named_with_the_reason() {
+    let service = instance();
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    for (answer, why) in [
+        (
+            "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+            "407: it wants other credentials in upstream.proxy_url",
+        ),
+        (
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nno!!",
+            "403",
+        ),
+        ("HTTP/1.1 302 Found\r\nLocation: http://h/\r\n\r\n", "302"),
+        (
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+            "its answer to CONNECT is no good",
+        ),
+        (&long, "its answer to CONNECT is no good"),
+        (
+            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "it sent more than an answer",
+        ),
+    ] {
+        let proxy = Proxy::saying(answer, service.address(), None);
+        let url = proxy.url().replace("http://", "http://user:c4n4ry@");
+        let sidecar = Process::start(&through(&url, &service)).await;
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 502, "{why}");
+        assert_eq!(
+            reply.header("proxy-status"),
+            Some("auth-sidecar; error=connection_refused; details=\"outbound_proxy\"")
+        );
+        let said = || {
+            let output = sidecar.output();
+            let line = "the proxy on the way to the upstream fails";
+            output.lines().any(|l| l.contains(line) && l.contains(why))
+        };
+        eventually(said, SOON).await;
+        assert!(!sidecar.output().contains("c4n4ry"));
+    }
+    assert_eq!(service.request_count(), 0);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_away_or_silent_is_a_bad_gateway_in_time() {
+    let service = instance();
+    let (address, _socket) = refused_address();
+    let sidecar = Sidecar::start(&through(&format!("http://{address}"), &service));
+    let reply = get(&format!("{}/x", sidecar.url())).await;
+    assert_eq!(reply.status, 502);
+    assert!(
+        reply
+            .header("proxy-status")
+            .unwrap()
+            .contains("outbound_proxy")
+    );
+
+    let silent = Proxy::saying("HTTP/1.1 200 OK\r\n", service.address(), None);
+    let settings = through(&silent.url(), &service).set("upstream.connect_timeout", "300ms");
+    let sidecar = Sidecar::start(&settings);
+    let started = Instant::now();
+    let reply = get(&format!("{}/x", sidecar.url())).await;
+    assert_eq!(reply.status, 504);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    eventually(|| silent.server.open_connections() == 0, SOON).await;
+}

@@ -1,0 +1,307 @@
+//! Certificates on both ways out: whom we trust, and who we are.
+
+use std::time::Duration;
+
+use crate::support::{
+    FakeCsp, FakeService, Process, Settings, Sidecar, Validator, eventually, eventually_async, get,
+    pki::{Authority, Leaf},
+    server::Tls,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+const TOKEN: &str = "a-static-token";
+
+/// An instance whose clients need a certificate of `clients`.
+fn instance(server: &Authority, clients: &Authority) -> FakeService {
+    let tls = Tls::with(server, &server.leaf(), Some(clients));
+    FakeService::start_behind(tls, Validator::of([TOKEN]))
+}
+
+fn before(service: &FakeService) -> Settings {
+    Settings::static_token(TOKEN, service).file("upstream.ca_file", service.ca_pem())
+}
+
+/// With a client certificate on that leg.
+fn known_as(settings: Settings, section: &str, leaf: &Leaf) -> Settings {
+    settings
+        .file(&format!("{section}.client_cert_file"), &leaf.cert_pem)
+        .file(&format!("{section}.client_key_file"), &leaf.key_pem)
+}
+
+async fn status_and_details(sidecar: &Sidecar) -> (u16, String) {
+    let reply = get(&format!("{}/x", sidecar.url())).await;
+    let details = reply.header("proxy-status").unwrap_or_default().to_owned();
+    (reply.status.as_u16(), details)
+}
+
+#[tokio::test]
+async fn an_upstream_that_wants_a_client_certificate_gets_it() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    let service = instance(&server, &clients);
+    for version in ["1.2", "1.3"] {
+        let settings = known_as(before(&service), "upstream", &clients.leaf());
+        let sidecar = Sidecar::start(&settings.set("upstream.min_tls_version", version));
+        assert_eq!(status_and_details(&sidecar).await.0, 200);
+        sidecar.ready().await;
+        let told = async || {
+            let (_, metrics) = sidecar.admin_get("/metrics").await;
+            metrics.contains("credential_expiry_timestamp_seconds{kind=\"upstream_client_cert\"}")
+        };
+        eventually_async(told, SOON).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_our_certificate_is_named_with_the_reason() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    let service = instance(&server, &clients);
+    let expired = clients.leaf_for(&["client"], 2002);
+    let foreign = Authority::new().leaf();
+    for (leaf, why) in [
+        (None, "it wants a client certificate"),
+        (Some(expired), "our client certificate has expired"),
+        (Some(foreign), "it does not trust the authority"),
+    ] {
+        let settings = match &leaf {
+            Some(leaf) => known_as(before(&service), "upstream", leaf),
+            None => before(&service),
+        };
+        let sidecar = Process::start(&settings).await;
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 502);
+        let proxy_status = reply.header("proxy-status").unwrap();
+        assert_eq!(
+            proxy_status, "auth-sidecar; error=tls_alert_received; details=\"client_certificate\"",
+            "{why}"
+        );
+        let said = || {
+            let output = sidecar.output();
+            output.contains("the upstream refuses us") && output.contains(why)
+        };
+        eventually(said, SOON).await;
+    }
+    assert_eq!(service.request_count(), 0);
+}
+
+#[tokio::test]
+async fn an_upstream_whose_certificate_is_wrong_is_named_with_the_reason() {
+    let authority = Authority::new();
+    let untrusted = Authority::new();
+    for (tls, why) in [
+        (
+            Tls::with(&authority, &authority.leaf_for(&["localhost"], 2002), None),
+            "expired",
+        ),
+        (
+            Tls::with(&authority, &authority.leaf_for(&["other.test"], 2099), None),
+            "not valid for",
+        ),
+        (
+            Tls::with(&untrusted, &untrusted.leaf(), None),
+            "nobody whom we trust has issued it",
+        ),
+    ] {
+        let service = FakeService::start_behind(tls, Validator::of([TOKEN]));
+        let settings =
+            Settings::static_token(TOKEN, &service).file("upstream.ca_file", &authority.ca_pem);
+        let sidecar = Process::start(&settings).await;
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 502);
+        let proxy_status = reply.header("proxy-status").unwrap();
+        assert!(proxy_status.contains("error=tls_certificate_error"));
+        let said = || {
+            let output = sidecar.output();
+            let line = "the upstream's certificate is not trusted";
+            output.lines().any(|l| l.contains(line) && l.contains(why))
+        };
+        eventually(said, SOON).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_service_whose_certificate_is_wrong_or_that_refuses_ours_is_named_with_the_reason()
+{
+    let (authority, clients, untrusted) = (Authority::new(), Authority::new(), Authority::new());
+    for (tls, ours, reason, why) in [
+        (
+            Tls::with(&authority, &authority.leaf_for(&["localhost"], 2002), None),
+            None,
+            "network",
+            "expired",
+        ),
+        (
+            Tls::with(&authority, &authority.leaf_for(&["other.test"], 2099), None),
+            None,
+            "network",
+            "not valid for",
+        ),
+        (
+            Tls::with(&untrusted, &untrusted.leaf(), None),
+            None,
+            "network",
+            "nobody whom we trust has issued it",
+        ),
+        (
+            Tls::with(&authority, &authority.leaf(), Some(&clients)),
+            None,
+            "invalid_client",
+            "it wants a client certificate",
+        ),
+        (
+            Tls::with(&authority, &authority.leaf(), Some(&clients)),
+            Some(clients.leaf_for(&["client"], 2002)),
+            "invalid_client",
+            "our client certificate has expired",
+        ),
+    ] {
+        let csp = FakeCsp::start_behind(tls);
+        let service = FakeService::start(csp.validator());
+        let mut settings = Settings::new(&csp, &service).file("auth.ca_file", &authority.ca_pem);
+        if let Some(leaf) = ours {
+            settings = known_as(settings, "auth", &leaf);
+        }
+        let sidecar = Process::start(&settings).await;
+        let said = || {
+            let output = sidecar.output();
+            output.lines().any(|line| {
+                line.contains("got no token") && line.contains(reason) && line.contains(why)
+            })
+        };
+        eventually(said, SOON).await;
+        assert_eq!(csp.call_count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_token_service_that_wants_a_client_certificate_gets_it() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    let csp = FakeCsp::start_behind(Tls::with(&server, &server.leaf(), Some(&clients)));
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).file("auth.ca_file", csp.ca_pem());
+    let sidecar = Sidecar::start(&known_as(settings, "auth", &clients.leaf()));
+    assert_eq!(status_and_details(&sidecar).await.0, 200);
+    let told = async || {
+        let (_, metrics) = sidecar.admin_get("/metrics").await;
+        metrics.contains("timestamp_seconds{kind=\"token_service_client_cert\"}")
+    };
+    eventually_async(told, SOON).await;
+}
+
+#[tokio::test]
+async fn an_older_tls_than_allowed_is_not_spoken() {
+    let service = FakeService::start_behind(Tls::only_1_2(), Validator::of([TOKEN]));
+    let sidecar = Sidecar::start(&before(&service));
+    assert_eq!(status_and_details(&sidecar).await.0, 200);
+    let sidecar = Sidecar::start(&before(&service).set("upstream.min_tls_version", "1.3"));
+    let (status, details) = status_and_details(&sidecar).await;
+    assert_eq!(status, 502);
+    assert!(details.contains("tls_protocol_error"), "{details}");
+
+    let csp = FakeCsp::start_behind(Tls::only_1_2());
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).file("auth.ca_file", csp.ca_pem());
+    let sidecar = Sidecar::start(&settings);
+    assert_eq!(status_and_details(&sidecar).await.0, 200);
+    let settings = settings
+        .set("auth.min_tls_version", "1.3")
+        .set("auth.hold_timeout", "0s");
+    let sidecar = Sidecar::start(&settings);
+    let failed = async || {
+        sidecar
+            .admin_get("/readyz")
+            .await
+            .1
+            .contains("cannot connect")
+    };
+    eventually_async(failed, SOON).await;
+}
+
+#[tokio::test]
+async fn changed_files_of_the_upstream_leg_are_used_and_broken_ones_are_not() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    let service = instance(&server, &clients);
+    let foreign = Authority::new().leaf();
+    let mut settings = known_as(before(&service), "upstream", &foreign);
+    // A connection for each request, so that each of them shows which files are in use.
+    settings = settings.set("upstream.max_idle_connections", 0);
+    let sidecar = Process::start(&settings).await;
+    let works = async || get(&format!("{}/x", sidecar.url())).await.status == 200;
+    assert!(!works().await);
+
+    let good = clients.leaf();
+    sidecar.rewrite("upstream.client_cert_file", &good.cert_pem);
+    sidecar.rewrite("upstream.client_key_file", &good.key_pem);
+    eventually_async(works, SOON).await;
+    eventually(
+        || sidecar.output().contains("changed certificates are in use"),
+        SOON,
+    )
+    .await;
+
+    // Broken ones are reported, and change nothing.
+    let reported = |text: &str| {
+        let line = "changed certificates cannot be used; the old ones stay";
+        let output = sidecar.output();
+        let mut lines = output.lines();
+        lines.any(|l| l.contains(line) && l.contains("leg=\"upstream\"") && l.contains(text))
+    };
+    sidecar.rewrite("upstream.client_key_file", "c4n4ry");
+    eventually(|| reported("must hold a private key"), SOON).await;
+    assert!(works().await);
+    sidecar.rewrite("upstream.client_key_file", &foreign.key_pem);
+    eventually(|| reported("does not belong to the certificate"), SOON).await;
+    assert!(works().await);
+    sidecar.rewrite("upstream.ca_file", "-----BEGIN c4n4ry");
+    eventually(|| reported("must hold certificates"), SOON).await;
+    assert!(works().await);
+
+    // Another authority, and the instance is no longer trusted.
+    sidecar.rewrite("upstream.client_key_file", &good.key_pem);
+    sidecar.rewrite("upstream.ca_file", &clients.ca_pem);
+    eventually_async(async || !works().await, SOON).await;
+    sidecar.rewrite("upstream.ca_file", service.ca_pem());
+    eventually_async(works, SOON).await;
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    assert!(metrics.contains("auth_sidecar_secret_reload_total{result=\"failure\"}"));
+    assert!(!sidecar.output().contains("c4n4ry"), "{}", sidecar.output());
+}
+
+#[tokio::test]
+async fn changed_files_of_the_token_leg_are_tried_at_once() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    let csp = FakeCsp::start_behind(Tls::with(&server, &server.leaf(), Some(&clients)));
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service)
+        .file("auth.ca_file", &clients.ca_pem)
+        .set("auth.hold_timeout", "0s");
+    let settings = known_as(settings, "auth", &Authority::new().leaf());
+    let sidecar = Process::start(&settings).await;
+    let says = async |text: &str| sidecar.admin_get("/readyz").await.1.contains(text);
+    eventually_async(
+        async || says("nobody whom we trust has issued it").await,
+        SOON,
+    )
+    .await;
+    sidecar.rewrite("auth.ca_file", &server.ca_pem);
+    eventually_async(async || says("does not trust the authority").await, SOON).await;
+    let good = clients.leaf();
+    sidecar.rewrite("auth.client_cert_file", &good.cert_pem);
+    sidecar.rewrite("auth.client_key_file", &good.key_pem);
+    let works = async || get(&format!("{}/x", sidecar.url())).await.status == 200;
+    eventually_async(works, SOON).await;
+    let calls = csp.call_count();
+    sidecar.rewrite("auth.client_key_file", "broken");
+    let reported = || {
+        let line = "changed certificates cannot be used; the old ones stay";
+        let output = sidecar.output();
+        let mut lines = output.lines();
+        lines.any(|l| l.contains(line) && l.contains("leg=\"token service\""))
+    };
+    eventually(reported, SOON).await;
+    assert!(works().await);
+    assert_eq!(
+        csp.call_count(),
+        calls,
+        "a broken file is no reason to call"
+    );
+}
