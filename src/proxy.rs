@@ -172,7 +172,7 @@ impl Proxy {
         let result = forwarded.and_then(|(answer, lease)| {
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // What is sent before both have agreed belongs to neither protocol (RFC 9931).
-            if switches && client.is_refused() {
+            if switches && client.is_ahead() {
                 return Err(ProxyError::Malformed("bytes before the switch"));
             }
             Ok((answer, lease))
@@ -191,8 +191,10 @@ impl Proxy {
             Err(error) => {
                 upload.cancel();
                 inner.ledger.failed(&error);
-                // What is left of the request's body, or follows a CONNECT, is no next request.
-                let close = is_connect || !upload.is_read();
+                // What is left of the request's body, or follows a CONNECT or what is malformed,
+                // is no next request.
+                let is_malformed = matches!(error, ProxyError::Malformed(_));
+                let close = is_connect || is_malformed || !upload.is_read();
                 let answer = error.response(close);
                 entry.answered(answer.status(), Origin::Sidecar);
                 answer.map(|body| ResponseBody::own(body, Arc::clone(client), Some(entry)))

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -32,6 +32,9 @@ pub struct ClientState {
     parts: AtomicU8,
     /// Whether a part of the next head is here already.
     pub(super) has_partial_head: AtomicBool,
+    /// How many heads have arrived, and how many requests were begun.
+    pub(super) heads: AtomicU32,
+    requests: AtomicU32,
     /// The answer that the message earns at which reading has stopped.
     pub(super) refusal: OnceLock<Refusal>,
     /// Whether it is one stream of several: its two directions do not wait for each other.
@@ -87,6 +90,8 @@ impl ClientState {
             answering: AtomicBool::new(false),
             parts: AtomicU8::new(0),
             has_partial_head: AtomicBool::new(false),
+            heads: AtomicU32::new(0),
+            requests: AtomicU32::new(0),
             refusal: OnceLock::new(),
             is_stream,
             is_http2: AtomicBool::new(false),
@@ -98,6 +103,7 @@ impl ClientState {
     /// A request's head is complete: it is our turn.
     pub(super) fn begin(&self, has_body: bool) {
         self.answering.store(false, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.parts.store(1 + u8::from(has_body), Ordering::Relaxed);
         self.busy();
     }
@@ -113,9 +119,16 @@ impl ClientState {
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     }
 
-    /// Whether reading has stopped at something that is no request.
+    /// Whether something has arrived behind the request that is handled.
     #[must_use]
-    pub fn is_refused(&self) -> bool {
+    pub fn is_ahead(&self) -> bool {
+        self.is_refused()
+            || self.has_partial_head.load(Ordering::Relaxed)
+            || self.heads.load(Ordering::Relaxed) != self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether reading has stopped at something that is no request.
+    pub(super) fn is_refused(&self) -> bool {
         self.refusal.get().is_some()
     }
 

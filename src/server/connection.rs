@@ -105,11 +105,24 @@ pub(super) async fn serve<H: Handler>(
     if client.is_http2() {
         return http2::serve(parts.io, settings, handler, stop).await;
     }
-    let Watched { mut stream, .. } = parts.io;
+    let Watched {
+        mut stream,
+        framing,
+        ..
+    } = parts.io;
     if let Some(refusal) = refusal {
-        drop(timeout(GOODBYE, stream.write_all(&handler.refuse(refusal))).await);
+        let mut answer = handler.refuse(refusal);
+        if framing.is_for_head() {
+            answer.truncate(length_of_head(&answer));
+        }
+        drop(timeout(GOODBYE, stream.write_all(&answer)).await);
     }
     close(stream).await;
+}
+
+/// How much of an answer is not its body.
+fn length_of_head(answer: &[u8]) -> usize {
+    memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |end| end + 4)
 }
 
 /// Tells a client that there is no room, and closes. An answer before the request would surprise

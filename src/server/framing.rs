@@ -18,6 +18,8 @@ pub(super) struct Framing {
     /// The part of a line whose end is still to come.
     partial: Vec<u8>,
     head: Head,
+    /// How many heads were read to their end.
+    heads: u32,
     max_head: usize,
 }
 
@@ -41,10 +43,18 @@ enum State {
 struct Head {
     bytes: usize,
     fields: usize,
-    has_request_line: bool,
+    /// Known with the request line.
+    asked: Option<Asked>,
     is_http_10: bool,
     length: Option<u64>,
     is_chunked: bool,
+}
+
+/// Which method, as far as the framing of its answer depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Head,
+    Other,
 }
 
 /// Why a connection cannot go on.
@@ -70,6 +80,7 @@ impl Framing {
             state: State::Head,
             partial: Vec::new(),
             head: Head::default(),
+            heads: 0,
             max_head,
         }
     }
@@ -77,6 +88,16 @@ impl Framing {
     /// Whether a head has begun and not ended.
     pub(super) fn has_partial_head(&self) -> bool {
         self.state == State::Head && self.head.bytes > 0
+    }
+
+    /// How many heads have ended. The number begins again at 0 after its largest.
+    pub(super) fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// Whether the head that has begun is one of HEAD, whose answer has no body.
+    pub(super) fn is_for_head(&self) -> bool {
+        self.head.asked == Some(Asked::Head)
     }
 
     /// Takes what has arrived.
@@ -112,7 +133,7 @@ impl Framing {
         let line = self.line(rest);
         self.head.bytes += before - rest.len();
         if self.head.bytes > self.max_head {
-            return Err(if self.head.has_request_line {
+            return Err(if self.head.asked.is_some() {
                 Refusal::HeadTooLarge
             } else {
                 Refusal::TargetTooLong
@@ -121,7 +142,7 @@ impl Framing {
         let Some(line) = line.map_err(Refusal::Malformed)? else {
             return Ok(());
         };
-        if !self.head.has_request_line {
+        if self.head.asked.is_none() {
             // A client may send an empty line behind a body (RFC 9112 §2.2).
             return if line.as_slice().is_empty() {
                 Ok(())
@@ -133,6 +154,7 @@ impl Framing {
             return self.head.field(line.as_slice());
         }
         let head = std::mem::take(&mut self.head);
+        self.heads = self.heads.wrapping_add(1);
         self.state = match (head.is_chunked, head.length) {
             (true, Some(_)) => return Err(Refusal::Malformed("two framings")),
             (true, None) if head.is_http_10 => {
@@ -234,6 +256,11 @@ impl Head {
         if !is_token(method) {
             return Err(Refusal::Malformed("method"));
         }
+        self.asked = Some(if method == b"HEAD" {
+            Asked::Head
+        } else {
+            Asked::Other
+        });
         if target.len() > MAX_TARGET {
             return Err(Refusal::TargetTooLong);
         }
@@ -253,7 +280,6 @@ impl Head {
             }
             _ => return Err(Refusal::Malformed("version")),
         };
-        self.has_request_line = true;
         Ok(())
     }
 

@@ -104,6 +104,9 @@ impl Watched {
         self.client
             .has_partial_head
             .store(is_partial, Ordering::Relaxed);
+        self.client
+            .heads
+            .store(self.framing.heads(), Ordering::Relaxed);
         match scanned {
             Ok(()) => buf.put_slice(bytes),
             // What came before is served; then the driver of the connection answers this.

@@ -125,6 +125,21 @@ async fn all_are_refused(rows: &[Row]) {
 }
 
 #[tokio::test]
+async fn a_head_request_that_is_refused_gets_no_body() {
+    let (_service, sidecar) = pair();
+    for request in [
+        "HEAD / HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost : localhost\r\n\r\n",
+        "HEAD /#fragment HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ] {
+        let answer = send_raw(sidecar.proxy_address(), request).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 4"), "{request:?}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{request:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_host_that_is_not_served_is_misdirected() {
     all_are_refused(&[
         denied(421, "host", "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::{
-    Connection, RawServer, Settings, Sidecar, eventually, eventually_async, peer::field,
+    Connection, RawServer, Settings, Sidecar, eventually, eventually_async, peer::field, send_raw,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -67,6 +67,28 @@ async fn a_websocket_carries_bytes_both_ways_and_each_half_ends_by_itself() {
     assert_eq!(client.read_to_end().await, b"goodbye");
     let (_, status) = sidecar.admin_get("/status").await;
     assert!(status.contains("\"in_flight\": 0"), "{status}");
+}
+
+/// Whatever it looks like: a part of it may have been judged as HTTP already.
+#[tokio::test]
+async fn what_is_sent_before_both_have_agreed_is_for_neither_protocol() {
+    let service = service();
+    let sidecar = Sidecar::start(&settings(&service));
+    for early in [
+        "x",
+        "\r\n",
+        "\u{1}\u{5}hello",
+        "hello\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nbody",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n",
+    ] {
+        let answer = send_raw(sidecar.proxy_address(), format!("{OFFER}{early}")).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{early:?}: {answer}");
+        assert_eq!(field(&answer, "connection"), Some("close"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
 }
 
 #[tokio::test]
