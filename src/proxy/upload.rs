@@ -8,12 +8,17 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use crate::server::ClientState;
 
@@ -60,7 +65,8 @@ pub(super) struct Upload(Option<Arc<Mutex<Source>>>);
 
 #[derive(Debug)]
 struct Source {
-    incoming: Incoming,
+    /// There until it is dropped.
+    incoming: Option<Incoming>,
     client: Arc<ClientState>,
     /// The length that the client announced.
     size: SizeHint,
@@ -88,7 +94,7 @@ impl Upload {
         // One that is announced to be too large is not even begun to be kept.
         let fits = size.lower() <= budget.per_request as u64;
         Self(Some(Arc::new(Mutex::new(Source {
-            incoming,
+            incoming: Some(incoming),
             client: Arc::clone(client),
             size,
             kept: fits.then(Vec::new),
@@ -157,7 +163,7 @@ impl Upload {
     pub(super) fn is_read(&self) -> bool {
         self.0.as_ref().is_none_or(|shared| {
             let source = lock(shared);
-            source.ended || source.incoming.is_end_stream()
+            source.ended || source.incoming.as_ref().is_none_or(Body::is_end_stream)
         })
     }
 }
@@ -204,7 +210,10 @@ impl Source {
             if self.broken {
                 return Poll::Ready(Some(Err(UploadError::Broken)));
             }
-            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            let Some(incoming) = &mut self.incoming else {
+                return Poll::Ready(None);
+            };
+            let polled = Pin::new(incoming).poll_frame(cx);
             if polled.is_pending() {
                 self.waiting = Some(cx.waker().clone());
                 self.client.waits_for_upload();
@@ -236,10 +245,38 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
+        if self.client.is_stream()
+            && !self.ended
+            && let Some(rest) = self.incoming.take()
+            && !rest.is_end_stream()
+        {
+            finish(rest);
+        }
         self.over();
         self.forget();
     }
 }
+
+/// Reads the little that may be left of a body on a stream of HTTP/2. Often that is its end alone,
+/// which the answer has overtaken; dropped before it, the stream is reset (RFC 9113 §8.1), which
+/// some clients take for a failure, and after many of which the codec gives up the connection.
+fn finish(mut rest: Incoming) {
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    let read = async move {
+        let mut read = 0;
+        while read <= REST
+            && let Some(Ok(frame)) = rest.frame().await
+        {
+            read += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    runtime.spawn(timeout(REST_TIME, read));
+}
+
+const REST: usize = 64 * 1024;
+const REST_TIME: Duration = Duration::from_secs(1);
 
 fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
     // A panic elsewhere leaves a body half read at worst; its length still says so.

@@ -174,6 +174,12 @@ impl ClientState {
         }
     }
 
+    /// Whether it is one stream of several.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
     /// The client has to send a part of its request's body.
     ///
     /// Not so on a stream of HTTP/2: a call with two directions (gRPC) may be silent in the one for

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     Body, Connection, FakeCsp, FakeService, Settings, Sidecar, eventually,
-    http2::{Http2, PREFACE},
+    http2::{Http2, PREFACE, frame},
     next_data,
     peer::field,
     service::pattern,
@@ -298,4 +298,42 @@ async fn a_connection_without_a_request_is_closed() {
     let (client, connection) = Http2::open(sidecar.proxy_address(), 1 << 20).await;
     assert_eq!(client.get("/slow?ms=900").await.status, 200);
     within_deadline(connection).await.unwrap().unwrap().unwrap();
+}
+
+/// The length says that a body is whole before the frame that ends the stream does.
+#[tokio::test]
+async fn an_answer_that_overtakes_the_end_of_a_body_does_not_reset_the_stream() {
+    let (_service, sidecar) = pair();
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    client.write(PREFACE).await;
+    let head: Vec<u8> = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/echo"),
+        (":authority", "localhost"),
+        ("content-length", "5"),
+    ]
+    .iter()
+    .flat_map(|(name, value)| crate::support::http2::field(name, value))
+    .collect();
+    for number in 0..200 {
+        let stream = 2 * number + 1;
+        client.write(frame(1, 4, stream, &head)).await;
+        client.write(frame(0, 0, stream, b"hello")).await;
+        loop {
+            let frame = client.read_exact(9).await;
+            let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+            let payload = client.read_exact(length.try_into().unwrap()).await;
+            // RST_STREAM and GOAWAY.
+            assert!(
+                ![3, 7].contains(&frame[3]),
+                "{number}: {frame:?} {payload:?}"
+            );
+            let is_answer = frame[3] <= 1 && frame[5..9] == stream.to_be_bytes();
+            if is_answer && frame[4] & 1 == 1 {
+                break;
+            }
+        }
+        client.write(frame(0, 1, stream, b"")).await;
+    }
 }
