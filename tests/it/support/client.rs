@@ -220,13 +220,21 @@ impl Client {
 
     /// Sends a request, whose body may still be coming, and waits for the head of the answer.
     /// `Host` is added unless it is there.
-    pub async fn send(&mut self, mut request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
+    pub async fn send(&mut self, request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
+        within_deadline(self.send_for_long(request)).await?
+    }
+
+    /// [`Client::send`], which may take as long as the body does.
+    pub async fn send_for_long(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> anyhow::Result<Response<Incoming>> {
         if !request.headers().contains_key(header::HOST) {
             let host = self.authority.parse()?;
             request.headers_mut().insert(header::HOST, host);
         }
-        within_deadline(self.sender.ready()).await??;
-        Ok(within_deadline(self.sender.send_request(request)).await??)
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request).await?)
     }
 }
 

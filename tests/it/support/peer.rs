@@ -130,6 +130,12 @@ impl Connection {
         self.unread.is_empty() && matches!(read, Ok(Ok(0) | Err(_)))
     }
 
+    /// Waits until there is something to read; false when the peer has closed or reset instead.
+    pub async fn readable(&self) -> bool {
+        let mut byte = [0];
+        !self.unread.is_empty() || matches!(self.stream.peek(&mut byte).await, Ok(1))
+    }
+
     async fn read_line(&mut self) -> String {
         loop {
             if let Some(at) = find(&self.unread, b"\r\n") {
