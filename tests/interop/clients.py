@@ -1,5 +1,6 @@
 """One class per client. Each `cycle` is a unit of work that has to succeed whatever the tokens do meanwhile."""
 
+import asyncio
 import os
 import subprocess
 import tempfile
@@ -7,6 +8,7 @@ import time
 import uuid
 import warnings
 
+import httpx
 import wavefront_api_client as api
 from wavefront_api_client.rest import ApiException
 from wavefront_sdk.client import WavefrontClient
@@ -190,6 +192,41 @@ class Curl:
 
     def close(self):
         pass
+
+
+class Http2:
+    """httpx that speaks HTTP/2 from its first byte, many requests at a time on one connection."""
+
+    def __init__(self, wire, proxy):
+        self.wire, self.loop = wire, asyncio.new_event_loop()
+        self.client = httpx.AsyncClient(base_url=proxy, http1=False, http2=True, timeout=20, trust_env=False)
+
+    def cycle(self):
+        self.loop.run_until_complete(self.calls())
+
+    async def calls(self):
+        listing = "/api/v2/cloudintegration"
+        await asyncio.gather(
+            *(self.run("GET", listing, 200) for _ in range(32)),
+            *(self.send("/report?f=wavefront", 2048 + number) for number in range(16)),
+            self.send("/report?f=trace", 3 * 1024 * 1024),
+            # What a client without the sidecar would send, the sidecar takes away.
+            self.run("GET", listing, 200, headers={"authorization": "Bearer " + DUMMY, "x-auth-token": DUMMY}),
+            self.run("GET", "/no/such;path?q=a+b%20c", 404),
+        )
+
+    async def send(self, target, size):
+        body = os.urandom(size)
+        await self.run("POST", target, 202, content=body)
+        self.wire.report(target, None, body)
+
+    async def run(self, method, target, status, **options):
+        answer = await self.client.request(method, target, **options)
+        check(answer.http_version == "HTTP/2", answer.http_version)
+        self.wire.call("httpx", method, target, answer.status_code, status)
+
+    def close(self):
+        self.loop.run_until_complete(self.client.aclose())
 
 
 class Patient(Curl):

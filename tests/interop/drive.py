@@ -22,6 +22,7 @@ WORKERS = {
     "curl 1": clients.Curl,
     "curl 2": clients.Curl,
     "curl slow": clients.Patient,
+    "httpx": clients.Http2,
 }
 
 
