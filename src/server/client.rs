@@ -124,7 +124,12 @@ impl ClientState {
     pub fn is_ahead(&self) -> bool {
         self.is_refused()
             || self.has_partial_head.load(Ordering::Relaxed)
-            || self.heads.load(Ordering::Relaxed) != self.requests.load(Ordering::Relaxed)
+            || self.has_requests_waiting()
+    }
+
+    /// Whether there are heads whose requests are yet to be begun.
+    fn has_requests_waiting(&self) -> bool {
+        self.heads.load(Ordering::Relaxed) != self.requests.load(Ordering::Relaxed)
     }
 
     /// Whether reading has stopped at something that is no request.
@@ -221,7 +226,10 @@ impl ClientState {
         let refusal = self.refusal.get()?;
         let (phase, _) = self.load();
         let is_between_requests = matches!(phase, Phase::Idle | Phase::Head);
-        (is_between_requests && !self.unsent.load(Ordering::Relaxed)).then_some(*refusal)
+        let is_due = is_between_requests
+            && !self.has_requests_waiting()
+            && !self.unsent.load(Ordering::Relaxed);
+        is_due.then_some(*refusal)
     }
 
     pub(super) fn received(&self) {

@@ -18,7 +18,7 @@ pub(super) struct Framing {
     /// The part of a line whose end is still to come.
     partial: Vec<u8>,
     head: Head,
-    /// How many heads were read to their end.
+    /// How many good ones were read to their end.
     heads: u32,
     max_head: usize,
 }
@@ -90,7 +90,7 @@ impl Framing {
         self.state == State::Head && self.head.bytes > 0
     }
 
-    /// How many heads have ended. The number begins again at 0 after its largest.
+    /// How many good heads have ended. The number begins again at 0 after its largest.
     pub(super) fn heads(&self) -> u32 {
         self.heads
     }
@@ -154,7 +154,6 @@ impl Framing {
             return self.head.field(line.as_slice());
         }
         let head = std::mem::take(&mut self.head);
-        self.heads = self.heads.wrapping_add(1);
         self.state = match (head.is_chunked, head.length) {
             (true, Some(_)) => return Err(Refusal::Malformed("two framings")),
             (true, None) if head.is_http_10 => {
@@ -164,6 +163,7 @@ impl Framing {
             (false, None | Some(0)) => State::Head,
             (false, Some(length)) => State::Body(length),
         };
+        self.heads = self.heads.wrapping_add(1);
         Ok(())
     }
 

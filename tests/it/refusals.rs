@@ -124,6 +124,21 @@ async fn all_are_refused(rows: &[Row]) {
     }
 }
 
+/// Among many, so that the codec has to take a breath between them.
+#[tokio::test]
+async fn what_is_malformed_is_refused_after_all_that_came_before_it() {
+    let (_service, sidecar) = pair();
+    for before in [1, 10, 50] {
+        let foreign = "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n".repeat(before);
+        let answers = send_raw(sidecar.proxy_address(), foreign + "malformed\r\n\r\n").await;
+        let answers = String::from_utf8(answers).unwrap();
+        let statuses = answers.matches("HTTP/1.1 421 ").count();
+        assert_eq!(statuses, before, "{answers}");
+        let (_, last) = answers.rsplit_once("HTTP/1.1 ").unwrap();
+        assert!(last.starts_with("400 "), "{answers}");
+    }
+}
+
 #[tokio::test]
 async fn a_head_request_that_is_refused_gets_no_body() {
     let (_service, sidecar) = pair();
