@@ -225,7 +225,9 @@ impl Inner {
         let mut token = self.token().await?;
         let (answer, lease) = self.send(&mut head, &mut token, upload).await?;
         let (answer, mut lease) = if answer.status() == StatusCode::UNAUTHORIZED {
-            self.retry(&mut head, token, upload, answer, lease).await?
+            // What is rare is on the heap, here and below: every request would carry the room for
+            // it otherwise, and every idle connection too.
+            Box::pin(self.retry(&mut head, token, upload, answer, lease)).await?
         } else {
             (answer, lease)
         };
@@ -260,8 +262,8 @@ impl Inner {
             return Ok(token);
         }
         let _held = self.ledger.held();
-        let token = self.tokens.current(now + self.settings.hold_timeout).await;
-        token.map_err(ProxyError::NoToken)
+        let token = self.tokens.current(now + self.settings.hold_timeout);
+        Box::pin(token).await.map_err(ProxyError::NoToken)
     }
 
     /// The upstream refused the token. Gets a newer one and sends the request again, once; twice
@@ -318,7 +320,7 @@ impl Inner {
                 tracing::debug!(error = %error.error, "a kept connection ended; sending again");
                 // The first exchange may have outlived its token.
                 *token = self.token().await?;
-                self.exchange(head, token, upload).await
+                Box::pin(self.exchange(head, token, upload)).await
             }
             other => other,
         }

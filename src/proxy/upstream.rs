@@ -198,7 +198,7 @@ impl Upstream {
         loop {
             let (mut lease, is_kept) = match self.kept(switches) {
                 Some(lease) => (lease, true),
-                None => match self.connect(switches).await? {
+                None => match Box::pin(self.connect(switches)).await? {
                     Some(lease) => (lease, false),
                     // There is one for all who wait.
                     None => continue,

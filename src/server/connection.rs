@@ -60,8 +60,8 @@ pub(super) async fn serve<H: Handler>(
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .preserve_header_case(true)
-        // Framing has judged the head already, by its own bounds; these must not be narrower.
-        .max_headers(128)
+        // Framing has judged the head already, by its own bounds; these must not be narrower. (For
+        // more fields than it has room for on the stack, the codec would take two pages a request.)
         .max_header_size(settings.max_header_size + 1024)
         .max_buf_size((settings.max_header_size + 16 * 1024).max(CODEC_BUFFER))
         .serve_connection(io, requests)
@@ -103,7 +103,8 @@ pub(super) async fn serve<H: Handler>(
         return;
     };
     if client.is_http2() {
-        return http2::serve(parts.io, settings, handler, stop).await;
+        // On the heap, and so is the goodbye: every idle connection would have room for them.
+        return Box::pin(http2::serve(parts.io, settings, handler, stop)).await;
     }
     let Watched {
         mut stream,
@@ -117,7 +118,7 @@ pub(super) async fn serve<H: Handler>(
         }
         drop(timeout(GOODBYE, stream.write_all(&answer)).await);
     }
-    close(stream).await;
+    Box::pin(close(stream)).await;
 }
 
 /// How much of an answer is not its body.
