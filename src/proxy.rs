@@ -35,7 +35,7 @@ pub use self::{
 use self::{
     tunnel::Offer,
     upload::Upload,
-    upstream::{ExchangeError, Lease, Upstream, dialect},
+    upstream::{Answer, ExchangeError, Upstream, dialect},
 };
 use crate::{
     server::{ClientState, Handler, Refusal},
@@ -169,23 +169,23 @@ impl Proxy {
         let (parts, incoming) = request.into_parts();
         let upload = Upload::new(incoming, client, &inner.budget);
         let forwarded = inner.forward(parts, &upload, offer.as_ref()).await;
-        let result = forwarded.and_then(|(answer, lease)| {
+        let result = forwarded.and_then(|answer| {
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // What is sent before both have agreed belongs to neither protocol (RFC 9931).
             if switches && client.is_ahead() {
                 return Err(ProxyError::Malformed("bytes before the switch"));
             }
-            Ok((answer, lease))
+            Ok(answer)
         });
         match result {
-            Ok((answer, lease)) => {
+            Ok(answer) => {
                 entry.answered(answer.status(), Origin::Upstream);
                 let client = Arc::clone(client);
                 match offer {
                     Some(offer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                         inner.switch(answer, offer, client, entry)
                     }
-                    _ => answer.map(|body| ResponseBody::upstream(body, lease, client, entry)),
+                    _ => answer.map(|body| ResponseBody::upstream(body, client, entry)),
                 }
             }
             Err(error) => {
@@ -216,37 +216,40 @@ impl Inner {
         parts: Parts,
         upload: &Upload,
         offer: Option<&Offer>,
-    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+    ) -> Result<Response<Answer>, ProxyError> {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded);
         }
         admit(&parts, &self.rules)?;
         let mut head = self.outbound(parts, offer.is_some())?;
         let mut token = self.token().await?;
-        let (answer, lease) = self.send(&mut head, &mut token, upload).await?;
-        let (answer, mut lease) = if answer.status() == StatusCode::UNAUTHORIZED {
+        let mut answer = self.send(&mut head, &mut token, upload).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
             // What is rare is on the heap, here and below: every request would carry the room for
             // it otherwise, and every idle connection too.
-            Box::pin(self.retry(&mut head, token, upload, answer, lease)).await?
-        } else {
-            (answer, lease)
-        };
+            answer = Box::pin(self.retry(&mut head, token, upload, answer)).await?;
+        }
         upload.forget();
+        if !upload.is_read() {
+            // An early answer: a client that reads it only after its last byte must not wait for us.
+            answer.body_mut().detach();
+        }
         if answer.version() == Version::HTTP_10 {
             // The codec would speak its dialect from now on.
-            lease.close_after();
+            answer.body_mut().close_after();
         }
-        Ok((inbound(answer, offer.is_some())?, lease))
+        inbound(answer, offer.is_some())
     }
 
     /// Hands a client's connection over to a tunnel, behind the answer that agrees to it.
     fn switch(
         &self,
-        answer: Response<Incoming>,
+        mut answer: Response<Answer>,
         offer: Offer,
         client: Arc<ClientState>,
         entry: Entry,
     ) -> Response<ResponseBody> {
+        answer.body_mut().detach();
         let mut agreed = Response::new(());
         *agreed.status_mut() = answer.status();
         agreed.headers_mut().clone_from(answer.headers());
@@ -273,9 +276,8 @@ impl Inner {
         head: &mut Head,
         mut token: Arc<AccessToken>,
         upload: &Upload,
-        mut answer: Response<Incoming>,
-        mut lease: Lease,
-    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+        mut answer: Response<Answer>,
+    ) -> Result<Response<Answer>, ProxyError> {
         self.ledger.unauthorized();
         let refused_at = Instant::now();
         let patience = refused_at + self.settings.hold_timeout;
@@ -287,24 +289,24 @@ impl Inner {
                 Renewal::Unavailable(unavailable) if upload.is_held() => {
                     return Err(ProxyError::NoToken(unavailable));
                 }
-                Renewal::NotToBlame | Renewal::Unavailable(_) => return Ok((answer, lease)),
+                Renewal::NotToBlame | Renewal::Unavailable(_) => return Ok(answer),
             };
             if !upload.is_held() {
                 self.ledger.replayed("not_held");
                 self.tokens.did_not_help(&token);
                 return Err(ProxyError::NotReplayed);
             }
-            lease.finish(answer.into_body()).await;
-            (answer, lease) = self.send(head, &mut token, upload).await?;
+            answer.into_body().finish().await;
+            answer = self.send(head, &mut token, upload).await?;
             if answer.status() != StatusCode::UNAUTHORIZED {
                 self.tokens.helped();
                 self.ledger.replayed("accepted");
-                return Ok((answer, lease));
+                return Ok(answer);
             }
         }
         self.ledger.replayed("refused");
         self.tokens.did_not_help(&token);
-        Ok((answer, lease))
+        Ok(answer)
     }
 
     /// Sends the request with a token. A kept connection that ends without an answer is not the
@@ -314,7 +316,7 @@ impl Inner {
         head: &mut Head,
         token: &mut Arc<AccessToken>,
         upload: &Upload,
-    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+    ) -> Result<Response<Answer>, ProxyError> {
         match self.exchange(head, token, upload).await {
             Err(error) if error.may_send_again(&head.method) && upload.is_held() => {
                 tracing::debug!(error = %error.error, "a kept connection ended; sending again");
@@ -332,7 +334,7 @@ impl Inner {
         head: &mut Head,
         token: &AccessToken,
         upload: &Upload,
-    ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
+    ) -> Result<Response<Answer>, ExchangeError> {
         // Nothing is left of a body that was too large to keep: whoever asks has looked first.
         let body = upload.body().ok_or(ProxyError::NotReplayed)?;
         let request = head.request(token, body);
@@ -412,9 +414,9 @@ impl Head {
 
 /// Makes the upstream's answer one for the client.
 fn inbound(
-    mut answer: Response<Incoming>,
+    mut answer: Response<Answer>,
     offered_websocket: bool,
-) -> Result<Response<Incoming>, ProxyError> {
+) -> Result<Response<Answer>, ProxyError> {
     let headers = answer.headers();
     // The codec has read the first of several lengths, or none of a list.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();

@@ -75,7 +75,7 @@ async fn try_visit(config: &Config, bearer: &Bearer, path: &str) -> Result<Visit
     let answer = timeout(patience, upstream.exchange(request, false))
         .await
         .unwrap_or_else(|_| Err(ProxyError::AnswerTimeout.into()));
-    let (answer, _lease) = answer.map_err(|error| {
+    let answer = answer.map_err(|error| {
         let advice = sentence(&explain(&error.error));
         format!("{}: {}. {advice}", lossy(&host), error.error)
     })?;

@@ -8,9 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::{fields, ledger::Entry, upstream::Lease};
+use super::{fields, ledger::Entry, upstream::Answer};
 use crate::server::ClientState;
 
 /// The body of an answer: the upstream's, streamed, or our own.
@@ -24,29 +23,15 @@ pub struct ResponseBody {
 
 #[derive(Debug)]
 enum Inner {
-    Upstream {
-        incoming: Incoming,
-        /// The connection, until the body is over.
-        lease: Option<Lease>,
-    },
+    Upstream(Answer),
     Own(Option<Bytes>),
 }
 
 impl ResponseBody {
     /// The upstream's.
-    pub(super) fn upstream(
-        incoming: Incoming,
-        lease: Lease,
-        client: Arc<ClientState>,
-        entry: Entry,
-    ) -> Self {
-        let mut inner = Inner::Upstream {
-            incoming,
-            lease: Some(lease),
-        };
-        inner.give_back_at_end();
+    pub(super) fn upstream(answer: Answer, client: Arc<ClientState>, entry: Entry) -> Self {
         Self {
-            inner,
+            inner: Inner::Upstream(answer),
             client,
             _entry: Some(entry),
         }
@@ -62,17 +47,6 @@ impl ResponseBody {
     }
 }
 
-impl Inner {
-    fn give_back_at_end(&mut self) {
-        if let Self::Upstream { incoming, lease } = self
-            && incoming.is_end_stream()
-            && let Some(lease) = lease.take()
-        {
-            lease.give_back();
-        }
-    }
-}
-
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -83,21 +57,14 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut self.inner {
             Inner::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Inner::Upstream { incoming, lease } => {
-                let mut frame = Pin::new(incoming).poll_frame(cx);
-                if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            Inner::Upstream(answer) => {
+                let mut polled = Pin::new(answer).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &mut polled
                     && let Some(trailers) = frame.trailers_mut()
                 {
                     fields::trailers(trailers);
                 }
-                if let Poll::Ready(None) = &frame {
-                    if let Some(lease) = lease.take() {
-                        lease.give_back();
-                    }
-                } else if frame.is_ready() {
-                    self.inner.give_back_at_end();
-                }
-                frame
+                polled
             }
         }
     }
@@ -105,7 +72,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Own(bytes) => bytes.is_none(),
-            Inner::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Inner::Upstream(answer) => answer.is_end_stream(),
         }
     }
 
@@ -114,7 +81,7 @@ impl Body for ResponseBody {
             Inner::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Inner::Upstream { incoming, .. } => incoming.size_hint(),
+            Inner::Upstream(answer) => answer.size_hint(),
         }
     }
 }

@@ -2,51 +2,57 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{
-        ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS,
-        PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE, VIA,
-    },
+    header::{CONNECTION, COOKIE, HOST, MAX_FORWARDS, TE, VIA},
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Whether a request's field never goes on: connection fields, and every way in which clients of
+/// this API send a credential. Names with an underscore are the same names to servers that hand
+/// fields to programs as variables.
+fn ends_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            // The codec has answered it, or will when the body is read.
+            | "expect"
+            | "proxy-authorization"
+            | "authorization"
+            | "x-auth-token"
+            | "x_auth_token"
+            | "csp-auth-token"
+            | "csp_auth_token"
+    )
+}
 
-/// Fields that a request may bring and that never go on: connection fields, and every way in
-/// which clients of this API send a credential. Names with an underscore are the same names to
-/// servers that hand fields to programs as variables.
-const ENDS_HERE: [HeaderName; 15] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HTTP2_SETTINGS,
-    // The codec has answered it, or will when the body is read.
-    EXPECT,
-    PROXY_AUTHORIZATION,
-    AUTHORIZATION,
-    HeaderName::from_static("x-auth-token"),
-    HeaderName::from_static("x_auth_token"),
-    HeaderName::from_static("csp-auth-token"),
-    HeaderName::from_static("csp_auth_token"),
-];
+/// Whether an answer's field is about the connection to the upstream.
+fn ends_here_back(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            // It would send the client past us, to where its requests carry no credential.
+            | "alt-svc"
+    )
+}
 
-/// Fields of an answer that are about the connection to the upstream.
-const ENDS_HERE_BACK: [HeaderName; 8] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    // It would send the client past us, to where its requests carry no credential.
-    ALT_SVC,
-];
+/// Whether a trailer's field would have to be in the head to mean anything (RFC 9110 §6.5.1).
+fn belongs_to_head(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "content-length" | "host" | "trailer" | "set-cookie"
+    )
+}
 
 /// The pseudonym of this proxy in `Via`.
 const PSEUDONYM: &str = "auth-sidecar";
@@ -54,7 +60,7 @@ const PSEUDONYM: &str = "auth-sidecar";
 /// Makes a client's fields those of the request to the upstream, all but the credential.
 pub(super) fn outbound(headers: &mut HeaderMap, host: &HeaderValue, via: Option<Version>) {
     remove_nominated(headers);
-    remove(headers, &ENDS_HERE);
+    remove(headers, ends_here);
     headers.insert(HOST, host.clone());
     if let Some(version) = via {
         let via = match version {
@@ -92,13 +98,13 @@ pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
 /// Leaves in an answer's trailers only what may be there (RFC 9110 §6.5.1).
 pub(super) fn trailers(trailers: &mut HeaderMap) {
     inbound(trailers);
-    remove(trailers, &[CONTENT_LENGTH, HOST, TRAILER, SET_COOKIE]);
+    remove(trailers, belongs_to_head);
 }
 
 /// Makes the upstream's fields those of the answer to the client.
 pub(super) fn inbound(headers: &mut HeaderMap) {
     remove_nominated(headers);
-    remove(headers, &ENDS_HERE_BACK);
+    remove(headers, ends_here_back);
 }
 
 /// Whether the request has passed through a proxy of this name before.
@@ -154,8 +160,9 @@ fn is_protected(name: &str) -> bool {
     ) || name.starts_with("sec-fetch-")
 }
 
-fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
-    for name in names {
+/// Looks at the few fields that are there: looking up each of the names would cost more.
+fn remove(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_unwanted(name)).cloned() {
         headers.remove(name);
     }
 }

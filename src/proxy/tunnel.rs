@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::ledger::Entry;
+use super::{ledger::Entry, upstream::Answer};
 
 /// A client's wish to change to a WebSocket.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ pub(super) fn restore(headers: &mut HeaderMap) {
 /// ends its half is still listened to.
 pub(super) async fn carry(
     offer: Offer,
-    mut answer: Response<Incoming>,
+    mut answer: Response<Answer>,
     idle_timeout: Duration,
     entry: Entry,
 ) {

@@ -2,10 +2,12 @@
 //!
 //! Each worker has its own: connections are never handed between cores.
 
+mod answer;
 mod connect;
 mod detour;
 pub(super) mod dialect;
 mod lease;
+mod line;
 mod multiplexed;
 mod pool;
 
@@ -16,12 +18,11 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response};
-use hyper::body::Incoming;
 use tokio::time::sleep;
 use url::Url;
 
-pub use self::{connect::Connector, lease::Lease};
-use self::{multiplexed::Multiplexed, pool::Pool};
+pub use self::{answer::Answer, connect::Connector};
+use self::{lease::Lease, multiplexed::Multiplexed, pool::Pool};
 use super::{
     error::ProxyError,
     upload::{RequestBody, UploadError},
@@ -179,8 +180,8 @@ impl Upstream {
         }
     }
 
-    /// Sends a request and gets the head of its answer. The answer's body keeps the lease until
-    /// it is over, then gives the connection back. `switches` asks for a connection that can become
+    /// Sends a request and gets the head of its answer, whose body keeps the connection until it is
+    /// over. `switches` asks for a connection that can become
     /// a WebSocket.
     ///
     /// # Errors
@@ -194,7 +195,7 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
         switches: bool,
-    ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
+    ) -> Result<Response<Answer>, ExchangeError> {
         loop {
             let (mut lease, is_kept) = match self.kept(switches) {
                 Some(lease) => (lease, true),
@@ -208,7 +209,7 @@ impl Upstream {
                 lease.dialect().apply(&mut request, &self.connector);
             }
             match lease.send(request).await {
-                Ok(response) => return Ok((response, lease)),
+                Ok(response) => return Ok(response.map(|body| Answer::new(body, lease))),
                 // A kept connection that has ended gives the request back unsent; then the next one.
                 Err((Some(unsent), _)) if is_kept => request = unsent,
                 Err((_, error)) => return Err(self.failed(&error, is_kept)),
@@ -221,7 +222,7 @@ impl Upstream {
         if let Some(multiplexed) = self.multiplexed.as_ref().filter(|_| !switches)
             && let Some(stream) = multiplexed.take()
         {
-            return Some(Lease::http2(stream));
+            return Some(Lease::Http2(stream));
         }
         self.pool.take()
     }
@@ -235,7 +236,7 @@ impl Upstream {
                 .connector
                 .connect()
                 .await
-                .map(|sender| Some(Pool::lease(&self.pool, sender))),
+                .map(|line| Some(Pool::lease(&self.pool, line))),
         };
         connected.inspect_err(|error| self.metrics.connect_failed(error.label()))
     }

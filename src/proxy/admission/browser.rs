@@ -2,13 +2,15 @@
 //! browser says so.
 
 use http::{
-    HeaderMap, HeaderValue, Uri,
+    HeaderMap, HeaderName, HeaderValue, Uri,
     header::{HOST, ORIGIN},
     uri::Authority,
 };
 
 use super::Rules;
 use crate::proxy::error::ProxyError;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 impl Rules {
     fn allows_origin(&self, origin: &HeaderValue) -> bool {
@@ -31,7 +33,7 @@ pub(super) fn check_browser(
         granted = true;
     }
     let site_is_foreign = headers
-        .get_all("sec-fetch-site")
+        .get_all(SEC_FETCH_SITE)
         .iter()
         .any(|site| site != "same-origin" && site != "none");
     if site_is_foreign && !granted {

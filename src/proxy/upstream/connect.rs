@@ -30,6 +30,7 @@ use url::Url;
 use super::{
     HttpVersion, UpstreamError, UpstreamSettings,
     detour::{Detour, of_proxy},
+    line::Line,
 };
 use crate::{
     gather::Gather,
@@ -62,7 +63,7 @@ enum Way {
 /// A connection, by what was agreed on it.
 #[derive(Debug)]
 pub(super) enum Connected {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Line),
     Http2 {
         sender: http2::SendRequest<RequestBody>,
         /// How many requests the upstream takes at a time.
@@ -118,7 +119,7 @@ impl Connector {
     }
 
     /// A new connection with HTTP/1.1, within the connect timeout.
-    pub(super) async fn connect(&self) -> Result<http1::SendRequest<RequestBody>, ProxyError> {
+    pub(super) async fn connect(&self) -> Result<Line, ProxyError> {
         self.in_time(async {
             match self.way().await? {
                 Way::Tcp(stream) => self.http1(stream).await,
@@ -139,7 +140,7 @@ impl Connector {
         .await
     }
 
-    async fn http1<T>(&self, stream: T) -> Result<http1::SendRequest<RequestBody>, ProxyError>
+    async fn http1<T>(&self, stream: T) -> Result<Line, ProxyError>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -294,7 +295,7 @@ const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 const SEND_BUFFER: usize = 256 * 1024;
 
-async fn http1<T>(stream: T) -> Result<http1::SendRequest<RequestBody>, ProxyError>
+async fn http1<T>(stream: T) -> Result<Line, ProxyError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -303,13 +304,7 @@ where
         .handshake(Gather(stream))
         .await
         .map_err(|error| ProxyError::Terminated(error.to_string()))?;
-    // It ends with its exchange once its sender is dropped, with the lease or with the pool.
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a connection to the upstream ended");
-        }
-    });
-    Ok(sender)
+    Ok(Line::new(sender, connection.with_upgrades()))
 }
 
 fn tls_error(error: &rustls::Error) -> ProxyError {

@@ -130,9 +130,9 @@ impl Multiplexed {
                 let load = Arc::new(load);
                 lock(&self.connections).push(Connection { sender, load });
             }
-            Connected::Http1(sender) => {
+            Connected::Http1(line) => {
                 self.is_declined.store(true, Ordering::Relaxed);
-                self.pool.put(sender);
+                self.pool.put(line);
             }
         }
         Ok(())

@@ -5,11 +5,9 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
-use super::lease::Lease;
-use crate::proxy::upload::RequestBody;
+use super::{lease::Lease, line::Line};
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    line: Line,
     since: Instant,
 }
 
@@ -39,24 +37,27 @@ impl Pool {
     pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if sender.is_ready() && now < since + self.idle_timeout {
-                return Some(Self::lease(self, sender));
+        while let Some(Idle { mut line, since }) = idle.pop() {
+            if now < since + self.idle_timeout && line.is_ready() {
+                return Some(Self::lease(self, line));
             }
         }
         None
     }
 
     /// Lends a connection; it comes back by [`Lease::give_back`].
-    pub(super) fn lease(pool: &Arc<Self>, sender: SendRequest<RequestBody>) -> Lease {
-        Lease::http1(Arc::downgrade(pool), sender)
+    pub(super) fn lease(pool: &Arc<Self>, line: Line) -> Lease {
+        Lease::Http1 {
+            pool: Arc::downgrade(pool),
+            line,
+        }
     }
 
     /// Closes what was idle for too long.
     pub(super) fn close_idle(&self, idle_timeout: Duration) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|one| !one.sender.is_closed() && now < one.since + idle_timeout);
+        idle.retain_mut(|one| now < one.since + idle_timeout && one.line.is_ready());
     }
 
     /// Closes all that are idle.
@@ -67,11 +68,11 @@ impl Pool {
             .clear();
     }
 
-    pub(super) fn put(&self, sender: SendRequest<RequestBody>) {
+    pub(super) fn put(&self, line: Line) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.max_idle {
             let since = Instant::now();
-            idle.push(Idle { sender, since });
+            idle.push(Idle { line, since });
         }
     }
 }
