@@ -5,14 +5,14 @@ use std::time::Duration;
 use figment::value::Value;
 
 use super::{
-    Auth, Credentials, legs,
+    Auth, Credentials, client_auth, legs,
     problem::Problem,
     reader::{Expected, Reader},
     token_service, values,
 };
 use crate::token::{
     csp,
-    endpoint::{BasicEncoding, ClientAuth, FormValue, TokenRequest},
+    endpoint::{FormValue, TokenRequest},
     schedule::RefreshPolicy,
 };
 
@@ -35,7 +35,7 @@ const KINDS: [(&str, Option<Kind>); 4] = [
 ];
 
 /// The keys that only some kinds have.
-const KEYS: [(&str, &[Kind]); 22] = [
+const KEYS: [(&str, &[Kind]); 29] = [
     ("auth.preset", &[CspOauthApp, CspApiToken]),
     ("auth.base_url", &[CspOauthApp, CspApiToken]),
     ("auth.token_path", &[CspOauthApp, CspApiToken]),
@@ -77,6 +77,13 @@ const KEYS: [(&str, &[Kind]); 22] = [
     ("auth.token_file", &[StaticToken]),
     ("auth.token_url", &[Oauth2ClientCredentials]),
     ("auth.client_auth", &[Oauth2ClientCredentials]),
+    ("auth.private_key", &[Oauth2ClientCredentials]),
+    ("auth.private_key_file", &[Oauth2ClientCredentials]),
+    ("auth.private_key_next_file", &[Oauth2ClientCredentials]),
+    ("auth.key_id", &[Oauth2ClientCredentials]),
+    ("auth.key_next_id", &[Oauth2ClientCredentials]),
+    ("auth.assertion_algorithm", &[Oauth2ClientCredentials]),
+    ("auth.assertion_audience", &[Oauth2ClientCredentials]),
     ("auth.scopes", &[Oauth2ClientCredentials]),
     ("auth.endpoint_params", &[Oauth2ClientCredentials]),
 ];
@@ -219,18 +226,9 @@ fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
     }
 }
 
-/// How a client authenticates itself at the token endpoint (RFC 6749 §2.3.1).
-#[derive(Clone, Copy)]
-enum Method {
-    Basic,
-    Post,
-}
-
 fn client_credentials(reader: &mut Reader) -> Option<TokenRequest> {
     let url = token_service::token_url(reader);
-    let client_id = reader.required("auth.client_id", &[], values::text);
-    let client_secret = reader.rotating("auth.client_secret", &[]);
-    let method = reader.required("auth.client_auth", &[], client_auth);
+    let client_auth = client_auth::read(reader, url.as_ref());
     let scopes = reader.value("auth.scopes", values::list(char::is_whitespace));
     let parameters = reader.value("auth.endpoint_params", endpoint_params);
 
@@ -243,36 +241,12 @@ fn client_credentials(reader: &mut Reader) -> Option<TokenRequest> {
         .into_iter()
         .map(|(name, value)| (name, FormValue::Plain(value)))
         .collect();
-    let (client_id, client_secret) = (client_id?, client_secret?);
-    let client_auth = match method? {
-        Method::Basic => ClientAuth::Basic {
-            client_id,
-            client_secret,
-            encoding: BasicEncoding::FormUrlencoded,
-        },
-        Method::Post => ClientAuth::Post {
-            client_id,
-            client_secret,
-        },
-    };
     Some(TokenRequest {
         details_url: None,
         url: url?,
-        client_auth,
+        client_auth: client_auth?,
         form,
     })
-}
-
-fn client_auth(value: &Value) -> Result<Method, Expected> {
-    if let Some("private_key_jwt" | "tls_client_auth") = value.as_str() {
-        return Err("is not supported by this version; \
-             use client_secret_basic or client_secret_post"
-            .to_owned());
-    }
-    values::one_of(&[
-        ("client_secret_basic", Method::Basic),
-        ("client_secret_post", Method::Post),
-    ])(value)
 }
 
 /// Further form fields. Those that other keys make would be sent twice.
@@ -284,7 +258,12 @@ fn endpoint_params(value: &Value) -> Result<Vec<(String, String)>, Expected> {
     for (name, value) in table {
         if matches!(
             name.as_str(),
-            "grant_type" | "scope" | "client_id" | "client_secret"
+            "grant_type"
+                | "scope"
+                | "client_id"
+                | "client_secret"
+                | "client_assertion"
+                | "client_assertion_type"
         ) {
             return Err(format!("must not have {name}, which is sent already"));
         }

@@ -9,30 +9,42 @@ use super::{
     reader::{Found, Reader},
     values,
 };
-use crate::secret::{RotatingSecret, SecretSource};
+use crate::{
+    secret::{RotatingSecret, SecretSource},
+    tls::signing_key,
+};
 
-/// What is right for a secret's text: a description for the message, and a test of each character.
-type Rule = (&'static str, fn(char) -> bool);
+/// What is right for a secret's text: a description for the message, and a test.
+type Rule = (&'static str, fn(&str) -> bool);
 
-const ONE_LINE: Rule = ("must be one line without control characters", |c| {
-    !c.is_control()
+const ONE_LINE: Rule = ("must be one line without control characters", |text| {
+    !text.contains(char::is_control)
 });
+
+const PRIVATE_KEY: Rule = (
+    "must be a private key as PEM: RSA, ECDSA (P-256, P-384) or Ed25519, not encrypted",
+    |text| signing_key(&SecretString::from(text)).is_some(),
+);
 
 const BEARER: Rule = (
     "must be the token alone: visible ASCII without spaces, without \"Bearer\"",
-    |c| c.is_ascii_graphic(),
+    |text| text.chars().all(|c| c.is_ascii_graphic()),
 );
 
 impl Reader {
-    /// Reads `key` or its sibling with `_file`: exactly one of the two.
-    pub(super) fn secret(&mut self, key: &'static str, also: &[&str]) -> Option<SecretSource> {
-        self.judged(key, also, ONE_LINE)
+    /// Reads `key` or its sibling with `_file`, exactly one of the two; and `_next_file`: the secret
+    /// that will follow. That one is not looked at, since it need not be there yet.
+    pub(super) fn rotating(&mut self, key: &'static str, also: &[&str]) -> Option<RotatingSecret> {
+        self.rotating_judged(key, also, ONE_LINE)
     }
 
-    /// The same, with its sibling `_next_file`: the secret that will follow. That one is not looked
-    /// at, since it need not be there yet.
-    pub(super) fn rotating(&mut self, key: &'static str, also: &[&str]) -> Option<RotatingSecret> {
-        let current = self.secret(key, also);
+    /// The same for a private key.
+    pub(super) fn private_key(&mut self, key: &'static str) -> Option<RotatingSecret> {
+        self.rotating_judged(key, &[], PRIVATE_KEY)
+    }
+
+    fn rotating_judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<RotatingSecret> {
+        let current = self.judged(key, also, rule);
         let next_key = format!("{key}_next_file");
         let next_file = self.optional(&next_key, values::path);
         let current_file = current.as_ref().and_then(SecretSource::file);
@@ -45,7 +57,7 @@ impl Reader {
         })
     }
 
-    /// As `secret`, for one that is an access token itself.
+    /// Reads `key` or its sibling with `_file`, for one that is an access token itself.
     pub(super) fn bearer(&mut self, key: &'static str, also: &[&str]) -> Option<SecretSource> {
         self.judged(key, also, BEARER)
     }
@@ -136,12 +148,12 @@ fn check_file(path: &PathBuf, rule: Rule) -> Result<bool, String> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "its characters are judged; the verdict does not quote them"
+    reason = "its text is judged; the verdict does not quote it"
 )]
 fn judge(secret: &SecretString, (expected, is_right): Rule) -> Result<(), &'static str> {
     let text = secret.expose_secret();
     if text.trim().is_empty() {
         return Err("must not be empty");
     }
-    text.chars().all(is_right).then_some(()).ok_or(expected)
+    is_right(text).then_some(()).ok_or(expected)
 }

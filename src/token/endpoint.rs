@@ -1,6 +1,7 @@
 //! One OAuth 2.0 token request and its answer (RFC 6749 §4.4, §5). It has never heard of a vendor.
 
 pub(super) mod answer;
+mod assertion;
 mod client;
 
 use std::path::PathBuf;
@@ -18,7 +19,10 @@ use url::{
 };
 
 pub(super) use self::client::{Caller, read_body, transport};
-pub use self::client::{EndpointError, EndpointSettings};
+pub use self::{
+    assertion::{Algorithm, AssertionError, ClientAssertion},
+    client::{EndpointError, EndpointSettings},
+};
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::secret::{Fingerprint, RotatingSecret, Which, changed, wiped, wiped_field};
 
@@ -35,7 +39,7 @@ pub struct TokenRequest {
     pub details_url: Option<Url>,
 }
 
-/// Client authentication (RFC 6749 §2.3).
+/// Client authentication (RFC 6749 §2.3), by its registered name (OIDC Core §9).
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientAuth {
     /// None: what the form holds is the credential.
@@ -55,6 +59,13 @@ pub enum ClientAuth {
         client_id: String,
         /// Its secret.
         client_secret: RotatingSecret,
+    },
+    /// `private_key_jwt`.
+    PrivateKeyJwt(ClientAssertion),
+    /// `tls_client_auth` (RFC 8705 §2): the connection's certificate says who asks.
+    TlsClientAuth {
+        /// The client's identifier.
+        client_id: String,
     },
 }
 
@@ -121,7 +132,7 @@ impl TokenEndpoint {
     }
 
     fn build(&self, which: Which) -> Result<reqwest::RequestBuilder, FetchError> {
-        let mut form = Vec::with_capacity(self.request.form.len() + 2);
+        let mut form = Vec::with_capacity(self.request.form.len() + 3);
         for (name, value) in &self.request.form {
             let value = match value {
                 FormValue::Plain(value) => SecretString::from(value.as_str()),
@@ -151,6 +162,16 @@ impl TokenEndpoint {
                 form.push(("client_id", SecretString::from(client_id.as_str())));
                 form.push(("client_secret", read(client_secret, which)?));
             }
+            ClientAuth::PrivateKeyJwt(assertion) => {
+                let signed = assertion.sign(which).map_err(|e| unusable(&e))?;
+                let client_id = assertion.client_id.as_str();
+                form.push(("client_id", SecretString::from(client_id)));
+                form.push(("client_assertion_type", SecretString::from(assertion::TYPE)));
+                form.push(("client_assertion", signed));
+            }
+            ClientAuth::TlsClientAuth { client_id } => {
+                form.push(("client_id", SecretString::from(client_id.as_str())));
+            }
         }
         Ok(builder
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -172,10 +193,11 @@ impl TokenRequest {
             FormValue::Secret(secret) => Some(secret),
         });
         let of_client = match &self.client_auth {
-            ClientAuth::None => None,
+            ClientAuth::None | ClientAuth::TlsClientAuth { .. } => None,
             ClientAuth::Basic { client_secret, .. } | ClientAuth::Post { client_secret, .. } => {
                 Some(client_secret)
             }
+            ClientAuth::PrivateKeyJwt(assertion) => Some(&assertion.private_key),
         };
         in_form.chain(of_client)
     }
@@ -217,9 +239,12 @@ impl TokenSource for TokenEndpoint {
 }
 
 fn read(secret: &RotatingSecret, which: Which) -> Result<SecretString, FetchError> {
-    secret
-        .read(which)
-        .map_err(|error| FetchError::new(Reason::InvalidClient, error.to_string()))
+    secret.read(which).map_err(|e| unusable(&e))
+}
+
+/// A credential that cannot be sent at all.
+fn unusable(error: &impl ToString) -> FetchError {
+    FetchError::new(Reason::InvalidClient, error.to_string())
 }
 
 #[expect(

@@ -15,6 +15,8 @@
 mod access;
 /// The admin listener.
 mod admin;
+/// Clients without a shared secret: signed assertions, and certificates.
+mod client_auth;
 /// Bad files and variables, and the exact line that they earn.
 mod config;
 /// The embedded start: what it prints works as printed.

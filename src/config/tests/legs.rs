@@ -5,7 +5,7 @@ use crate::tls::{Identity, TlsVersion};
 
 const LEGS: [&str; 2] = ["UPSTREAM", "AUTH"];
 
-fn pair() -> (String, String) {
+pub(super) fn pair() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let parameters = rcgen::CertificateParams::new(vec!["client".to_owned()]).unwrap();
     (
@@ -15,7 +15,11 @@ fn pair() -> (String, String) {
 }
 
 /// Files of that content, and variables that name them as the certificate and the key of a leg.
-fn identity(leg: &str, cert: &str, key: &str) -> (tempfile::TempDir, Vec<(String, String)>) {
+pub(super) fn identity(
+    leg: &str,
+    cert: &str,
+    key: &str,
+) -> (tempfile::TempDir, Vec<(String, String)>) {
     use std::os::unix::fs::PermissionsExt;
 
     let directory = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ fn rotating(loaded: &Loaded) -> &RotatingSecret {
         ClientAuth::Basic { client_secret, .. } | ClientAuth::Post { client_secret, .. } => {
             client_secret
         }
-        ClientAuth::None => match request.form.last() {
+        _ => match request.form.last() {
             Some((_, FormValue::Secret(secret))) => secret,
             other => panic!("{other:?}"),
         },

@@ -1,9 +1,11 @@
 //! `FakeCsp`: the token service as a real HTTP server that checks what CSP checks and fails as CSP fails.
 
 mod answer;
+mod assertion;
 mod check;
 
 pub use answer::Answer;
+pub use assertion::ClientKey;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::form_urlencoded;
 
+use self::assertion::Judge;
 use super::{
     API_TOKEN, CLIENT_SECRET, RawServer, TOKEN_CANARY, Validator, lock,
     server::{Failures, Gauge, Tls, serve_http},
@@ -62,6 +65,8 @@ struct Service {
 #[derive(Debug)]
 struct State {
     client_secret: String,
+    judge: Judge,
+    takes_certificates: bool,
     api_token: String,
     org_id: Option<String>,
     expires_in: Option<Value>,
@@ -96,6 +101,8 @@ impl FakeCsp {
         let service = Service {
             state: Arc::new(Mutex::new(State {
                 client_secret: CLIENT_SECRET.to_owned(),
+                judge: Judge::default(),
+                takes_certificates: false,
                 api_token: API_TOKEN.to_owned(),
                 org_id: None,
                 expires_in: Some(json!(1799)),
@@ -201,6 +208,26 @@ impl FakeCsp {
         let mut state = self.state();
         secret.clone_into(&mut state.client_secret);
         state.issued.clear();
+    }
+
+    /// Accepts assertions that one of these keys has signed and that are for
+    /// [`FakeCsp::oauth2_url`], and no others from now on; ends every token.
+    pub fn accept_keys(&self, keys: impl IntoIterator<Item = ClientKey>) {
+        let audience = self.oauth2_url();
+        let mut state = self.state();
+        state.judge.keys = keys.into_iter().collect();
+        state.judge.audience = audience;
+        state.issued.clear();
+    }
+
+    /// Assertions must be for somebody of that name from now on.
+    pub fn expect_audience(&self, audience: &str) {
+        audience.clone_into(&mut self.state().judge.audience);
+    }
+
+    /// Accepts whoever has got through to it, by the certificate of the connection.
+    pub fn accept_certificates(&self) {
+        self.state().takes_certificates = true;
     }
 
     /// Accepts this API token and no other from now on.

@@ -16,12 +16,14 @@ pub const API_TOKEN_DETAILS: &str = "/csp/gateway/am/api/auth/api-tokens/details
 /// Not of CSP: a token endpoint that goes by RFC 6749 to the letter.
 pub const OAUTH2: &str = "/oauth2/token";
 
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
 impl State {
     /// How CSP refuses these credentials; `None` when it takes them.
     ///
     /// # Errors
     /// The request is one that a correct client never sends.
-    pub fn refusal(&self, call: &Call) -> anyhow::Result<Option<Answer>> {
+    pub fn refusal(&mut self, call: &Call) -> anyhow::Result<Option<Answer>> {
         ensure!(call.method == Method::POST, "not a POST");
         let mut types = call.headers.get_all(header::CONTENT_TYPE).iter();
         let content_type = types.next().context("no Content-Type")?.to_str()?;
@@ -60,19 +62,33 @@ impl State {
             }
             OAUTH2 => {
                 expect_grant_type(&mut form)?;
-                let posted = form.remove("client_id").zip(form.remove("client_secret"));
+                let id = form.remove("client_id");
+                let posted = form.remove("client_secret");
+                let assertion = form.remove("client_assertion");
+                let kind = form.remove("client_assertion_type");
+                ensure!(kind.as_deref() == assertion.as_ref().map(|_| JWT_BEARER));
                 // RFC 6749 section 2.3: no more than one method in a request.
-                ensure!(
-                    basic.is_some() != posted.is_some(),
-                    "credentials not exactly once"
-                );
+                let methods = [basic.is_some(), posted.is_some(), assertion.is_some()];
+                let methods = methods.into_iter().filter(|used| *used).count();
+                let expected = usize::from(!self.takes_certificates);
+                ensure!(methods == expected, "{methods} credentials");
+                ensure!(basic.is_some() != id.is_some(), "an id not exactly once");
                 // Scope and the parameters of extensions are free.
                 form.clear();
-                let (id, secret) = match basic {
-                    Some((id, secret)) => (form_decoded(&id)?, form_decoded(&secret)?),
-                    None => posted.unwrap(),
-                };
-                id == CLIENT_ID && secret == self.client_secret
+                match (basic, posted, assertion) {
+                    (Some((id, secret)), ..) => {
+                        form_decoded(&id)? == CLIENT_ID
+                            && form_decoded(&secret)? == self.client_secret
+                    }
+                    (_, Some(secret), _) => {
+                        id.as_deref() == Some(CLIENT_ID) && secret == self.client_secret
+                    }
+                    (.., Some(assertion)) => {
+                        ensure!(id.as_deref() == Some(CLIENT_ID), "id {id:?}");
+                        self.judge.accepts(&assertion)?
+                    }
+                    _ => id.as_deref() == Some(CLIENT_ID),
+                }
             }
             _ => bail!("no such endpoint"),
         };
