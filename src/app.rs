@@ -2,6 +2,7 @@
 //! knows every other.
 
 mod clients;
+mod listening;
 mod live;
 mod operators;
 mod reload;
@@ -10,14 +11,10 @@ mod rules;
 mod signals;
 mod sockets;
 mod source;
+mod unix_socket;
 mod worker;
 
-use std::{
-    future::Future,
-    net::{SocketAddr, TcpListener as StdListener},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -27,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::signals::shutdown_signal;
 use self::{
     clients::ClientList,
+    listening::Listening,
     live::Live,
     operators::Operators,
     reload::{Reload, Reloaded},
@@ -37,7 +35,7 @@ use crate::{
     clock::{self, Jump},
     config::{Config, Sources},
     proxy::{Ledger, upstream::Connector},
-    server::{Connections, ServerSettings},
+    server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
     telemetry::Metrics,
 };
 
@@ -51,16 +49,6 @@ pub struct App {
     reload: Option<(Sources, Option<PathBuf>)>,
 }
 
-/// A bound socket, and what ends the serving of it.
-#[derive(Debug)]
-struct Listening {
-    /// The address as configured, by which a new configuration knows it again.
-    configured: SocketAddr,
-    address: SocketAddr,
-    listener: StdListener,
-    stop: CancellationToken,
-}
-
 /// What outlives every configuration.
 #[derive(Debug, Clone)]
 struct Shared {
@@ -68,6 +56,7 @@ struct Shared {
     connections: Connections,
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,
+    tls: TlsInUse,
     stop: CancellationToken,
     started_at: Instant,
 }
@@ -80,13 +69,14 @@ impl App {
     pub fn bind(config: Config) -> anyhow::Result<Self> {
         sockets::raise_file_limit();
         let parts = Parts::of(&config)?;
+        let access = &config.listen.unix;
         let addresses = config.listen.addresses.iter();
         let listeners = addresses
-            .map(|address| Listening::bind(*address, "listen.address"))
+            .map(|address| Listening::bind(address, access, "listen.address"))
             .collect::<anyhow::Result<_>>()?;
-        let admin = config.admin.address;
+        let admin = config.admin.address.as_ref();
         let admin = admin
-            .map(|address| Listening::bind(address, "admin.address"))
+            .map(|address| Listening::bind(address, access, "admin.address"))
             .transpose()?;
         Ok(Self {
             config,
@@ -106,16 +96,17 @@ impl App {
         }
     }
 
-    /// Where clients connect.
+    /// The ports where clients connect, with TLS or without.
     #[must_use]
     pub fn proxy_addresses(&self) -> Vec<SocketAddr> {
-        addresses(&self.listeners)
+        let addresses = self.listeners.iter();
+        addresses.filter_map(|one| one.address.socket()).collect()
     }
 
-    /// Where operators connect.
+    /// The port where operators connect.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|listening| listening.address)
+        self.admin.as_ref()?.address.socket()
     }
 
     /// Serves until `shutdown`, then drains: no more connections, what is in flight within the
@@ -136,6 +127,7 @@ impl App {
             connections: Connections::default(),
             ledger: Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight),
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
+            tls: TlsInUse::default(),
             stop: CancellationToken::new(),
             started_at: Instant::now(),
             metrics: Arc::clone(&metrics),
@@ -145,11 +137,11 @@ impl App {
         let mut reload = Reload::new(reload, metrics)?;
         let mut live = Live::start(config, parts, &shared)?;
         live.addresses = addresses(&listeners);
+        live.show_certificate(&shared);
         let workers = Workers::start(live.config.listen.workers, &live, &shared)?;
         for listening in &listeners {
-            workers.serve(&listening.listener, &listening.stop).await?;
-            let address = listening.address;
-            tracing::info!(%address, upstream = %live.config.upstream.url, "listening");
+            workers.serve(listening, &shared.tls).await?;
+            tracing::info!(address = %listening.address, upstream = %live.config.upstream.url, "listening");
         }
         let operators = Operators::start(admin, &live, &shared)?;
         let mut program = Program {
@@ -159,7 +151,8 @@ impl App {
             operators,
             live,
         };
-        let result = program.serve(&mut reload, shutdown).await;
+        // On the heap, so that whoever runs this needs no large stack.
+        let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         program.stop().await?;
         result
     }
@@ -171,34 +164,24 @@ struct Parts {
     source: Source,
     connector: Arc<Connector>,
     clients: Option<ClientList>,
+    tls: Option<TlsFiles>,
 }
 
 impl Parts {
     fn of(config: &Config) -> anyhow::Result<Self> {
         let connector = Connector::new(&config.upstream).context("upstream")?;
+        let tls = config.listen.tls.as_ref();
         Ok(Self {
             source: Source::new(config)?,
             connector: Arc::new(connector),
             clients: ClientList::of(config)?,
+            tls: tls.map(TlsSettings::load).transpose().context("listen")?,
         })
     }
 }
 
-fn addresses(listeners: &[Listening]) -> Vec<SocketAddr> {
-    listeners.iter().map(|one| one.address).collect()
-}
-
-impl Listening {
-    fn bind(configured: SocketAddr, key: &str) -> anyhow::Result<Self> {
-        let (listener, address) = sockets::listen(configured)
-            .with_context(|| format!("cannot listen on {configured} ({key})"))?;
-        Ok(Self {
-            configured,
-            address,
-            listener,
-            stop: CancellationToken::new(),
-        })
-    }
+fn addresses(listeners: &[Listening]) -> Vec<Address> {
+    listeners.iter().map(|one| one.address.clone()).collect()
 }
 
 /// The program at work.
@@ -263,26 +246,28 @@ impl Program {
 
     async fn try_change(&mut self, mut live: Live) -> anyhow::Result<()> {
         let config = &live.config;
+        let access = &config.listen.unix;
         let mut new = Vec::new();
         for address in &config.listen.addresses {
             if !self.listeners.iter().any(|one| one.configured == *address) {
-                new.push(Listening::bind(*address, "listen.address")?);
+                new.push(Listening::bind(address, access, "listen.address")?);
             }
         }
         let operators = self.operators.plan(config)?;
+        let mut kept = self.listeners.iter();
+        kept.try_for_each(|listening| listening.set_access(access))?;
         // From here on nothing fails but what would fail for the old configuration too.
         let is_kept = |one: &Listening| config.listen.addresses.contains(&one.configured);
         let (kept, given_up): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(is_kept);
         self.listeners = kept;
         self.listeners.extend(new);
         live.addresses = addresses(&self.listeners);
+        live.show_certificate(&self.shared);
         self.workers.handle(&live, &self.shared).await;
         for listening in &self.listeners {
             // Those that are served already say so by being kept.
             if !self.live.addresses.contains(&listening.address) {
-                self.workers
-                    .serve(&listening.listener, &listening.stop)
-                    .await?;
+                self.workers.serve(listening, &self.shared.tls).await?;
                 tracing::info!(address = %listening.address, "listening");
             }
         }

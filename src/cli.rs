@@ -1,13 +1,14 @@
 //! The command line: commands, flags, and help for someone who reads nothing else.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
     client_token::ClientName,
-    config::{Flags, socket_address},
+    config::{Flags, plain_address},
     demo::DemoOptions,
+    server::Address,
     telemetry::{LogFormat, LogSettings},
 };
 
@@ -176,9 +177,15 @@ pub struct LocalTokenFlags {
 /// The flags of `wait`.
 #[derive(Clone, Debug, Args)]
 pub struct WaitFlags {
-    /// The admin listener to ask
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9798", value_parser = socket_address)]
-    pub admin: SocketAddr,
+    /// The admin listener.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "The admin listener to ask: IP:port, or unix: and a path",
+        default_value = "127.0.0.1:9798",
+        value_parser = plain_address
+    )]
+    pub admin: Address,
     /// How long to wait at most
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,

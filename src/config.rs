@@ -2,12 +2,14 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value, `sections`, `auth`, `client_auth`, `token_service`, `legs` and `secrets` know the keys.
+//! one value, `sections`, `listen`, `auth`, `client_auth`, `token_service`, `legs` and `secrets` know
+//! the keys.
 
 mod auth;
 mod client_auth;
 mod layers;
 mod legs;
+mod listen;
 mod net;
 mod problem;
 mod reader;
@@ -16,17 +18,17 @@ mod sections;
 mod token_service;
 mod values;
 
-use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, fmt, path::PathBuf};
 
 use self::{layers::Layers, reader::Reader};
 pub use self::{
-    net::socket_address,
+    net::plain_address,
     problem::{ConfigError, Problem},
 };
 use crate::{
     proxy::{ProxySettings, upstream::UpstreamSettings},
     secret::SecretSource,
-    server::ServerSettings,
+    server::{Address, ServerSettings, TlsSettings},
     telemetry::LogSettings,
     token::{
         endpoint::{EndpointSettings, TokenRequest},
@@ -98,14 +100,29 @@ pub struct Config {
 /// The listeners of clients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
-    /// Loopback addresses, at least one; port 0 picks a free one.
-    pub addresses: Vec<SocketAddr>,
+    /// At least one; port 0 picks a free one.
+    pub addresses: Vec<Address>,
+    /// Our side of TLS, for the addresses that are so.
+    pub tls: Option<TlsSettings>,
+    /// The files of unix sockets.
+    pub unix: UnixAccess,
     /// Threads that serve; 0 is one a core.
     pub workers: usize,
     /// The bounds of connections.
     pub server: ServerSettings,
     /// The list of the clients that are let in; `None` lets everybody in who reaches the port.
     pub client_tokens_file: Option<PathBuf>,
+}
+
+/// Whose the file of a unix socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixAccess {
+    /// Its permissions.
+    pub mode: u32,
+    /// The id of its owner; `None` leaves it ours.
+    pub owner: Option<u32>,
+    /// The id of its group; `None` leaves it ours.
+    pub group: Option<u32>,
 }
 
 /// Where tokens come from, and when.
@@ -136,7 +153,7 @@ pub enum Credentials {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// Its address; `None` when it is off.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Address>,
     /// Whether `POST /quitquitquit` stops the program.
     pub allow_quit: bool,
 }
@@ -238,6 +255,19 @@ impl Config {
             }),
             _ => Err(ConfigError::new(problems)),
         }
+    }
+}
+
+impl Config {
+    /// Where the files of unix sockets are made.
+    #[must_use]
+    pub fn socket_directories(&self) -> Vec<PathBuf> {
+        let addresses = self.listen.addresses.iter().chain(&self.admin.address);
+        let directories = addresses.filter_map(|address| match address {
+            Address::Unix(path) => path.parent().map(PathBuf::from),
+            Address::Tcp(_) | Address::Tls(_) => None,
+        });
+        directories.collect()
     }
 }
 

@@ -86,7 +86,7 @@ pub async fn run(
     out.flush()?;
 
     tokio::select! {
-        stopped = app.run(shutdown) => stopped,
+        stopped = Box::pin(app.run(shutdown)) => stopped,
         never = http::serve(token_listener, tokens) => match never {},
         never = http::serve(instance_listener, instance) => match never {},
     }

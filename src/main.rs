@@ -48,7 +48,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             // Before the first other thread: they get it from this one.
             if config.process.sandbox {
-                tracing::info!("sandbox: {}", sandbox.restrict(&[]));
+                let restricted = sandbox.restrict(&config.socket_directories());
+                tracing::info!("sandbox: {restricted}");
             } else {
                 sandbox.open();
             }
@@ -93,7 +94,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             &mut io::stderr(),
         )?,
         Command::Wait(flags) => {
-            block_on(wait::until_ready(flags.admin, flags.timeout))?;
+            block_on(wait::until_ready(&flags.admin, flags.timeout))?;
         }
     }
     Ok(ExitCode::SUCCESS)

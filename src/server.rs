@@ -3,12 +3,15 @@
 //! It knows nothing of tokens or upstreams: what to answer is a parameter, and so is the moment
 //! to stop.
 
+mod address;
 mod client;
 mod connection;
 mod framing;
 mod http2;
 mod listener;
+mod peers;
 mod stream;
+mod tls;
 mod watched;
 
 use std::{
@@ -27,11 +30,15 @@ use hyper::body::{Bytes, Incoming};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::listener::{Arrival, Welcome};
 pub use self::{
+    address::Address,
     client::{ClientState, Tunnel},
     framing::{MAX_FIELDS, MAX_TARGET},
     listener::Listener,
+    peers::Peers,
     stream::Stream,
+    tls::{FileError, TlsFileError, TlsFiles, TlsInUse, TlsSettings, TlsVersion},
 };
 
 /// The bounds of the connections of clients.
@@ -51,6 +58,8 @@ pub struct ServerSettings {
     pub max_concurrent_streams: usize,
     /// Time for the requests in flight when the program is asked to stop.
     pub drain_timeout: Duration,
+    /// Who may use unix sockets.
+    pub peers: Peers,
 }
 
 /// How many connections there are, counted over all workers.
@@ -110,6 +119,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub enum Refusal {
     /// There are too many connections.
     NoRoom,
+    /// The process at the other end of the unix socket may not use it.
+    Peer,
+    /// It speaks plain HTTP where TLS is spoken.
+    NotTls,
     /// The head of the request did not arrive in time.
     TooSlow,
     /// It is malformed or can be read in two ways.
@@ -139,9 +152,9 @@ pub async fn serve<H: Handler>(
     let open = TaskTracker::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok(stream) => {
+            Ok(arrival) => {
                 let settings = settings.load_full();
-                accept(stream, settings, &connections, &handler, &stop, &open);
+                accept(arrival, settings, &connections, &handler, &stop, &open);
             }
             // Out of file descriptors, most often. Asking again at once would be a busy loop.
             Err(error) => {
@@ -169,28 +182,48 @@ const MAX_TOLD: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 fn accept<H: Handler>(
-    stream: Stream,
+    arrival: Arrival,
     settings: Arc<ServerSettings>,
     connections: &Connections,
     handler: &H,
     stop: &CancellationToken,
     open: &TaskTracker,
 ) {
-    let Some(entered) = Entered::enter(&connections.served, settings.max_connections) else {
-        let answer = handler.refuse(Refusal::NoRoom);
-        // Telling takes a moment and a file, so it has a bound too.
-        if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
-            open.spawn(async move {
-                connection::refuse(stream, answer).await;
-                drop(entered);
-            });
+    let patience = settings.header_read_timeout;
+    // Judged first: whoever may not be here must not take the room of those who may.
+    let entered = if arrival.is_admitted(&settings.peers) {
+        Entered::enter(&connections.served, settings.max_connections).ok_or(Refusal::NoRoom)
+    } else {
+        Err(Refusal::Peer)
+    };
+    let entered = match entered {
+        Ok(entered) => entered,
+        Err(refusal) => {
+            let answer = handler.refuse(refusal);
+            // Telling takes a moment and a file, so it has a bound too.
+            if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
+                open.spawn(async move {
+                    if let Welcome::In(stream) | Welcome::Refused(stream, _) =
+                        arrival.welcome(patience).await
+                    {
+                        connection::refuse(stream, answer).await;
+                    }
+                    drop(entered);
+                });
+            }
+            return;
         }
-        return;
     };
     let handler = handler.clone();
     let stop = stop.clone();
     open.spawn(async move {
-        connection::serve(stream, &settings, handler, &stop).await;
+        match arrival.welcome(patience).await {
+            Welcome::In(stream) => connection::serve(stream, &settings, handler, &stop).await,
+            Welcome::Refused(stream, refusal) => {
+                connection::refuse(stream, handler.refuse(refusal)).await;
+            }
+            Welcome::Gone => {}
+        }
         drop(entered);
     });
 }

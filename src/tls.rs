@@ -117,7 +117,7 @@ pub fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     })
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

@@ -1,7 +1,7 @@
 //! `auth-sidecar wait`: waits until a running sidecar is ready, for start-up order and for probes
 //! in containers without a shell.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -10,9 +10,12 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
     time::{sleep, timeout},
 };
+
+use crate::server::Address;
 
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -20,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When that does not happen within `patience`: says what the last answer was.
-pub async fn until_ready(admin: SocketAddr, patience: Duration) -> anyhow::Result<()> {
+pub async fn until_ready(admin: &Address, patience: Duration) -> anyhow::Result<()> {
     let mut last = None;
     let ready = timeout(patience, async {
         loop {
@@ -42,11 +45,27 @@ pub async fn until_ready(admin: SocketAddr, patience: Duration) -> anyhow::Resul
 }
 
 /// What its `/readyz` answers.
-pub(crate) async fn status(admin: SocketAddr) -> anyhow::Result<StatusCode> {
-    let stream = TcpStream::connect(admin).await.context("cannot connect")?;
+pub(crate) async fn status(admin: &Address) -> anyhow::Result<StatusCode> {
+    let what = "cannot connect";
+    match admin {
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await.context(what)?;
+            ask(stream, "localhost".to_owned()).await
+        }
+        Address::Tcp(address) | Address::Tls(address) => {
+            let stream = TcpStream::connect(address).await.context(what)?;
+            ask(stream, address.to_string()).await
+        }
+    }
+}
+
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    host: String,
+) -> anyhow::Result<StatusCode> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get("/readyz")
-        .header(HOST, admin.to_string())
+        .header(HOST, host)
         .body(Empty::<Bytes>::new())?;
     let exchange = async {
         tokio::select! {

@@ -1,6 +1,6 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
 
@@ -9,6 +9,7 @@ use crate::{
     clock::Jump,
     config::{Config, Credentials},
     proxy::{Clients, upstream::Connector},
+    server::{Address, TlsFiles},
     token::{
         self, TokenHandle,
         foresight::{Credential, Ends},
@@ -20,12 +21,13 @@ use crate::{
 pub(super) struct Live {
     pub(super) config: Config,
     /// The addresses that are listened on for it.
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Address>,
     pub(super) tokens: TokenHandle,
     pub(super) ends: Ends,
     pub(super) connector: Arc<Connector>,
     /// Whom local tokens let in.
     pub(super) clients: Option<Clients>,
+    tls: Option<TlsFiles>,
     pub(super) tasks: JoinSet<()>,
 }
 
@@ -36,6 +38,7 @@ impl Live {
             source,
             connector,
             clients,
+            tls,
         } = parts;
         let (refresher, tokens) = token::channel(
             source,
@@ -75,8 +78,19 @@ impl Live {
             ends,
             connector,
             clients,
+            tls,
             tasks,
         })
+    }
+
+    /// Has TLS listeners show its certificate from now on, and follow its files.
+    pub(super) fn show_certificate(&mut self, shared: &Shared) {
+        shared.tls.set(self.tls.as_ref());
+        if let Some(files) = self.tls.take() {
+            let metrics = Arc::clone(&shared.metrics);
+            let reloaded = move |accepted| metrics.secret_reloaded(accepted);
+            self.tasks.spawn(files.watch(shared.tls.clone(), reloaded));
+        }
     }
 
     /// Tells the token path of a jump of the clock.
@@ -119,6 +133,10 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
     let mut certificates = |kind, path: Option<&PathBuf>| {
         credentials.extend(path.map(|path| Credential::certificates(kind, path.clone())));
     };
+    if let Some(tls) = &config.listen.tls {
+        certificates("listener", Some(&tls.cert_file));
+        certificates("client_ca", tls.client_ca_file.as_ref());
+    }
     for (ca, client, tls) in [
         (
             "token_service_ca",

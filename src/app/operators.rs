@@ -1,21 +1,22 @@
 //! The admin listener: started, moved and stopped.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 
-use super::{Listening, Shared, live::Live, rules};
+use super::{Shared, listening::Listening, live::Live, rules};
 use crate::{
     admin::{self, Admin},
     config::Config,
-    server::{self, Connections, Listener, ServerSettings},
+    server::{self, Address, Connections, ServerSettings},
 };
 
 /// The admin listener at work.
 pub(super) struct Operators {
     admin: Admin,
+    settings: Arc<ArcSwap<ServerSettings>>,
     serving: Option<(Listening, JoinHandle<()>)>,
 }
 
@@ -34,23 +35,28 @@ impl Operators {
         live: &Live,
         shared: &Shared,
     ) -> anyhow::Result<Self> {
-        let address = listening.as_ref().map(|listening| listening.address);
+        let address = listening.as_ref().map(|listening| &listening.address);
         let admin = Admin::new(admin_view(address, live, shared));
-        let serving = listening.map(|listening| serve_admin(listening, &admin));
+        let settings = Arc::new(ArcSwap::from_pointee(settings(live)));
+        let serve = |listening| serve_admin(listening, &admin, &settings, shared);
+        let serving = listening.map(serve);
         Ok(Self {
             serving: serving.transpose()?,
             admin,
+            settings,
         })
     }
 
     /// Where a new configuration wants it.
     pub(super) fn plan(&self, config: &Config) -> anyhow::Result<Move> {
-        let current = self.serving.as_ref().map(|(one, _)| one.configured);
-        let wanted = config.admin.address;
-        if wanted == current {
+        let current = self.serving.as_ref().map(|(one, _)| one);
+        let wanted = config.admin.address.as_ref();
+        let access = &config.listen.unix;
+        if wanted == current.map(|one| &one.configured) {
+            current.map_or(Ok(()), |one| one.set_access(access))?;
             return Ok(Move::Stay);
         }
-        let bound = wanted.map(|address| Listening::bind(address, "admin.address"));
+        let bound = wanted.map(|address| Listening::bind(address, access, "admin.address"));
         Ok(Move::To(bound.transpose()?))
     }
 
@@ -61,15 +67,17 @@ impl Operators {
         live: &Live,
         shared: &Shared,
     ) -> anyhow::Result<()> {
+        self.settings.store(Arc::new(settings(live)));
         if let Move::To(listening) = plan {
-            let address = listening.as_ref().map(|listening| listening.address);
+            let address = listening.as_ref().map(|listening| &listening.address);
             self.admin.set(admin_view(address, live, shared));
-            let serving = listening.map(|listening| serve_admin(listening, &self.admin));
+            let serve = |listening| serve_admin(listening, &self.admin, &self.settings, shared);
+            let serving = listening.map(serve);
             if let Some((old, _)) = std::mem::replace(&mut self.serving, serving.transpose()?) {
                 old.stop.cancel();
             }
         } else {
-            let address = self.serving.as_ref().map(|(one, _)| one.address);
+            let address = self.serving.as_ref().map(|(one, _)| &one.address);
             self.admin.set(admin_view(address, live, shared));
         }
         Ok(())
@@ -85,7 +93,7 @@ impl Operators {
     }
 }
 
-fn admin_view(address: Option<SocketAddr>, live: &Live, shared: &Shared) -> admin::View {
+fn admin_view(address: Option<&Address>, live: &Live, shared: &Shared) -> admin::View {
     admin::View {
         tokens: live.tokens.clone(),
         metrics: Arc::clone(&shared.metrics),
@@ -99,8 +107,8 @@ fn admin_view(address: Option<SocketAddr>, live: &Live, shared: &Shared) -> admi
     }
 }
 
-fn serve_admin(listening: Listening, admin: &Admin) -> anyhow::Result<(Listening, JoinHandle<()>)> {
-    let settings = ServerSettings {
+fn settings(live: &Live) -> ServerSettings {
+    ServerSettings {
         max_connections: 256,
         header_read_timeout: Duration::from_secs(10),
         keep_alive_timeout: Duration::from_secs(60),
@@ -108,11 +116,20 @@ fn serve_admin(listening: Listening, admin: &Admin) -> anyhow::Result<(Listening
         max_header_size: 16 * 1024,
         max_concurrent_streams: 16,
         drain_timeout: Duration::from_secs(1),
-    };
-    let listener = TcpListener::from_std(listening.listener.try_clone()?)?;
+        peers: live.config.listen.server.peers.clone(),
+    }
+}
+
+fn serve_admin(
+    listening: Listening,
+    admin: &Admin,
+    settings: &Arc<ArcSwap<ServerSettings>>,
+    shared: &Shared,
+) -> anyhow::Result<(Listening, JoinHandle<()>)> {
+    let listener = listening.door(&shared.tls)?.open()?;
     let serving = tokio::spawn(server::serve(
-        Listener::Tcp(listener),
-        Arc::new(ArcSwap::from_pointee(settings)),
+        listener,
+        Arc::clone(settings),
         Connections::default(),
         admin.clone(),
         listening.stop.clone(),

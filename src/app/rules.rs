@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Live;
-use crate::{config::Config, proxy::Rules};
+use crate::{config::Config, proxy::Rules, server::Address};
 
 /// Those of the data listener.
 pub(super) fn data(live: &Live) -> Rules {
@@ -11,14 +11,16 @@ pub(super) fn data(live: &Live) -> Rules {
         config, addresses, ..
     } = live;
     let upstream = config.upstream.url.host_str().map(ToOwned::to_owned);
-    let own = addresses.iter().map(|address| address.ip().to_string());
+    let sockets: Vec<SocketAddr> = addresses.iter().filter_map(Address::socket).collect();
+    let own = sockets.iter().map(|address| address.ip().to_string());
     Rules {
         hosts: upstream
             .into_iter()
             .chain(own)
             .chain(config.proxy.allow_hosts.iter().cloned())
             .collect(),
-        any_address: false,
+        // What listens on every address is known by any.
+        any_address: sockets.iter().any(|address| address.ip().is_unspecified()),
         origins: config.proxy.allow_origins.clone(),
         required: config.proxy.required_field.clone(),
         clients: live.clients.clone(),
@@ -27,10 +29,12 @@ pub(super) fn data(live: &Live) -> Rules {
 }
 
 /// The same for the admin listener. A probe from elsewhere knows it by its address.
-pub(super) fn admin(config: &Config, address: Option<SocketAddr>) -> Rules {
+pub(super) fn admin(config: &Config, address: Option<&Address>) -> Rules {
     Rules {
         hosts: config.proxy.allow_hosts.clone(),
-        any_address: address.is_some_and(|address| !address.ip().is_loopback()),
+        any_address: address
+            .and_then(Address::socket)
+            .is_some_and(|address| !address.ip().is_loopback()),
         ..Rules::default()
     }
 }

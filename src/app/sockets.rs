@@ -25,7 +25,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<(StdListener, SocketAddr
 }
 
 /// Clients that connect at once, as after a restart, must not be turned away by the system.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// A proxied connection takes two files; the usual soft limit of 1024 is for programs that use
 /// `select`.

@@ -1,15 +1,19 @@
 //! The threads of the data plane: one a core, each with a runtime, the listeners and a pool of
 //! upstream connections of its own, so that a request never changes cores and takes no shared lock.
 
-use std::{io, net::TcpListener as StdListener, num::NonZero, sync::Arc, thread};
+use std::{io, num::NonZero, sync::Arc, thread};
 
-use tokio::{net::TcpListener, runtime::Builder, sync::mpsc, task::JoinSet};
+use tokio::{runtime::Builder, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Live, Shared, rules};
+use super::{
+    Live, Shared,
+    listening::{Door, Listening},
+    rules,
+};
 use crate::{
     proxy::{Budget, Proxy, Switch, upstream::Upstream},
-    server::{self, Listener},
+    server::{self, TlsInUse},
 };
 
 /// All workers, as the main thread sees them.
@@ -23,7 +27,7 @@ pub(super) struct Workers {
 #[derive(Debug)]
 enum Order {
     /// Serve this, until then.
-    Serve(StdListener, CancellationToken),
+    Serve(Door, CancellationToken),
     /// Handle requests so from now on.
     Handle(Proxy),
 }
@@ -57,14 +61,10 @@ impl Workers {
         Ok(Self { orders, ended })
     }
 
-    /// Has all of them serve a listener until `stop`.
-    pub(super) async fn serve(
-        &self,
-        listener: &StdListener,
-        stop: &CancellationToken,
-    ) -> io::Result<()> {
+    /// Has all of them serve a socket until it is given up.
+    pub(super) async fn serve(&self, listening: &Listening, tls: &TlsInUse) -> io::Result<()> {
         for worker in &self.orders {
-            let order = Order::Serve(listener.try_clone()?, stop.clone());
+            let order = Order::Serve(listening.door(tls)?, listening.stop.clone());
             // One that has ended is noticed by `ended`.
             worker.send(order).await.unwrap_or_default();
         }
@@ -121,10 +121,10 @@ impl Worker {
         let stop = self.shared.stop.clone();
         while let Some(Some(order)) = stop.run_until_cancelled(self.orders.recv()).await {
             match order {
-                Order::Serve(listener, stop) => match TcpListener::from_std(listener) {
+                Order::Serve(door, stop) => match door.open() {
                     Ok(listener) => {
                         serving.spawn(server::serve(
-                            Listener::Tcp(listener),
+                            listener,
                             Arc::clone(&self.shared.server),
                             self.shared.connections.clone(),
                             switch.clone(),

@@ -1,25 +1,19 @@
 //! Parsers of addresses, URLs, hosts and origins. What they refuse protects the credential.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use figment::value::Value;
 use http::{Uri, uri::Authority};
 use url::{Host, Url};
 
 use super::{reader::Expected, values::text};
+use crate::server::Address;
 
 /// `IP:port` or `localhost:port`.
-///
-/// # Errors
-/// What would be right.
-pub fn socket_address(text: &str) -> Result<SocketAddr, Expected> {
-    for scheme in ["unix:", "tls:"] {
-        if text.starts_with(scheme) {
-            return Err(format!(
-                "\"{scheme}\" is not supported by this version; write IP:port"
-            ));
-        }
-    }
+fn socket_address(text: &str) -> Result<SocketAddr, Expected> {
     let localhost = text
         .strip_prefix("localhost:")
         .and_then(|port| port.parse().ok())
@@ -29,39 +23,68 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, Expected> {
     })
 }
 
-/// An address that only this machine reaches.
-pub(super) fn loopback_address(text: &str) -> Result<SocketAddr, Expected> {
-    let address = socket_address(text)?;
-    if is_loopback(address.ip()) {
-        return Ok(address);
+/// `IP:port`, or `unix:` and a path.
+///
+/// # Errors
+/// What would be right.
+pub fn plain_address(text: &str) -> Result<Address, Expected> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(Address::Unix),
+        None => socket_address(text).map(Address::Tcp),
     }
-    Err("must be a loopback address like 127.0.0.1 or [::1]: \
-         whoever reaches the port acts with the sidecar's credential"
-        .to_owned())
+}
+
+/// The system has room for 107 bytes (unix(7)).
+const LONGEST_PATH: usize = 107;
+
+fn unix_path(path: &str) -> Result<PathBuf, Expected> {
+    if !path.starts_with('/') || path.ends_with('/') || path.contains(char::is_control) {
+        return Err(
+            "must be \"unix:\" and an absolute path, like unix:/run/auth-sidecar/proxy.sock"
+                .to_owned(),
+        );
+    }
+    // "unix:///path" is how some tools write it.
+    let path = path.trim_start_matches('/');
+    if path.len() >= LONGEST_PATH {
+        return Err(format!(
+            "must be a path of at most {LONGEST_PATH} bytes: a unix socket cannot have a longer one"
+        ));
+    }
+    Ok(PathBuf::from(format!("/{path}")))
+}
+
+/// An address of any kind.
+pub(super) fn listen_address(text: &str) -> Result<Address, Expected> {
+    match text.strip_prefix("tls:") {
+        Some(address) => socket_address(address).map(Address::Tls),
+        None => plain_address(text),
+    }
 }
 
 /// The admin listener's address; `None` turns it off.
 pub(super) fn admin_address(
     allow_remote: bool,
-) -> impl FnOnce(&Value) -> Result<Option<SocketAddr>, Expected> {
+) -> impl FnOnce(&Value) -> Result<Option<Address>, Expected> {
     move |value| {
         let address = value.as_str().ok_or("must be text in quotes")?.trim();
         if address.is_empty() || address == "off" {
             return Ok(None);
         }
-        let address = socket_address(address)?;
-        if allow_remote || is_loopback(address.ip()) {
+        let address = plain_address(address)?;
+        let socket = address.socket();
+        if allow_remote || socket.is_none_or(|socket| is_loopback(socket.ip())) {
             return Ok(Some(address));
         }
         Err(
-            "must be a loopback address like 127.0.0.1 or [::1], or \"off\"; \
+            "must be a loopback address like 127.0.0.1 or [::1], unix:/path or \"off\"; \
              admin.allow_remote = true opens it to the network"
                 .to_owned(),
         )
     }
 }
 
-fn is_loopback(address: IpAddr) -> bool {
+pub(super) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
@@ -252,27 +275,30 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_is_listened_on() {
+    fn there_are_several_kinds_of_address() {
         for (given, meant) in [
             ("127.0.0.1:9797", "127.0.0.1:9797"),
             ("localhost:0", "127.0.0.1:0"),
             ("[::1]:1", "[::1]:1"),
+            ("tls:localhost:9443", "tls:127.0.0.1:9443"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:///run/x.sock", "unix:/run/x.sock"),
         ] {
-            assert_eq!(loopback_address(given).unwrap().to_string(), meant);
+            assert_eq!(listen_address(given).unwrap().to_string(), meant);
         }
         for (given, expected) in [
-            ("0.0.0.0:9797", "loopback"),
-            ("[::]:9797", "loopback"),
-            ("10.0.0.1:9797", "loopback"),
             (":9797", "IP:port"),
             ("9797", "IP:port"),
             ("localhost", "IP:port"),
             ("localhost:99999", "IP:port"),
             ("h.example:80", "IP:port"),
-            ("unix:/run/x.sock", "not supported"),
-            ("tls:127.0.0.1:9443", "not supported"),
+            ("unix:run/x.sock", "absolute path"),
+            ("unix:/run/", "absolute path"),
+            ("unix:", "absolute path"),
+            ("tls:unix:/run/x", "IP:port"),
+            (&format!("unix:/{}", "x".repeat(107)), "at most 107"),
         ] {
-            let message = loopback_address(given).unwrap_err();
+            let message = listen_address(given).unwrap_err();
             assert!(message.contains(expected), "{given}: {message}");
         }
     }
@@ -288,6 +314,8 @@ mod tests {
                 .contains("admin.allow_remote")
         );
         assert!(parse("0.0.0.0:1", true).is_ok());
+        assert!(parse("unix:/run/admin.sock", false).is_ok());
+        assert!(parse("tls:127.0.0.1:1", false).is_err());
     }
 
     #[test]

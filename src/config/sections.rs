@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use super::{Admin, Config, Listen, Process, auth, legs, net, reader::Reader, values};
+use super::{Config, Listen, Process, auth, legs, listen, net, reader::Reader, values};
 use crate::{
     proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
@@ -22,11 +22,11 @@ const MANY: usize = 1_000_000;
 
 /// Reads every key. `None` only with a problem noted.
 pub(super) fn read(reader: &mut Reader) -> Option<Config> {
-    let listen = listen(reader);
+    let listen = listeners(reader);
     let proxy = proxy(reader);
-    let upstream = upstream(reader, &listen.addresses);
+    let upstream = upstream(reader, &listen::sockets(&listen.addresses));
     let auth = auth::read(reader);
-    let admin = admin(reader, &listen.addresses);
+    let admin = listen::admin(reader, &listen.addresses);
     let log = log(reader);
     let process = process(reader);
     Some(Config {
@@ -56,25 +56,12 @@ pub(super) fn rank(key: &str) -> usize {
     .unwrap_or(usize::MAX)
 }
 
-fn listen(reader: &mut Reader) -> Listen {
-    let addresses = reader.value("listen.address", values::each(net::loopback_address));
-    let given = reader.find("listen.address").is_some();
-    if given && addresses.is_empty() && !reader.has_problem("listen.address") {
-        reader.wrong("listen.address", "must hold at least one address");
-    }
-    let mut fixed: Vec<_> = addresses
-        .iter()
-        .filter(|address| address.port() != 0)
-        .collect();
-    fixed.sort();
-    if fixed
-        .windows(2)
-        .any(|pair| matches!(pair, [a, b] if a == b))
-    {
-        reader.wrong("listen.address", "must not hold the same address twice");
-    }
-    Listen {
+fn listeners(reader: &mut Reader) -> Listen {
+    let (addresses, tls) = listen::addresses(reader);
+    let listen = Listen {
         addresses,
+        tls,
+        unix: listen::unix(reader),
         workers: reader.value("listen.workers", values::integer(0..=1024)),
         server: ServerSettings {
             max_connections: reader.value("listen.max_connections", values::integer(1..=MANY)),
@@ -93,10 +80,13 @@ fn listen(reader: &mut Reader) -> Listen {
                 "listen.drain_timeout",
                 values::duration(Duration::ZERO..=HOUR),
             ),
+            peers: listen::peers(reader),
         },
         client_tokens_file: reader
             .optional("listen.client_tokens_file", values::client_tokens_file),
-    }
+    };
+    listen::check_remote(reader, &listen);
+    listen
 }
 
 fn proxy(reader: &mut Reader) -> ProxySettings {
@@ -188,18 +178,6 @@ fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSet
         idle_timeout,
         max_idle_connections,
     })
-}
-
-fn admin(reader: &mut Reader, listeners: &[SocketAddr]) -> Admin {
-    let allow_remote = reader.value("admin.allow_remote", values::boolean);
-    let address = reader.value("admin.address", net::admin_address(allow_remote));
-    if address.is_some_and(|address| address.port() != 0 && listeners.contains(&address)) {
-        reader.wrong("admin.address", "must not be one of listen.address");
-    }
-    Admin {
-        address,
-        allow_quit: reader.value("admin.allow_quit", values::boolean),
-    }
 }
 
 fn log(reader: &mut Reader) -> LogSettings {

@@ -103,10 +103,13 @@ fn three_variables_are_a_complete_start() {
         config.upstream.url.as_str(),
         "https://example.wavefront.com/"
     );
-    assert_eq!(config.listen.addresses, ["127.0.0.1:9797".parse().unwrap()]);
+    assert_eq!(
+        config.listen.addresses,
+        [plain_address("127.0.0.1:9797").unwrap()]
+    );
     assert_eq!(
         config.admin.address,
-        Some("127.0.0.1:9798".parse().unwrap())
+        Some(plain_address("127.0.0.1:9798").unwrap())
     );
     assert_eq!(
         request(&loaded).url.host_str(),

@@ -2,7 +2,8 @@
 
 use std::{
     io::ErrorKind,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
+    os::unix::net::UnixStream,
     time::{Duration, SystemTime},
 };
 
@@ -14,6 +15,7 @@ use super::{access::whole_seconds, finding::Finding};
 use crate::{
     app,
     config::{Config, Credentials, Loaded},
+    server::Address,
     wait,
 };
 
@@ -40,10 +42,13 @@ pub(super) async fn listeners(config: &Config) -> Vec<Finding> {
         .listen
         .addresses
         .iter()
-        .map(|at| ("listen.address", *at));
-    let keyed = keyed.chain(config.admin.address.map(|at| ("admin.address", at)));
-    let running = match config.admin.address {
-        Some(admin) if admin.port() != 0 => wait::status(admin).await.ok(),
+        .map(|at| ("listen.address", at));
+    let admin = config.admin.address.as_ref();
+    let keyed = keyed.chain(admin.map(|at| ("admin.address", at)));
+    let running = match admin {
+        Some(admin) if admin.socket().is_none_or(|socket| socket.port() != 0) => {
+            wait::status(admin).await.ok()
+        }
         _ => None,
     };
     let mut findings = Vec::new();
@@ -59,21 +64,37 @@ pub(super) async fn listeners(config: &Config) -> Vec<Finding> {
     }
     let is_running = !findings.is_empty();
     for (key, address) in keyed {
-        match TcpListener::bind(address).map_err(|error| error.kind()) {
-            Ok(_) | Err(ErrorKind::AddrInUse) if is_running => {}
+        match try_to_listen(address) {
+            Ok(()) | Err(ErrorKind::AddrInUse) if is_running => {}
             Err(why) => findings.push(Finding::failed(SUBJECT, cannot_listen(key, address, why))),
-            Ok(_) => findings.push(Finding::ok(SUBJECT, format!("{address} is free ({key})"))),
+            Ok(()) => findings.push(Finding::ok(SUBJECT, format!("{address} is free ({key})"))),
         }
     }
     findings
 }
 
-fn cannot_listen(key: &str, address: SocketAddr, why: ErrorKind) -> String {
+fn try_to_listen(address: &Address) -> Result<(), ErrorKind> {
+    match address {
+        Address::Tcp(socket) | Address::Tls(socket) => {
+            let bound = TcpListener::bind(socket).map(drop);
+            bound.map_err(|error| error.kind())
+        }
+        // To bind it would leave a file behind; what is in its place shows as well.
+        Address::Unix(path) if UnixStream::connect(path).is_ok() => Err(ErrorKind::AddrInUse),
+        Address::Unix(path) => match path.parent() {
+            Some(directory) if directory.is_dir() => Ok(()),
+            _ => Err(ErrorKind::NotFound),
+        },
+    }
+}
+
+fn cannot_listen(key: &str, address: &Address, why: ErrorKind) -> String {
     let advice = match why {
         ErrorKind::AddrInUse => format!(
             "another program listens there, or a sidecar that admin.address does not lead to: \
              stop it or choose another {key}"
         ),
+        ErrorKind::NotFound => format!("its directory is missing: make it, or see {key}"),
         ErrorKind::PermissionDenied => {
             format!("ports below 1024 need a privilege: choose another {key}")
         }

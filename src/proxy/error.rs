@@ -113,6 +113,8 @@ impl ProxyError {
         match self {
             Self::LastHop => (200, "http_request_error", "last_hop", "The request goes no further"),
             Self::Malformed(_) | Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
+            Self::Refused(Refusal::NotTls) => (400, "http_request_error", "not_tls", "This port speaks TLS: use https://"),
+            Self::Refused(Refusal::Peer) => (403, "http_request_denied", "peer", "This user may not use the socket"),
             Self::CrossSite => (403, "http_request_denied", "cross_site", "Cross-site requests are refused"),
             Self::FieldMissing => (403, "http_request_denied", "required_field", "A field that is required here is missing"),
             Self::UnknownClient => (403, "http_request_denied", "client_token", "A valid local client token is needed"),
@@ -277,6 +279,8 @@ mod tests {
             ProxyError::Refused(Refusal::TransferCoding),
             ProxyError::Refused(Refusal::Version),
             ProxyError::Refused(Refusal::NoRoom),
+            ProxyError::Refused(Refusal::Peer),
+            ProxyError::Refused(Refusal::NotTls),
             ProxyError::Refused(Refusal::TooSlow),
             ProxyError::Refused(Refusal::HeadTooLarge),
             ProxyError::Refused(Refusal::TargetTooLong),

@@ -1,34 +1,128 @@
-//! A socket that clients connect to.
+//! A socket that clients connect to, and what a client goes through before its first request.
 
-use std::io;
+use std::{io, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
 
-use super::Stream;
+use super::{Peers, Refusal, Stream, TlsInUse};
 
 /// A socket that is listened on.
 #[derive(Debug)]
 pub enum Listener {
     /// Plain TCP.
     Tcp(TcpListener),
+    /// TLS over TCP.
+    Tls(TcpListener, TlsInUse),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+/// A client that has connected, and no more.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Tcp(TcpStream),
+    Tls(TcpStream, TlsInUse),
+    Unix(UnixStream),
+}
+
+/// What became of an arrival.
+#[derive(Debug)]
+pub(super) enum Welcome {
+    /// Its requests can be read.
+    In(Stream),
+    /// It is to be told this, and nothing else.
+    Refused(Stream, Refusal),
+    /// There is nobody to tell anything.
+    Gone,
 }
 
 impl Listener {
     /// The next client.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&self) -> io::Result<Arrival> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) => accept(listener).await.map(Arrival::Tcp),
+            Self::Tls(listener, tls) => {
+                let stream = accept(listener).await?;
+                Ok(Arrival::Tls(stream, tls.clone()))
+            }
+            Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                set_nodelay(&stream);
-                Ok(Stream::Tcp(stream))
+                Ok(Arrival::Unix(stream))
             }
         }
     }
 }
 
-/// Small answers must not wait for the client's acknowledgement of the last one.
-fn set_nodelay(stream: &TcpStream) {
+async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    // Small answers must not wait for the client's acknowledgement of the last one.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    Ok(stream)
+}
+
+impl Arrival {
+    /// Whether it may be served at all.
+    pub(super) fn is_admitted(&self, peers: &Peers) -> bool {
+        match self {
+            Self::Unix(stream) => peers.admit(stream),
+            Self::Tcp(_) | Self::Tls(..) => true,
+        }
+    }
+
+    /// Does what comes before the first request, within `patience`.
+    pub(super) async fn welcome(self, patience: Duration) -> Welcome {
+        match self {
+            Self::Tcp(stream) => Welcome::In(Stream::Tcp(stream)),
+            Self::Unix(stream) => Welcome::In(Stream::Unix(stream)),
+            Self::Tls(stream, tls) => {
+                // On the heap, so that the other kinds do not carry the room for it along.
+                let shaken = timeout(patience, Box::pin(shake_hands(stream, tls))).await;
+                shaken.unwrap_or_else(|_| {
+                    tracing::debug!("a client's TLS handshake took too long");
+                    Welcome::Gone
+                })
+            }
+        }
+    }
+}
+
+/// A TLS connection begins with 0x16 (RFC 8446 §5.1), a request with a letter.
+async fn shake_hands(stream: TcpStream, tls: TlsInUse) -> Welcome {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1..) if first.iter().all(u8::is_ascii_uppercase) => {
+            return Welcome::Refused(Stream::Tcp(stream), Refusal::NotTls);
+        }
+        Ok(1..) => {}
+        Ok(0) | Err(_) => return Welcome::Gone,
+    }
+    let Some(config) = tls.get() else {
+        return Welcome::Gone;
+    };
+    match TlsAcceptor::from(config).accept(stream).await {
+        Ok(stream) => Welcome::In(Stream::Tls(Box::new(stream))),
+        Err(error) => {
+            if is_about_certificate(&error) {
+                // Somebody wants in and has something for it: whoever runs this wants to know.
+                tracing::warn!(%error, "refused a client's certificate");
+            } else {
+                tracing::debug!(%error, "a client's TLS handshake failed");
+            }
+            Welcome::Gone
+        }
+    }
+}
+
+fn is_about_certificate(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(
+        error,
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    )
 }

@@ -65,16 +65,37 @@ const APP: [(&str, &str); 3] = [
 ];
 
 /// Lines after [`GOOD`], the key that is named, and what is said.
-const LINES: [(&str, &str, &str); 17] = [
+const LINES: [(&str, &str, &str); 22] = [
     (
         "[listen]\naddress = '0.0.0.0:9797'",
         "listen.address",
         "loopback",
     ),
     (
-        "[listen]\naddress = 'unix:/run/x.sock'",
+        "[listen]\naddress = '10.0.0.1:9797'\nallow_remote = true",
         "listen.address",
-        "not supported",
+        "listen.client_tokens_file",
+    ),
+    (
+        "[listen]\ntls_cert_file = '/nonexistent/localhost.crt'\ntls_key_file = 'x'",
+        "listen.tls_cert_file",
+        "cannot read",
+    ),
+    (
+        "[listen]\naddress = ['127.0.0.1:9797', '127.0.0.1:9797']",
+        "listen.address",
+        "twice",
+    ),
+    ("[listen]\nunix_mode = '0066'", "listen.unix_mode", "0600"),
+    (
+        "[listen]\nallow_users = ['c4n4ry-s3cret']",
+        "listen.allow_users",
+        "users that this system knows",
+    ),
+    (
+        "[listen]\naddress = 'unix:run/x.sock'",
+        "listen.address",
+        "absolute path",
     ),
     (
         "[listen]\naddress = ['127.0.0.1:1', 7]",
@@ -144,6 +165,22 @@ const LINES: [(&str, &str, &str); 17] = [
     ),
     ("[metrics]\nx = 'c4n4ry-s3cret'", "metrics.x", "unknown key"),
 ];
+
+#[test]
+fn a_tls_address_needs_a_certificate_and_its_key() {
+    let said = check(
+        &format!("{GOOD}[listen]\naddress = 'tls:127.0.0.1:9443'\n"),
+        &[],
+    );
+    assert_eq!(said.code, Some(2));
+    for key in ["listen.tls_cert_file", "listen.tls_key_file"] {
+        assert!(
+            said.stderr.contains(&format!("{key}: missing")),
+            "{}",
+            said.stderr
+        );
+    }
+}
 
 #[test]
 fn each_mistake_of_a_file_is_named_with_its_line() {

@@ -55,10 +55,14 @@ mod soak;
 mod support;
 /// Certificates on both ways out: whom we trust, and who we are.
 mod tls;
+/// Clients that insist on https, on a port with TLS.
+mod tls_listener;
 /// How tokens are got and kept, whatever the token service does.
 mod token;
 /// An upstream that says 401.
 mod unauthorized;
+/// A socket that is a file, and who may use it.
+mod unix_socket;
 /// An upstream that is away, slow or broken.
 mod upstream;
 /// WebSockets: agreed on by both sides, then bytes.

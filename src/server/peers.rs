@@ -1,0 +1,42 @@
+//! Who may use a unix socket, by what the kernel says of whoever connects.
+
+use tokio::net::UnixStream;
+
+/// The users and groups that may connect; all, when there are none here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Ids of users.
+    pub users: Vec<u32>,
+    /// Ids of groups. What counts is the group that a process runs as; its further ones are not
+    /// told. Whoever is to have members of a group puts them into `users`.
+    pub groups: Vec<u32>,
+}
+
+impl Peers {
+    /// Whether the process at the other end may use the socket. One of which nothing is known
+    /// may not.
+    pub(super) fn admit(&self, stream: &UnixStream) -> bool {
+        if self.users.is_empty() && self.groups.is_empty() {
+            return true;
+        }
+        let peer = match stream.peer_cred() {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell who connects to the unix socket; refused");
+                return false;
+            }
+        };
+        let (uid, gid) = (peer.uid(), peer.gid());
+        let admitted = self.users.contains(&uid) || self.groups.contains(&gid);
+        if !admitted {
+            let pid = peer.pid().unwrap_or_default();
+            tracing::warn!(
+                uid,
+                gid,
+                pid,
+                "refused a process that listen.allow_users and listen.allow_groups do not name"
+            );
+        }
+        admitted
+    }
+}

@@ -1,0 +1,288 @@
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Output},
+    sync::Arc,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use super::support::{
+    Connection, DEADLINE, FakeCsp, FakeService, Settings, Sidecar, eventually, logs, send_raw,
+};
+
+/// An authority that exists for one test.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        // Authorities are told apart by their names.
+        let name = format!("authority {:?}", &key.public_key_raw()[1..9]);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// A certificate and its key.
+    fn sign(&self, names: &[&str]) -> (String, String) {
+        self.sign_with(names, |_| {})
+    }
+
+    fn sign_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+fn client_certificate(params: &mut CertificateParams) {
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+}
+
+fn settings(
+    csp: &FakeCsp,
+    service: &FakeService,
+    (certificate, key): &(String, String),
+) -> Settings {
+    Settings::new(csp, service)
+        .set("listen.address", "tls:127.0.0.1:0")
+        .file("listen.tls_cert_file", certificate)
+        .file("listen.tls_key_file", key)
+}
+
+/// One request over TLS, answered to the end of the connection; or why there was none.
+fn ask(
+    address: SocketAddr,
+    name: &str,
+    ca: &str,
+    own: Option<&(String, String)>,
+) -> Result<String, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
+        .unwrap();
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => builder
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap(),
+    };
+    let name = name.to_owned().try_into().unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut stream = StreamOwned::new(connection, socket);
+    let mut answer = String::new();
+    stream
+        .write_all(b"GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .and_then(|()| stream.read_to_string(&mut answer))
+        .map_err(|error| error.to_string())?;
+    Ok(answer)
+}
+
+/// What curl says that trusts this authority alone.
+fn curl(sidecar: &Sidecar, ca: &str, flags: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    fs::write(&file, ca).unwrap();
+    let port = sidecar.proxy_address().port();
+    Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "10"])
+        .args(["--output", "/dev/null", "--cacert"])
+        .arg(&file)
+        .args(flags)
+        .arg(format!("https://localhost:{port}/echo"))
+        .output()
+        .unwrap()
+}
+
+/// Whether the certificate that is shown is of this authority.
+fn shown(address: SocketAddr, ca: &str) -> bool {
+    ask(address, "localhost", ca, None).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+}
+
+#[tokio::test]
+async fn a_request_over_tls_is_served_like_any_other() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let authority = Authority::new();
+    let pair = authority.sign(&["localhost", "127.0.0.1"]);
+    let sidecar = Sidecar::start(&settings(&csp, &service, &pair));
+    sidecar.ready().await;
+    for name in ["localhost", "127.0.0.1"] {
+        let answer = ask(sidecar.proxy_address(), name, &authority.pem, None).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    assert!(
+        metrics.contains("auth_sidecar_credential_expiry_timestamp_seconds{kind=\"listener\"}"),
+        "{metrics}"
+    );
+    // The client decides whether it believes us.
+    let elsewhere = ask(sidecar.proxy_address(), "h.example", &authority.pem, None);
+    assert!(elsewhere.unwrap_err().contains("not valid for name"));
+    let stranger = Authority::new();
+    let unknown = ask(sidecar.proxy_address(), "localhost", &stranger.pem, None);
+    assert!(unknown.unwrap_err().contains("UnknownIssuer"));
+}
+
+#[tokio::test]
+async fn the_version_of_http_is_agreed_on_in_the_handshake() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let authority = Authority::new();
+    let pair = authority.sign(&["localhost"]);
+    let sidecar = Sidecar::start(&settings(&csp, &service, &pair));
+    sidecar.ready().await;
+    for (wanted, spoken) in [("--http2", "2 200"), ("--http1.1", "1.1 200")] {
+        let said = curl(
+            &sidecar,
+            &authority.pem,
+            &[wanted, "--write-out", "%{http_version} %{http_code}"],
+        );
+        assert_eq!(String::from_utf8_lossy(&said.stdout), spoken, "{said:?}");
+    }
+    assert_eq!(service.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn plain_http_on_a_tls_port_is_told_so() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let pair = Authority::new().sign(&["localhost"]);
+    let sidecar = Sidecar::start(&settings(&csp, &service, &pair));
+    let answer = send_raw(
+        sidecar.proxy_address(),
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    )
+    .await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("use https://"), "{answer}");
+    assert!(
+        answer.to_lowercase().contains("proxy-status: auth-sidecar"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_handshake_is_dropped_and_takes_a_place_until_then() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let authority = Authority::new();
+    let pair = authority.sign(&["localhost"]);
+    let settings = settings(&csp, &service, &pair).set("listen.header_read_timeout", "500ms");
+    let sidecar = Sidecar::start(&settings);
+    sidecar.ready().await;
+    // The beginning of a ClientHello, then nothing; and nothing at all.
+    for begun in [&[0x16, 3, 1, 2, 0, 1][..], &[]] {
+        let mut stalled = Connection::to(sidecar.proxy_address()).await;
+        stalled.write(begun).await;
+        let (_, metrics) = sidecar.admin_get("/metrics").await;
+        assert!(metrics.contains("auth_sidecar_connections 1"), "{metrics}");
+        assert_eq!(stalled.read_to_end().await, b"");
+    }
+    // Neither has harmed anybody.
+    assert!(shown(sidecar.proxy_address(), &authority.pem));
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    assert!(!metrics.contains("auth_sidecar_connections 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_shown_to_new_connections_and_a_broken_one_is_not() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (old, new, third) = (Authority::new(), Authority::new(), Authority::new());
+    let sidecar = Sidecar::start(&settings(&csp, &service, &old.sign(&["localhost"])));
+    sidecar.ready().await;
+    let address = sidecar.proxy_address();
+    assert!(shown(address, &old.pem));
+    // The certificate is there before its key: not a pair, so the old pair stays.
+    let (certificate, key) = new.sign(&["localhost"]);
+    sidecar.rewrite("listen.tls_cert_file", &certificate);
+    let said = || logs::captured().contains("is not the key of the certificate");
+    eventually(said, DEADLINE).await;
+    assert!(shown(address, &old.pem));
+    sidecar.rewrite("listen.tls_key_file", &key);
+    eventually(|| shown(address, &new.pem), DEADLINE).await;
+    sidecar.rewrite("listen.tls_cert_file", "-----BEGIN NOTHING-----");
+    let said = || logs::captured().contains("must hold a PEM certificate");
+    eventually(said, DEADLINE).await;
+    assert!(shown(address, &new.pem));
+    let (certificate, key) = third.sign(&["localhost"]);
+    sidecar.rewrite("listen.tls_key_file", &key);
+    sidecar.rewrite("listen.tls_cert_file", &certificate);
+    eventually(|| shown(address, &third.pem), DEADLINE).await;
+}
+
+#[tokio::test]
+async fn with_an_authority_of_clients_only_its_certificates_get_in() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (ours, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let pair = ours.sign(&["localhost"]);
+    let settings = settings(&csp, &service, &pair).file("listen.tls_client_ca_file", &clients.pem);
+    let sidecar = Sidecar::start(&settings);
+    sidecar.ready().await;
+    let address = sidecar.proxy_address();
+    let ask = |own: Option<&(String, String)>| ask(address, "localhost", &ours.pem, own);
+    let good = clients.sign_with(&["agent"], client_certificate);
+    assert!(ask(Some(&good)).unwrap().starts_with("HTTP/1.1 200 "));
+    let expired = clients.sign_with(&["agent"], |params| {
+        client_certificate(params);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    let unknown = strangers.sign_with(&["agent"], client_certificate);
+    for (own, alert, reason) in [
+        (None, "CertificateRequired", "peer sent no certificates"),
+        (Some(&expired), "CertificateExpired", "certificate expired"),
+        (Some(&unknown), "UnknownCA", "UnknownIssuer"),
+    ] {
+        let error = ask(own).unwrap_err();
+        assert!(error.contains(alert), "{alert}: {error}");
+        let is_said =
+            |line: &str| line.contains("refused a client's certificate") && line.contains(reason);
+        // The client may know before the log does.
+        eventually(|| logs::captured().lines().any(is_said), DEADLINE).await;
+    }
+    assert_eq!(service.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_old_version_of_tls_is_refused_when_the_least_is_newer() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let authority = Authority::new();
+    let pair = authority.sign(&["localhost"]);
+    let settings = settings(&csp, &service, &pair);
+    for (least, is_served) in [("1.2", true), ("1.3", false)] {
+        let sidecar = Sidecar::start(&settings.clone().set("listen.tls_min_version", least));
+        sidecar.ready().await;
+        let output = curl(&sidecar, &authority.pem, &["--tls-max", "1.2"]);
+        assert_eq!(output.status.success(), is_served, "{least}: {output:?}");
+    }
+}

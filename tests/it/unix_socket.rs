@@ -1,0 +1,254 @@
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::process::{Signal, getgid, getuid};
+use tempfile::TempDir;
+
+use super::support::{
+    Client, DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually, get, logs,
+};
+
+/// A directory with a socket's path in it.
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("proxy.sock");
+    (directory, path)
+}
+
+fn at(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+/// One request, answered to the end of the connection.
+fn ask(path: &Path, target: &str) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+/// A sidecar on a unix socket, with these settings besides.
+fn settings(csp: &FakeCsp, service: &FakeService, path: &Path) -> Settings {
+    Settings::new(csp, service).set("listen.address", at(path))
+}
+
+#[tokio::test]
+async fn a_request_on_a_unix_socket_is_served_like_any_other() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (_directory, path) = place();
+    let sidecar = Sidecar::start(&settings(&csp, &service, &path));
+    sidecar.ready().await;
+    assert_eq!(mode(&path), 0o600);
+    assert!(ask(&path, "/echo").starts_with("HTTP/1.1 200 "));
+    let answer = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "10"])
+        .args(["--write-out", "%{http_code}", "--output", "/dev/null"])
+        .arg("--unix-socket")
+        .arg(&path)
+        .arg("http://localhost/echo")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "200", "{answer:?}");
+    // The checks of the other listeners hold here too.
+    let mut stream = UnixStream::connect(&path).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: h.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut refused = String::new();
+    stream.read_to_string(&mut refused).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 421 "), "{refused}");
+    sidecar.stop().await.unwrap();
+    assert!(!path.exists(), "the socket file is left behind");
+}
+
+#[tokio::test]
+async fn the_file_has_the_mode_and_the_group_that_are_asked_for() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (_directory, path) = place();
+    let settings = settings(&csp, &service, &path)
+        .set("listen.unix_mode", "0660")
+        .set("listen.unix_owner", getuid().as_raw().to_string())
+        .set("listen.unix_group", getgid().as_raw().to_string());
+    let _sidecar = Sidecar::start(&settings);
+    assert_eq!(mode(&path), 0o660);
+    assert_eq!(fs::metadata(&path).unwrap().gid(), getgid().as_raw());
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_live_one_is_an_error() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (_directory, path) = place();
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let settings = settings(&csp, &service, &path);
+    let first = Sidecar::start(&settings);
+    let error = Sidecar::try_start(&settings).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("another program listens there"),
+        "{error:#}"
+    );
+    // The one that could not start has not harmed the one that runs.
+    first.ready().await;
+    assert!(ask(&path, "/echo").starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_left_alone() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (directory, path) = place();
+    fs::write(&path, "precious").unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for path in [&path, &link] {
+        let error = Sidecar::try_start(&settings(&csp, &service, path)).unwrap_err();
+        assert!(format!("{error:#}").contains("left alone"), "{error:#}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    let nowhere = directory.path().join("missing/proxy.sock");
+    let error = Sidecar::try_start(&settings(&csp, &service, &nowhere)).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("cannot open the directory"),
+        "{error:#}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_has_become_somebody_elses_is_not_removed() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (_directory, path) = place();
+    let sidecar = Sidecar::start(&settings(&csp, &service, &path));
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    sidecar.stop().await.unwrap();
+    assert!(path.exists(), "the socket of another program is gone");
+}
+
+#[tokio::test]
+async fn only_the_users_and_groups_that_are_named_may_connect() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (_directory, path) = place();
+    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+    let settings = |key: &str, id: u32| {
+        settings(&csp, &service, &path)
+            .set("listen.unix_mode", "0666")
+            .set(key, [id.to_string()].as_slice())
+    };
+    for (key, id) in [("listen.allow_users", uid), ("listen.allow_groups", gid)] {
+        let sidecar = Sidecar::start(&settings(key, id));
+        sidecar.ready().await;
+        assert!(ask(&path, "/echo").starts_with("HTTP/1.1 200 "), "{key}");
+        sidecar.stop().await.unwrap();
+        let sidecar = Sidecar::start(&settings(key, id + 1));
+        sidecar.ready().await;
+        let answer = ask(&path, "/echo");
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{key}: {answer}");
+        assert!(answer.contains("details=\"peer\""), "{answer}");
+        let line = format!("uid={uid} gid={gid} pid={}", std::process::id());
+        assert!(logs::captured().contains(&line), "{line}");
+        let (_, metrics) = sidecar.admin_get("/metrics").await;
+        assert!(
+            metrics.contains("auth_sidecar_rejected_total{reason=\"peer\"} 1"),
+            "{metrics}"
+        );
+        sidecar.stop().await.unwrap();
+    }
+}
+
+/// Becoming another user needs root, as in a container that builds.
+#[tokio::test]
+async fn the_process_of_another_user_is_refused() {
+    const NOBODY: u32 = 65534;
+    if !getuid().is_root() {
+        return;
+    }
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (_directory, path) = place();
+    let ask = |path: &Path| {
+        let output = Command::new("curl")
+            .args(["--silent", "--max-time", "10", "--unix-socket"])
+            .arg(path)
+            .args(["--write-out", "%{http_code}", "http://localhost/echo"])
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let open = settings(&csp, &service, &path).set("listen.unix_mode", "0666");
+    let sidecar = Sidecar::start(&open.clone().set("listen.allow_users", "root"));
+    sidecar.ready().await;
+    let (_, said) = ask(&path);
+    assert!(said.ends_with("403"), "{said}");
+    sidecar.stop().await.unwrap();
+    let sidecar = Sidecar::start(&open.set("listen.allow_users", "root, nobody"));
+    sidecar.ready().await;
+    let (_, said) = ask(&path);
+    assert!(said.ends_with("200"), "{said}");
+    sidecar.stop().await.unwrap();
+    // By default the file itself keeps others out: curl cannot even connect.
+    let _sidecar = Sidecar::start(&settings(&csp, &service, &path));
+    assert_eq!(ask(&path).0, Some(7));
+}
+
+#[tokio::test]
+async fn several_kinds_of_address_serve_at_once_and_come_and_go_with_a_reload() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (directory, path) = place();
+    let other = directory.path().join("other.sock");
+    let settings = Settings::new(&csp, &service);
+    let both = [at(&path), "127.0.0.1:0".to_owned()];
+    let process = Process::start(&settings.clone().set("listen.address", both.as_slice())).await;
+    let ready = async || process.admin_get("/readyz").await.0 == 200;
+    super::support::eventually_async(ready, DEADLINE).await;
+    let tcp = process.url();
+    assert!(ask(&path, "/echo").starts_with("HTTP/1.1 200 "));
+    assert_eq!(get(&format!("{tcp}/echo")).await.status, 200);
+    let mut kept = Client::connect(&tcp).await;
+    let new = [at(&other), "127.0.0.1:0".to_owned()];
+    let new = settings
+        .set("listen.address", new.as_slice())
+        .set("listen.unix_mode", "0620");
+    process.reconfigure(&new);
+    process.signal(Signal::HUP);
+    eventually(|| other.exists() && !path.exists(), DEADLINE).await;
+    eventually(|| mode(&other) == 0o620, DEADLINE).await;
+    assert!(ask(&other, "/echo").starts_with("HTTP/1.1 200 "));
+    assert_eq!(kept.request("GET", "/echo", &[], "").await.status, 200);
+    process.signal(Signal::TERM);
+    eventually(|| !other.exists(), DEADLINE).await;
+}
+
+#[tokio::test]
+async fn the_admin_listener_may_be_a_unix_socket_and_wait_asks_it() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (_directory, path) = place();
+    let settings = Settings::new(&csp, &service).set("admin.address", at(&path));
+    let sidecar = Sidecar::start(&settings);
+    assert_eq!(mode(&path), 0o600);
+    let waited = Command::new(env!("CARGO_BIN_EXE_auth-sidecar"))
+        .args(["wait", "--timeout", "10s", "--admin", &at(&path)])
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(waited.status.success(), "{waited:?}");
+    assert!(ask(&path, "/status").starts_with("HTTP/1.1 200 "));
+    sidecar.stop().await.unwrap();
+    assert!(!path.exists());
+}
