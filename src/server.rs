@@ -9,6 +9,7 @@ mod connection;
 mod framing;
 mod http2;
 mod listener;
+mod pace;
 mod peers;
 mod stream;
 mod tls;
@@ -30,7 +31,6 @@ use hyper::body::{Bytes, Incoming};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::listener::{Arrival, Welcome};
 pub use self::{
     address::Address,
     client::{ClientState, Tunnel},
@@ -39,6 +39,10 @@ pub use self::{
     peers::Peers,
     stream::Stream,
     tls::{FileError, TlsFileError, TlsFiles, TlsInUse, TlsSettings, TlsVersion},
+};
+use self::{
+    listener::{Arrival, Welcome},
+    pace::Pace,
 };
 
 /// The bounds of the connections of clients.
@@ -68,6 +72,14 @@ pub struct Connections {
     served: Arc<AtomicUsize>,
     /// Those that are told that there are too many.
     told: Arc<AtomicUsize>,
+    turned_away: TurnedAway,
+}
+
+/// How often it is logged that somebody may not be here.
+#[derive(Clone, Debug, Default)]
+struct TurnedAway {
+    peers: Pace,
+    certificates: Pace,
 }
 
 impl Connections {
@@ -190,8 +202,9 @@ fn accept<H: Handler>(
     open: &TaskTracker,
 ) {
     let patience = settings.header_read_timeout;
+    let turned_away = &connections.turned_away;
     // Judged first: whoever may not be here must not take the room of those who may.
-    let entered = if arrival.is_admitted(&settings.peers) {
+    let entered = if arrival.is_admitted(&settings.peers, &turned_away.peers) {
         Entered::enter(&connections.served, settings.max_connections).ok_or(Refusal::NoRoom)
     } else {
         Err(Refusal::Peer)
@@ -202,9 +215,10 @@ fn accept<H: Handler>(
             let answer = handler.refuse(refusal);
             // Telling takes a moment and a file, so it has a bound too.
             if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
+                let certificates = turned_away.certificates.clone();
                 open.spawn(async move {
                     if let Welcome::In(stream) | Welcome::Refused(stream, _) =
-                        arrival.welcome(patience).await
+                        arrival.welcome(patience, &certificates).await
                     {
                         connection::refuse(stream, answer).await;
                     }
@@ -216,8 +230,9 @@ fn accept<H: Handler>(
     };
     let handler = handler.clone();
     let stop = stop.clone();
+    let certificates = turned_away.certificates.clone();
     open.spawn(async move {
-        match arrival.welcome(patience).await {
+        match arrival.welcome(patience, &certificates).await {
             Welcome::In(stream) => connection::serve(stream, &settings, handler, &stop).await,
             Welcome::Refused(stream, refusal) => {
                 connection::refuse(stream, handler.refuse(refusal)).await;

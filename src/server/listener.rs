@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Peers, Refusal, Stream, TlsInUse};
+use super::{Peers, Refusal, Stream, TlsInUse, pace::Pace};
 
 /// A socket that is listened on.
 #[derive(Debug)]
@@ -67,22 +67,24 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
 }
 
 impl Arrival {
-    /// Whether it may be served at all.
-    pub(super) fn is_admitted(&self, peers: &Peers) -> bool {
+    /// Whether it may be served at all; warns at this pace when not.
+    pub(super) fn is_admitted(&self, peers: &Peers, warnings: &Pace) -> bool {
         match self {
-            Self::Unix(stream) => peers.admit(stream),
+            Self::Unix(stream) => peers.admit(stream, warnings),
             Self::Tcp(_) | Self::Tls(..) => true,
         }
     }
 
-    /// Does what comes before the first request, within `patience`.
-    pub(super) async fn welcome(self, patience: Duration) -> Welcome {
+    /// Does what comes before the first request, within `patience`; warns of refused certificates at
+    /// this pace.
+    pub(super) async fn welcome(self, patience: Duration, certificates: &Pace) -> Welcome {
         match self {
             Self::Tcp(stream) => Welcome::In(Stream::Tcp(stream)),
             Self::Unix(stream) => Welcome::In(Stream::Unix(stream)),
             Self::Tls(stream, tls) => {
                 // On the heap, so that the other kinds do not carry the room for it along.
-                let shaken = timeout(patience, Box::pin(shake_hands(stream, tls))).await;
+                let shaken =
+                    timeout(patience, Box::pin(shake_hands(stream, tls, certificates))).await;
                 shaken.unwrap_or_else(|_| {
                     tracing::debug!("a client's TLS handshake took too long");
                     Welcome::Gone
@@ -93,7 +95,7 @@ impl Arrival {
 }
 
 /// A TLS connection begins with 0x16 (RFC 8446 §5.1), a request with a letter.
-async fn shake_hands(stream: TcpStream, tls: TlsInUse) -> Welcome {
+async fn shake_hands(stream: TcpStream, tls: TlsInUse, certificates: &Pace) -> Welcome {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1..) if first.iter().all(u8::is_ascii_uppercase) => {
@@ -108,11 +110,13 @@ async fn shake_hands(stream: TcpStream, tls: TlsInUse) -> Welcome {
     match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => Welcome::In(Stream::Tls(Box::new(stream))),
         Err(error) => {
-            if is_about_certificate(&error) {
-                // Somebody wants in and has something for it: whoever runs this wants to know.
-                tracing::warn!(%error, "refused a client's certificate");
-            } else {
+            if !is_about_certificate(&error) {
                 tracing::debug!(%error, "a client's TLS handshake failed");
+            } else if let Some(unsaid) = certificates.due() {
+                // Somebody wants in and has something for it: whoever runs this wants to know.
+                tracing::warn!(%error, unsaid, "refused a client's certificate");
+            } else {
+                tracing::debug!(%error, "refused a client's certificate");
             }
             Welcome::Gone
         }

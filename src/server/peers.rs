@@ -2,6 +2,8 @@
 
 use tokio::net::UnixStream;
 
+use super::pace::Pace;
+
 /// The users and groups that may connect; all, when there are none here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers {
@@ -14,15 +16,17 @@ pub struct Peers {
 
 impl Peers {
     /// Whether the process at the other end may use the socket. One of which nothing is known
-    /// may not.
-    pub(super) fn admit(&self, stream: &UnixStream) -> bool {
+    /// may not. A refusal is a warning, at this pace.
+    pub(super) fn admit(&self, stream: &UnixStream, warnings: &Pace) -> bool {
         if self.users.is_empty() && self.groups.is_empty() {
             return true;
         }
         let peer = match stream.peer_cred() {
             Ok(peer) => peer,
             Err(error) => {
-                tracing::warn!(%error, "cannot tell who connects to the unix socket; refused");
+                if let Some(unsaid) = warnings.due() {
+                    tracing::warn!(%error, unsaid, "cannot tell who connects to the unix socket; refused");
+                }
                 return false;
             }
         };
@@ -30,13 +34,15 @@ impl Peers {
         let admitted = self.users.contains(&uid) || self.groups.contains(&gid);
         if !admitted {
             let pid = peer.pid().unwrap_or_default();
-            tracing::warn!(
-                uid,
-                gid,
-                pid,
-                "refused a process that listen.allow_users and listen.allow_groups do not name"
-            );
+            if let Some(unsaid) = warnings.due() {
+                tracing::warn!(uid, gid, pid, unsaid, "{REFUSED}");
+            } else {
+                tracing::debug!(uid, gid, pid, "{REFUSED}");
+            }
         }
         admitted
     }
 }
+
+const REFUSED: &str =
+    "refused a process that listen.allow_users and listen.allow_groups do not name";
