@@ -1,13 +1,13 @@
 //! The one who sends the bytes of a case and reads what comes back.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::{
     case::{Case, End, Outcome, Step},
     upstream::Recorder,
-    wire::{Flaw, Framing, Head, Wire},
+    wire::{Entrance, Flaw, Framing, Head, Wire},
 };
 
 /// What the client got.
@@ -60,7 +60,7 @@ pub fn own_request(what: &str, number: usize) -> (String, String) {
 /// Plays a case; as the second request of its connection, if `is_second`.
 pub async fn play(
     case: &Case,
-    proxy: SocketAddr,
+    proxy: &Entrance,
     upstream: &Recorder,
     number: usize,
     is_second: bool,

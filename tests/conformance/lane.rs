@@ -1,15 +1,21 @@
 //! A proxy and the upstream behind it: the sidecar, or another one.
 
-use std::{net::SocketAddr, sync::mpsc, thread::JoinHandle};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+};
 
 use auth_sidecar::{
     app::App,
     config::{Config, Sources},
 };
+use rcgen::generate_simple_self_signed;
+use rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use crate::{case::Peer, upstream::Recorder};
+use crate::{case::Peer, upstream::Recorder, wire::Entrance};
 
 /// The credential that every proxy here sets.
 pub const TOKEN: &str = "the-token-of-the-proxy";
@@ -17,18 +23,59 @@ pub const TOKEN: &str = "the-token-of-the-proxy";
 /// Plays one case at a time.
 #[derive(Debug)]
 pub struct Lane {
-    pub proxy: SocketAddr,
+    pub proxy: Entrance,
     pub upstream: Recorder,
     _sidecar: Option<Sidecar>,
 }
 
 impl Lane {
-    /// The real `App`, on a thread of its own.
+    /// The real `App`, on a thread of its own, listening on TCP.
     pub fn with_sidecar() -> Self {
+        let files = tempfile::tempdir().unwrap();
+        Self::of(files, "listen.address = '127.0.0.1:0'", Entrance::Tcp)
+    }
+
+    /// The same on a unix socket.
+    pub fn on_a_unix_socket() -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let socket = files.path().join("proxy.sock");
+        let listen = format!("listen.address = 'unix:{}'", socket.display());
+        Self::of(files, &listen, |_| Entrance::Unix(socket))
+    }
+
+    /// The same with TLS.
+    pub fn with_tls() -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let trusting = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let write = |name: &str, text: String| {
+            let path = files.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let listen = format!(
+            "listen.address = 'tls:127.0.0.1:0'\n\
+             listen.tls_cert_file = '{}'\nlisten.tls_key_file = '{}'",
+            write("cert.pem", made.cert.pem()),
+            write("key.pem", made.signing_key.serialize_pem()),
+        );
+        let trusting = Arc::new(trusting);
+        Self::of(files, &listen, |port| Entrance::Tls(port, trusting))
+    }
+
+    fn of(files: TempDir, listen: &str, entrance: impl FnOnce(SocketAddr) -> Entrance) -> Self {
         let upstream = Recorder::start(0);
-        let sidecar = Sidecar::start(upstream.address());
+        let sidecar = Sidecar::start(upstream.address(), listen, files);
+        // Where there is no port, nobody asks for it.
+        let nowhere = SocketAddr::from(([0; 4], 0));
         Self {
-            proxy: sidecar.address,
+            proxy: entrance(sidecar.port.unwrap_or(nowhere)),
             upstream,
             _sidecar: Some(sidecar),
         }
@@ -37,7 +84,7 @@ impl Lane {
     /// Another proxy that listens at the first of the ports and forwards to the second.
     pub fn in_front((proxy, upstream): (u16, u16)) -> Self {
         Self {
-            proxy: SocketAddr::from(([127, 0, 0, 1], proxy)),
+            proxy: Entrance::Tcp(SocketAddr::from(([127, 0, 0, 1], proxy))),
             upstream: Recorder::start(upstream),
             _sidecar: None,
         }
@@ -68,19 +115,18 @@ pub fn from_environment() -> (Peer, Vec<(u16, u16)>) {
 
 #[derive(Debug)]
 struct Sidecar {
-    address: SocketAddr,
+    port: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     _files: TempDir,
 }
 
 impl Sidecar {
-    fn start(upstream: SocketAddr) -> Self {
-        let files = tempfile::tempdir().unwrap();
+    fn start(upstream: SocketAddr, listen: &str, files: TempDir) -> Self {
         let file = files.path().join("auth-sidecar.toml");
         // One worker, so that the next client is given the upstream connection of the last one.
         let text = format!(
-            "listen.address = \"127.0.0.1:0\"\nlisten.workers = 1\nadmin.address = \"off\"\n\
+            "{listen}\nlisten.workers = 1\nadmin.address = \"off\"\n\
              upstream.url = \"http://{upstream}\"\n\
              auth.type = \"static-token\"\nauth.token = \"{TOKEN}\"\n"
         );
@@ -104,7 +150,7 @@ impl Sidecar {
             });
         });
         Self {
-            address: *binding.recv().unwrap().first().unwrap(),
+            port: binding.recv().unwrap().first().copied(),
             stop: Some(stop),
             thread: Some(thread),
             _files: files,

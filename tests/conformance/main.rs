@@ -42,6 +42,20 @@ const LANES: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_case_of_the_table_holds() {
+    every_case_holds(Lane::with_sidecar).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_case_holds_on_a_unix_socket() {
+    every_case_holds(Lane::on_a_unix_socket).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_case_holds_with_tls() {
+    every_case_holds(Lane::with_tls).await;
+}
+
+async fn every_case_holds(lane: fn() -> Lane) {
     let cases = cases::all();
     assert!(cases.len() >= 200, "only {} cases", cases.len());
     let mut names: Vec<_> = cases.iter().map(|case| case.name).collect();
@@ -49,7 +63,7 @@ async fn every_case_of_the_table_holds() {
     for pair in names.windows(2) {
         assert_ne!(pair.first(), pair.last(), "two cases of this name");
     }
-    let lanes = (0..LANES).map(|_| Lane::with_sidecar()).collect();
+    let lanes = (0..LANES).map(|_| lane()).collect();
     let failures = play_all(&cases, lanes, None).await;
     assert!(
         failures.is_empty(),

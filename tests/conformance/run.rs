@@ -91,7 +91,7 @@ async fn play_one(
     peer: Option<Peer>,
 ) -> Option<Failure> {
     lane.upstream.begin(&case.answers);
-    let mut observed = play(case, lane.proxy, &lane.upstream, number, is_second).await;
+    let mut observed = play(case, &lane.proxy, &lane.upstream, number, is_second).await;
     if let Ending::Wrong(what) = &observed.ending {
         observed.problems.push(what.clone());
     }
@@ -117,7 +117,7 @@ async fn play_one(
 
 /// The next client: it gets its own answer, and nothing that was left over.
 async fn probe(lane: &Lane, number: usize) -> Result<(), String> {
-    let mut wire = Wire::to(lane.proxy).await;
+    let mut wire = Wire::to(&lane.proxy).await;
     let (request, target) = own_request("probe", number);
     wire.write(request.as_bytes()).await;
     let head = wire.head().await;

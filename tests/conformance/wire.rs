@@ -1,22 +1,41 @@
 //! Strict reading of HTTP/1.1 messages from a socket: what is not exactly as RFC 9112 has a sender
 //! write it is a flaw. Bytes become text one to one (Latin-1), so that they can be compared and shown.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The longest silence before a read is given up.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Where to connect to, and how.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// At `localhost`.
+    Tls(SocketAddr, Arc<ClientConfig>),
+}
+
+/// A connection by one of them.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Socket,
     unread: Vec<u8>,
     ended: bool,
 }
@@ -86,9 +105,48 @@ pub fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
+impl Socket {
+    async fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read_buf(bytes).await,
+            Self::Unix(stream) => stream.read_buf(bytes).await,
+            Self::Tls(stream) => stream.read_buf(bytes).await,
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(bytes).await,
+            Self::Unix(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown().await,
+            Self::Unix(stream) => stream.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) => None,
+            Self::Tls(stream) => Some(stream.get_ref().0),
+        }
+    }
+}
+
 impl Wire {
-    pub fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
+    fn of(stream: Socket) -> Self {
+        if let Some(stream) = stream.tcp() {
+            stream.set_nodelay(true).unwrap();
+        }
         Self {
             stream,
             unread: Vec::new(),
@@ -96,25 +154,40 @@ impl Wire {
         }
     }
 
-    pub async fn to(address: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).await.unwrap())
+    pub fn new(stream: TcpStream) -> Self {
+        Self::of(Socket::Tcp(stream))
+    }
+
+    pub async fn to(entrance: &Entrance) -> Self {
+        Self::of(match entrance {
+            Entrance::Tcp(address) => Socket::Tcp(TcpStream::connect(address).await.unwrap()),
+            Entrance::Unix(path) => Socket::Unix(UnixStream::connect(path).await.unwrap()),
+            Entrance::Tls(address, config) => {
+                let stream = TcpStream::connect(address).await.unwrap();
+                let name = ServerName::try_from("localhost").unwrap();
+                let connector = TlsConnector::from(Arc::clone(config));
+                Socket::Tls(Box::new(connector.connect(name, stream).await.unwrap()))
+            }
+        })
     }
 
     /// The other side may have closed already; then what it says is read, and this is not an error.
     pub async fn write(&mut self, bytes: &[u8]) {
-        drop(timeout(PATIENCE, self.stream.write_all(bytes)).await);
+        drop(timeout(PATIENCE, self.stream.write(bytes)).await);
     }
 
     /// Sends nothing more.
     pub async fn finish(&mut self) {
-        drop(self.stream.shutdown().await);
+        drop(self.stream.finish().await);
     }
 
-    /// Ends with a reset.
+    /// Ends with a reset, where the socket knows such.
     pub fn reset(self) {
-        SockRef::from(&self.stream)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
+        if let Some(stream) = self.stream.tcp() {
+            SockRef::from(stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
     }
 
     /// Some bytes, whatever they are; `None` at the end.
@@ -241,7 +314,7 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<(), Flaw> {
-        match timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await {
+        match timeout(PATIENCE, self.stream.read(&mut self.unread)).await {
             Err(_) => Err(Flaw::Silent),
             Ok(Ok(length)) if length > 0 => Ok(()),
             // A reset is an end, too.
