@@ -28,8 +28,9 @@ class Binaries:
             self.versions[name] = found.group() if found else "?"
 
 
-def prepare(kinds, build):
-    """Finds or builds everything, or ends with what is to be installed."""
+def prepare(kinds, build, own=False):
+    """Finds or builds everything, or ends with what is to be installed. `own`: the caller has a
+    sidecar of its own."""
     binaries = Binaries()
     missing = []
     for name, package, version, needed in [
@@ -52,7 +53,11 @@ def prepare(kinds, build):
     binaries.add("instance", target / "release/bench-instance")
     if build:
         cargo("--manifest-path", ROOT / "Cargo.toml", "--bin", "auth-sidecar")
-    binaries.add("auth-sidecar", TARGET.parent / "release/auth-sidecar", "--version")
+    sidecar = TARGET.parent / "release/auth-sidecar"
+    if sidecar.exists():
+        binaries.add("auth-sidecar", sidecar, "--version")
+    elif not own:
+        sys.exit(f"missing: {sidecar}\n  leave out --no-build")
     if "envoy" in kinds:
         binaries.add("envoy", envoy(), "--version")
     return binaries
