@@ -8,6 +8,7 @@ use crate::{
     client_token::ClientName,
     config::{Flags, plain_address},
     demo::DemoOptions,
+    local_ca::{self, HostName, Wish},
     server::Address,
     telemetry::{LogFormat, LogSettings},
 };
@@ -75,6 +76,21 @@ Runs an embedded token service, an embedded service instance and the sidecar bet
 configuration at all, and prints lines to try. Tokens live for seconds, so renewals can be watched.
 Nothing leaves this machine. Ctrl-C stops it.";
 
+const LOCAL_CA: &str = "\
+Makes a certificate for localhost, 127.0.0.1 and ::1 (and further names, when given) and an authority
+that vouches for it, for tools that insist on https://. Writes ca.pem, cert.pem and key.pem to a
+directory, and prints how the sidecar uses them and how curl, Go programs and Terraform, Java, Python
+and Node come to trust them. It needs no connection and no configuration.
+
+The authority can vouch for these names only, and its own key is not kept: nobody can sign anything
+more with it. When the certificate nears its end (825 days; metrics and `auth-sidecar doctor` tell) or
+another name is needed, --replace makes everything anew, and clients are given the new ca.pem.
+
+With --client NAME a client gets a certificate of its own, for listen.tls_client_ca_file: then nobody
+is let in without one.
+
+Example: auth-sidecar local-ca --dir /etc/auth-sidecar/tls --client grafana";
+
 const LOCAL_TOKEN: &str = "\
 Makes a local token: a random value that means something to this sidecar alone. The client sends it
 where its tool wants an API token (\"Authorization: Bearer …\", \"X-AUTH-TOKEN: …\"); the sidecar
@@ -128,6 +144,9 @@ pub enum Command {
     /// Runs everything on this machine, without configuration, with lines to try.
     #[command(long_about = DEMO, after_long_help = EXIT_CODES)]
     Demo(DemoFlags),
+    /// Makes a certificate for localhost, and an authority that clients can trust.
+    #[command(long_about = LOCAL_CA, after_long_help = EXIT_CODES)]
+    LocalCa(LocalCaFlags),
     /// Makes a token for one client of the sidecar.
     #[command(long_about = LOCAL_TOKEN, after_long_help = EXIT_CODES)]
     LocalToken(LocalTokenFlags),
@@ -164,6 +183,23 @@ pub struct DemoFlags {
     log_format: LogFormat,
 }
 
+/// The flags of `local-ca`.
+#[derive(Clone, Debug, Args)]
+pub struct LocalCaFlags {
+    /// Further names or IP addresses of the sidecar: localhost and its addresses are always there
+    #[arg(value_name = "NAME")]
+    names: Vec<HostName>,
+    /// Where the files go; made where there is none
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: PathBuf,
+    /// Makes a certificate for this client, too; can be repeated
+    #[arg(long = "client", value_name = "NAME")]
+    clients: Vec<local_ca::ClientName>,
+    /// Replaces files that are there already
+    #[arg(long)]
+    replace: bool,
+}
+
 /// The flags of `local-token`.
 #[derive(Clone, Debug, Args)]
 pub struct LocalTokenFlags {
@@ -196,6 +232,19 @@ impl Cli {
     #[must_use]
     pub fn command(self) -> Command {
         self.command.unwrap_or(Command::Run(self.flags))
+    }
+}
+
+impl LocalCaFlags {
+    /// What is to be made.
+    #[must_use]
+    pub fn wish(&self) -> Wish<'_> {
+        Wish {
+            names: &self.names,
+            clients: &self.clients,
+            directory: &self.dir,
+            replace: self.replace,
+        }
     }
 }
 
@@ -286,6 +335,28 @@ mod tests {
         assert_eq!((flags.name.as_str(), flags.file), ("grafana", None));
         for wrong in [&["local-token"][..], &["local-token", "a b"]] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_local_authority_needs_a_directory_and_names_that_are_some() {
+        let sound = [
+            "local-ca",
+            "--dir",
+            "d",
+            "proxy.example",
+            "192.0.2.7",
+            "--client",
+            "a",
+        ];
+        assert!(matches!(parse(&sound), Ok(Command::LocalCa(_))));
+        for wrong in [
+            &["local-ca"][..],
+            &["local-ca", "--dir", "d", "*.example"],
+            &["local-ca", "--dir", "d", "https://h.example"],
+            &["local-ca", "--dir", "d", "--client", "../a"],
+        ] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }
 

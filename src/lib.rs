@@ -44,6 +44,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 mod gather;
+pub mod local_ca;
 pub mod local_token;
 pub mod outbound;
 pub mod proxy;

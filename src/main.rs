@@ -10,7 +10,7 @@ use auth_sidecar::{
     app::{App, shutdown_signal},
     cli::{Cli, Command, DoctorFlags},
     config::{Config, ConfigError, Loaded, Sources, process_environment},
-    demo, doctor, local_token,
+    demo, doctor, local_ca, local_token,
     sandbox::Sandbox,
     telemetry, wait,
 };
@@ -87,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 Box::pin(demo::run(flags.into(), &mut stdout, shutdown_signal()?)).await
             })?;
         }
+        Command::LocalCa(flags) => local_ca::make(&flags.wish(), &mut io::stdout())?,
         Command::LocalToken(flags) => local_token::make(
             &flags.name,
             flags.file.as_deref(),

@@ -35,6 +35,8 @@ mod forwarding;
 mod http2;
 /// Bounds of number and time.
 mod limits;
+/// Certificates for localhost, made here.
+mod local_ca;
 /// HTTP proxies on the way to the upstream.
 mod outbound;
 /// Who is refused: hosts, browsers, ambiguous requests.

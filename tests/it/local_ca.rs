@@ -1,0 +1,257 @@
+//! `auth-sidecar local-ca`, with the clients that it is for.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+use super::support::{DEADLINE, FakeCsp, FakeService, Settings, Sidecar, eventually};
+
+/// What it made and said.
+struct Made {
+    directory: TempDir,
+    said: String,
+}
+
+impl Made {
+    fn with(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let output = local_ca(directory.path(), arguments);
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        Self { directory, said }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// A sidecar that listens with it.
+    fn settings(&self, csp: &FakeCsp, service: &FakeService) -> Settings {
+        Settings::new(csp, service)
+            .set("listen.address", "tls:127.0.0.1:0")
+            .set(
+                "listen.tls_cert_file",
+                self.path("cert.pem").to_str().unwrap(),
+            )
+            .set(
+                "listen.tls_key_file",
+                self.path("key.pem").to_str().unwrap(),
+            )
+    }
+
+    /// What curl says that trusts `ca.pem` alone.
+    fn curl(&self, url: &str, flags: &[&str]) -> Output {
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "10"])
+            .args(["--output", "/dev/null", "--write-out", "%{http_code}"])
+            .arg("--cacert")
+            .arg(self.path("ca.pem"))
+            .args(flags)
+            .arg(url)
+            .output()
+            .unwrap()
+    }
+}
+
+fn local_ca(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_auth-sidecar"))
+        .args(["local-ca", "--dir"])
+        .arg(directory)
+        .args(arguments)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+#[tokio::test]
+async fn programs_that_insist_on_https_are_served_with_it() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let made = Made::with(&[]);
+    let sidecar = Sidecar::start(&made.settings(&csp, &service));
+    sidecar.ready().await;
+    let port = sidecar.proxy_address().port();
+    for host in ["localhost", "127.0.0.1"] {
+        let answer = made.curl(&format!("https://{host}:{port}/echo"), &[]);
+        assert_eq!(said(&answer), "200");
+    }
+    // As strictly as Python can.
+    let script = "\
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=sys.argv[1])
+context.verify_flags |= ssl.VERIFY_X509_STRICT
+answer = urllib.request.urlopen(sys.argv[2], context=context, timeout=10)
+print(answer.status, end='')
+";
+    let answer = Command::new("python3")
+        .args(["-c", script])
+        .arg(made.path("ca.pem"))
+        .arg(format!("https://localhost:{port}/echo"))
+        .output()
+        .unwrap();
+    assert_eq!(said(&answer), "200");
+    assert_eq!(service.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_wants_another_name_or_trusts_another_authority_sends_nothing() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (made, other) = (Made::with(&[]), Made::with(&[]));
+    let sidecar = Sidecar::start(&made.settings(&csp, &service));
+    sidecar.ready().await;
+    let port = sidecar.proxy_address().port();
+    let elsewhere = format!("h.example:{port}:127.0.0.1");
+    let answer = made.curl(
+        &format!("https://h.example:{port}/"),
+        &["--resolve", &elsewhere],
+    );
+    assert!(said(&answer).contains("subject name"), "{answer:?}");
+    let answer = other.curl(&format!("https://localhost:{port}/"), &[]);
+    assert_eq!(answer.status.code(), Some(60), "{answer:?}");
+    assert_eq!(service.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_client_certificate_made_with_it_lets_in_and_none_does_not() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (made, other) = (
+        Made::with(&["--client", "a"]),
+        Made::with(&["--client", "a"]),
+    );
+    let ca = made.path("ca.pem");
+    let settings = made
+        .settings(&csp, &service)
+        .set("listen.tls_client_ca_file", ca.to_str().unwrap());
+    let sidecar = Sidecar::start(&settings);
+    sidecar.ready().await;
+    let url = format!("https://localhost:{}/echo", sidecar.proxy_address().port());
+    let ask = |own: Option<(PathBuf, PathBuf)>| {
+        let own = own.map(|(certificate, key)| {
+            ["--cert".into(), certificate, "--key".into(), key]
+                .map(|path| path.display().to_string())
+        });
+        let flags: Vec<_> = own.iter().flatten().map(String::as_str).collect();
+        said(&made.curl(&url, &flags))
+    };
+    let pair = |made: &Made| (made.path("client-a.pem"), made.path("client-a-key.pem"));
+    assert_eq!(ask(Some(pair(&made))), "200");
+    // The sidecar's own is for servers only.
+    let own = (made.path("cert.pem"), made.path("key.pem"));
+    for refused in [None, Some(pair(&other)), Some(own)] {
+        // No answer came. What curl says of that depends on how far it was by then.
+        let said = ask(refused);
+        assert!(said.starts_with("000curl: ("), "{said}");
+    }
+    assert_eq!(service.requests().len(), 1);
+}
+
+#[test]
+fn the_authority_is_held_to_its_names_and_its_key_is_nowhere() {
+    let made = Made::with(&["Proxy.Example", "192.0.2.7", "--client", "a"]);
+    let mut names: Vec<_> = fs::read_dir(made.directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let all = [
+        "ca.pem",
+        "cert.pem",
+        "client-a-key.pem",
+        "client-a.pem",
+        "key.pem",
+    ];
+    assert_eq!(names, all);
+    for name in all {
+        let permissions = fs::metadata(made.path(name)).unwrap().mode() & 0o777;
+        let expected = if name.ends_with("key.pem") {
+            0o600
+        } else {
+            0o644
+        };
+        assert_eq!(permissions, expected, "{name}");
+        assert_eq!(
+            made.text(name).contains("PRIVATE KEY"),
+            name.ends_with("key.pem"),
+            "{name}"
+        );
+    }
+    let shown = Command::new("openssl")
+        .args(["x509", "-noout", "-text", "-in"])
+        .arg(made.path("ca.pem"))
+        .output()
+        .unwrap();
+    let shown = said(&shown);
+    for word in [
+        "Name Constraints: critical",
+        "DNS:localhost",
+        "DNS:proxy.example",
+        "IP:127.0.0.1/255.255.255.255",
+        "IP:192.0.2.7/255.255.255.255",
+        "CA:TRUE, pathlen:0",
+    ] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    let verified = Command::new("openssl")
+        .args([
+            "verify",
+            "-x509_strict",
+            "-verify_hostname",
+            "proxy.example",
+            "-CAfile",
+        ])
+        .args([made.path("ca.pem"), made.path("cert.pem")])
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+#[test]
+fn it_says_how_to_use_and_to_trust_it_and_never_the_key() {
+    let made = Made::with(&["proxy.example", "--client", "a"]);
+    for word in [
+        "tls_cert_file",
+        "tls_client_ca_file",
+        "allow_hosts = [\"proxy.example\"]",
+        "curl --cacert",
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+        "keytool",
+        "not kept",
+    ] {
+        assert!(made.said.contains(word), "{word}: {}", made.said);
+    }
+    assert!(made.said.contains(made.directory.path().to_str().unwrap()));
+    assert!(!made.said.contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn what_is_there_is_replaced_only_when_asked_and_then_a_running_sidecar_takes_it_up() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let made = Made::with(&[]);
+    let before = made.text("ca.pem");
+    let again = local_ca(made.directory.path(), &[]);
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    assert!(said(&again).contains("--replace"), "{again:?}");
+    assert_eq!(made.text("ca.pem"), before);
+    let sidecar = Sidecar::start(&made.settings(&csp, &service));
+    sidecar.ready().await;
+    let again = local_ca(made.directory.path(), &["--replace"]);
+    assert!(again.status.success(), "{again:?}");
+    assert_ne!(made.text("ca.pem"), before);
+    let url = format!("https://localhost:{}/echo", sidecar.proxy_address().port());
+    eventually(|| said(&made.curl(&url, &[])) == "200", DEADLINE).await;
+}
