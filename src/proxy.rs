@@ -7,6 +7,7 @@ mod admission;
 mod download;
 mod error;
 mod fields;
+mod forwarded;
 mod ledger;
 mod tunnel;
 mod upload;
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, TE, TRANSFER_ENCODING},
+    header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TE, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -61,6 +62,8 @@ pub struct ProxySettings {
     pub tunnel_idle_timeout: Duration,
     /// Whether the upstream is told by `Via` that we are here.
     pub via: bool,
+    /// Whether the upstream is told by `Forwarded` who the client is.
+    pub forwarded: bool,
     /// Further names that clients may use for us, without a port.
     pub allow_hosts: Vec<String>,
     /// Origins of pages that may use us.
@@ -168,7 +171,7 @@ impl Proxy {
         let offer = Offer::take(&mut request).filter(|_| inner.upstream.can_switch());
         let (parts, incoming) = request.into_parts();
         let upload = Upload::new(incoming, client, &inner.budget);
-        let forwarded = inner.forward(parts, &upload, offer.as_ref()).await;
+        let forwarded = inner.forward(parts, client, &upload, offer.as_ref()).await;
         let result = forwarded.and_then(|answer| {
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // What is sent before both have agreed belongs to neither protocol (RFC 9931).
@@ -214,6 +217,7 @@ impl Inner {
     async fn forward(
         &self,
         parts: Parts,
+        client: &ClientState,
         upload: &Upload,
         offer: Option<&Offer>,
     ) -> Result<Response<Answer>, ProxyError> {
@@ -221,7 +225,7 @@ impl Inner {
             return Err(ProxyError::Overloaded);
         }
         admit(&parts, &self.rules)?;
-        let mut head = self.outbound(parts, offer.is_some())?;
+        let mut head = self.outbound(parts, client, offer.is_some())?;
         let mut token = self.token().await?;
         let mut answer = self.send(&mut head, &mut token, upload).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
@@ -352,7 +356,12 @@ impl Inner {
         }
     }
 
-    fn outbound(&self, parts: Parts, is_websocket: bool) -> Result<Head, ProxyError> {
+    fn outbound(
+        &self,
+        parts: Parts,
+        client: &ClientState,
+        is_websocket: bool,
+    ) -> Result<Head, ProxyError> {
         let Parts {
             method,
             uri,
@@ -374,8 +383,14 @@ impl Inner {
         if let Some(required) = &self.settings.required_field {
             required.remove(&mut headers);
         }
+        let forwarded = self.settings.forwarded.then(|| client.peer());
+        let forwarded = forwarded.and_then(|peer| forwarded::element(peer, &uri, &headers));
         let via = self.settings.via.then_some(version);
         fields::outbound(&mut headers, self.upstream.host(), via);
+        if let Some(forwarded) = forwarded {
+            // What the client has sent stays in front of ours, as with Via.
+            headers.append(FORWARDED, forwarded);
+        }
         if takes_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }

@@ -37,7 +37,7 @@ pub use self::{
     framing::{MAX_FIELDS, MAX_TARGET},
     listener::Listener,
     peers::Peers,
-    stream::Stream,
+    stream::{Node, Peer, Stream},
     tls::{FileError, TlsFileError, TlsFiles, TlsInUse, TlsSettings, TlsVersion},
 };
 use self::{

@@ -105,6 +105,7 @@ fn proxy(reader: &mut Reader) -> ProxySettings {
             .value("upstream.replay_buffer_total", values::size(0..=1 << 30)),
         max_in_flight: reader.value("listen.max_in_flight", values::integer(1..=MANY)),
         via: reader.value("upstream.via", values::boolean),
+        forwarded: reader.value("upstream.forwarded", values::boolean),
         allow_hosts: reader.value("listen.allow_hosts", values::each(net::host)),
         allow_origins: reader.value("listen.allow_origins", values::each(net::origin)),
         required_field: reader.optional("listen.require_field", values::required_field),

@@ -14,13 +14,14 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Refusal, ServerSettings};
+use super::{Peer, Refusal, ServerSettings};
 
 /// What a connection waits for, and since when; with HTTP/2, what one of its streams does.
 ///
 /// One timer a connection looks at it when it fires, and not at each request: a request costs
 /// a store or two here, and no timer.
 pub struct ClientState {
+    peer: Peer,
     epoch: Instant,
     /// The phase in the two lowest bits, above them the milliseconds since `epoch`.
     phase: AtomicU64,
@@ -73,17 +74,18 @@ pub(super) enum Phase {
 
 impl ClientState {
     /// A connection, before its first byte.
-    pub(super) fn new() -> Self {
-        Self::with(false)
+    pub(super) fn new(peer: Peer) -> Self {
+        Self::with(peer, false)
     }
 
-    /// A stream of a connection.
-    pub(super) fn stream() -> Self {
-        Self::with(true)
+    /// A stream of this connection.
+    pub(super) fn stream(&self) -> Self {
+        Self::with(self.peer, true)
     }
 
-    fn with(is_stream: bool) -> Self {
+    fn with(peer: Peer, is_stream: bool) -> Self {
         Self {
+            peer,
             epoch: Instant::now(),
             phase: AtomicU64::new(0),
             unsent: AtomicBool::new(false),
@@ -98,6 +100,12 @@ impl ClientState {
             tunnel: Mutex::default(),
             is_tunnel: AtomicBool::new(false),
         }
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// A request's head is complete: it is our turn.

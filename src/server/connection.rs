@@ -39,7 +39,7 @@ pub(super) async fn serve<H: Handler>(
     handler: H,
     stop: &CancellationToken,
 ) {
-    let client = Arc::new(ClientState::new());
+    let client = Arc::new(ClientState::new(stream.peer()));
     let io = Watched {
         stream,
         client: Arc::clone(&client),

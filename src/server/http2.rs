@@ -130,7 +130,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, exchange: F) {
-        let state = Arc::new(ClientState::stream());
+        let state = Arc::new(self.connection.stream());
         let stream = Stream::begin(self.clone(), Arc::clone(&state));
         tokio::spawn(STREAM.scope(state, async move {
             stream.carry(exchange).await;

@@ -29,6 +29,8 @@ mod disguises;
 mod doctor;
 /// When the credentials themselves end.
 mod foresight;
+/// What the upstream learns of the client.
+mod forwarded;
 /// Bytes, fields and methods on their way through.
 mod forwarding;
 /// Both sides with HTTP/2.

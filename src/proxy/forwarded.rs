@@ -1,0 +1,99 @@
+//! Tells the upstream who asked, where that is wanted: the `Forwarded` field (RFC 7239).
+
+use http::{HeaderMap, HeaderValue, Uri, header::HOST};
+
+use crate::server::{Node, Peer};
+
+/// What we know of the client: its address, how it came to us, and by which name. To be read before
+/// `Host` is exchanged. `None` where it makes no field, which nothing that was received does.
+pub(super) fn element(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+    let node = match peer.node {
+        Node::Ip(address) if address.is_ipv6() => format!("\"[{address}]\""),
+        Node::Ip(address) => address.to_string(),
+        Node::Unix => "_unix".to_owned(),
+        Node::Unknown => "unknown".to_owned(),
+    };
+    let proto = if peer.is_tls { "https" } else { "http" };
+    let mut text = format!("for={node};proto={proto}");
+    // A target that names the host goes before the field (RFC 9112 §3.2.2).
+    let host = match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(HOST).and_then(|host| host.to_str().ok()),
+    };
+    if let Some(host) = host.filter(|host| !host.is_empty()) {
+        text.push_str(";host=");
+        push_value(&mut text, host);
+    }
+    HeaderValue::try_from(text).ok()
+}
+
+/// A token as it is, anything else in quotes (RFC 9110 §5.6.2, §5.6.4).
+fn push_value(text: &mut String, value: &str) {
+    if value.bytes().all(is_token) {
+        text.push_str(value);
+        return;
+    }
+    text.push('"');
+    for character in value.chars() {
+        if matches!(character, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text.push('"');
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(node: Node, is_tls: bool, target: &str, host: Option<&str>) -> String {
+        let mut headers = HeaderMap::new();
+        if let Some(host) = host {
+            headers.insert(HOST, host.parse().unwrap());
+        }
+        let peer = Peer { node, is_tls };
+        let value = element(peer, &target.parse().unwrap(), &headers).unwrap();
+        value.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_kind_of_client_has_its_node() {
+        for (node, expected) in [
+            (Node::Ip("127.0.0.1".parse().unwrap()), "127.0.0.1"),
+            (
+                Node::Ip("2001:db8::1".parse().unwrap()),
+                "\"[2001:db8::1]\"",
+            ),
+            (Node::Unix, "_unix"),
+            (Node::Unknown, "unknown"),
+        ] {
+            for (is_tls, proto) in [(false, "http"), (true, "https")] {
+                let made = made(node, is_tls, "/", None);
+                assert_eq!(made, format!("for={expected};proto={proto}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_host_is_quoted_where_it_is_no_token_and_the_targets_goes_before_the_fields() {
+        for (target, host, expected) in [
+            ("/", Some("localhost"), "localhost"),
+            ("/", Some("localhost:9797"), "\"localhost:9797\""),
+            ("/", Some("[::1]:1"), "\"[::1]:1\""),
+            ("/", Some("a\"b\\c;for=d"), r#""a\"b\\c;for=d""#),
+            ("http://a.example:80/x", Some("b"), "\"a.example:80\""),
+        ] {
+            let made = made(Node::Unknown, false, target, host);
+            assert_eq!(made, format!("for=unknown;proto=http;host={expected}"));
+        }
+        assert_eq!(
+            made(Node::Unix, false, "/", Some("")),
+            "for=_unix;proto=http"
+        );
+    }
+}
