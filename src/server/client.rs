@@ -29,6 +29,8 @@ pub struct ClientState {
     pub(super) unsent: AtomicBool,
     /// Whether the answer to the request that is handled has begun.
     pub(super) answering: AtomicBool,
+    /// Whether that answer is the last one, so that no refusal may follow it.
+    pub(super) is_last: AtomicBool,
     /// What of an exchange is still open: the request's body, the answer.
     parts: AtomicU8,
     /// Whether a part of the next head is here already.
@@ -90,6 +92,7 @@ impl ClientState {
             phase: AtomicU64::new(0),
             unsent: AtomicBool::new(false),
             answering: AtomicBool::new(false),
+            is_last: AtomicBool::new(false),
             parts: AtomicU8::new(0),
             has_partial_head: AtomicBool::new(false),
             heads: AtomicU32::new(0),
@@ -229,15 +232,18 @@ impl ClientState {
         }
     }
 
-    /// The refusal that is due: all that came before it is answered.
-    pub(super) fn due_refusal(&self) -> Option<Refusal> {
-        let refusal = self.refusal.get()?;
+    /// Whether all is answered that came before reading stopped.
+    pub(super) fn is_refusal_due(&self) -> bool {
         let (phase, _) = self.load();
         let is_between_requests = matches!(phase, Phase::Idle | Phase::Head);
-        let is_due = is_between_requests
-            && !self.has_requests_waiting()
-            && !self.unsent.load(Ordering::Relaxed);
-        is_due.then_some(*refusal)
+        let is_over = self.is_last.load(Ordering::Relaxed) || !self.has_requests_waiting();
+        self.is_refused() && is_between_requests && is_over && !self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// The refusal, unless the last answer is given.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        let refusal = self.refusal.get().copied();
+        refusal.filter(|_| !self.is_last.load(Ordering::Relaxed))
     }
 
     pub(super) fn received(&self) {

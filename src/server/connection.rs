@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
+use http::{Request, header::CONNECTION};
 use http_body::Body;
 use hyper::{
     body::{Bytes, Incoming},
@@ -54,6 +54,9 @@ pub(super) async fn serve<H: Handler>(
         async move {
             let answer = handler.handle(request, &client).await;
             client.answering.store(true, Ordering::Relaxed);
+            let closes = answer.headers().get(CONNECTION);
+            let is_last = closes.is_some_and(|option| option == "close");
+            client.is_last.store(is_last, Ordering::Relaxed);
             Ok::<_, Infallible>(answer)
         }
     });
@@ -79,7 +82,8 @@ pub(super) async fn serve<H: Handler>(
                     Poll::Ready(None)
                 }
                 Poll::Pending if client.is_http2() => Poll::Ready(None),
-                Poll::Pending => client.due_refusal().map_or(Poll::Pending, |due| Poll::Ready(Some(due))),
+                Poll::Pending if client.is_refusal_due() => Poll::Ready(client.refusal()),
+                Poll::Pending => Poll::Pending,
             }) => break refusal,
             () = &mut stopping, if !draining => {
                 draining = true;

@@ -7,8 +7,11 @@
 //! what goes on has one reading only. It never decides what a message means: only that the codec
 //! will read the same.
 
+mod begun;
+
 use http::Uri;
 
+use self::begun::Begun;
 use super::Refusal;
 
 /// Follows the requests of one connection, byte by byte of their framing.
@@ -17,6 +20,8 @@ pub(super) struct Framing {
     state: State,
     /// The part of a line whose end is still to come.
     partial: Vec<u8>,
+    /// What that part can be the beginning of, in a head.
+    begun: Begun,
     head: Head,
     /// How many good ones were read to their end.
     heads: u32,
@@ -79,6 +84,7 @@ impl Framing {
         Self {
             state: State::Head,
             partial: Vec::new(),
+            begun: Begun::default(),
             head: Head::default(),
             heads: 0,
             max_head,
@@ -129,9 +135,9 @@ impl Framing {
     }
 
     fn head_line(&mut self, rest: &mut &[u8]) -> Result<(), Refusal> {
-        let before = rest.len();
+        let all = *rest;
         let line = self.line(rest);
-        self.head.bytes += before - rest.len();
+        self.head.bytes += all.len() - rest.len();
         if self.head.bytes > self.max_head {
             return Err(if self.head.asked.is_some() {
                 Refusal::HeadTooLarge
@@ -140,8 +146,13 @@ impl Framing {
             });
         }
         let Some(line) = line.map_err(Refusal::Malformed)? else {
-            return Ok(());
+            self.begun.follow(all, self.head.asked.is_none())?;
+            return match (self.begun, self.partial.split(|byte| *byte == b' ').nth(1)) {
+                (Begun::Version(_), Some(target)) => check_target(target),
+                _ => Ok(()),
+            };
         };
+        self.begun = Begun::default();
         if self.head.asked.is_none() {
             // A client may send an empty line behind a body (RFC 9112 §2.2).
             return if line.as_slice().is_empty() {
@@ -261,15 +272,7 @@ impl Head {
         } else {
             Asked::Other
         });
-        if target.len() > MAX_TARGET {
-            return Err(Refusal::TargetTooLong);
-        }
-        // No fragment: it is the client's own. Bytes that are not ASCII have no place here either,
-        // but curl sends them as they are typed, and services read them.
-        let is_plain = |byte: &u8| (byte.is_ascii_graphic() && *byte != b'#') || *byte >= 0x80;
-        if !target.iter().all(is_plain) || Uri::try_from(target).is_err() {
-            return Err(Refusal::Malformed("target"));
-        }
+        check_target(target)?;
         self.is_http_10 = match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
@@ -324,10 +327,30 @@ fn skip(rest: &mut &[u8], left: u64, then: State, more: fn(u64) -> State) -> Sta
     }
 }
 
+/// What the codec would refuse, or could read otherwise.
+fn check_target(target: &[u8]) -> Result<(), Refusal> {
+    if target.len() > MAX_TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    if !target.iter().copied().all(is_in_target) || Uri::try_from(target).is_err() {
+        return Err(Refusal::Malformed("target"));
+    }
+    Ok(())
+}
+
+/// No fragment: it is the client's own. Bytes that are not ASCII have no place here either, but
+/// curl sends them as they are typed, and services read them.
+fn is_in_target(byte: u8) -> bool {
+    (byte.is_ascii_graphic() && byte != b'#') || byte >= 0x80
+}
+
 /// RFC 9110 §5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 fn is_token(bytes: &[u8]) -> bool {
-    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !bytes.is_empty() && bytes.iter().all(is_tchar)
+    !bytes.is_empty() && bytes.iter().copied().all(is_tchar)
 }
 
 /// A control other than a tab. RFC 9110 §5.5 lets some pass; no client needs them.

@@ -53,6 +53,14 @@ fn pipelines() -> Vec<Case> {
                 vec![Reply::status(&[200]), Reply::status(&[200]), Reply::own(&[400])],
                 End::Closed,
             ),
+        case("9112 §9.6", "nothing follows the last answer, whatever stands behind a request to close", [get("Connection: close"), b"GET /bad HTTP/1.1\r\nX y: z\r\n\r\n".to_vec()].concat())
+            .forwarded(X)
+            .end(End::Closed),
+        case("9112 §9.6", "nothing follows the last answer, whatever stands behind HTTP/1.0", b"GET /x HTTP/1.0\r\n\r\n\0\r\n")
+            .forwarded(X)
+            .end(End::Closed),
+        case("9112 §9.6", "nothing follows a refusal that closes", [b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n".to_vec(), b"\0\r\n".to_vec()].concat())
+            .or_refused(&[400]),
         case("9112 §9.3.2", "a request behind one that is denied is served", [b"GET /x HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_vec(), y()].concat())
             .outcome(
                 Upstream::Requests(vec![Want::new("GET /y HTTP/1.1", "")]),

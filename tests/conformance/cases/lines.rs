@@ -41,6 +41,19 @@ fn starts() -> Vec<Case> {
             b"G\xc9T /x HTTP/1.1",
         ),
         refused("a method with a colon is refused", b"GET: /x HTTP/1.1"),
+        // The sidecar answers, and not its codec; nor does anybody wait for the end of the line.
+        case(
+            "9112 §3",
+            "what cannot become a request is refused at once",
+            b"\x16\x03\x01\x02\x00\x01",
+        )
+        .or_refused(&[400]),
+        case(
+            "9112 §5.1",
+            "what cannot become a field is refused at once",
+            b"GET /x HTTP/1.1\r\nX y",
+        )
+        .or_refused(&[400]),
         case(
             "9112 §2.2",
             "an empty line before a request is passed over",
