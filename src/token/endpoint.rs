@@ -1,6 +1,6 @@
 //! One OAuth 2.0 token request and its answer (RFC 6749 §4.4, §5). It has never heard of a vendor.
 
-pub(super) mod answer;
+pub mod answer;
 mod assertion;
 mod client;
 
@@ -121,14 +121,9 @@ impl TokenEndpoint {
     async fn ask(&self, which: Which) -> Result<TokenResponse, FetchError> {
         let request = self.build(which)?;
         let response = request.send().await.map_err(|e| transport(&e))?;
-        let status = response.status();
-        let retry_after = answer::retry_after(response.headers());
+        let (status, fields) = (response.status(), response.headers().clone());
         let body = read_body(response).await?;
-        if status.is_success() {
-            answer::granted(&body)
-        } else {
-            Err(answer::refused(status, retry_after, &body))
-        }
+        answer::read(status, &fields, &body)
     }
 
     fn build(&self, which: Which) -> Result<reqwest::RequestBuilder, FetchError> {

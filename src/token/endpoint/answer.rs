@@ -44,8 +44,24 @@ const REJECTIONS: [&str; 6] = [
     "access_denied",
 ];
 
+/// Makes a token of an answer, or the reason why it holds none.
+///
+/// # Errors
+/// The class of the failure, and nothing of the answer's free text.
+pub fn read(
+    status: StatusCode,
+    fields: &HeaderMap,
+    body: &[u8],
+) -> Result<TokenResponse, FetchError> {
+    if status.is_success() {
+        granted(body)
+    } else {
+        Err(refused(status, retry_after(fields), body))
+    }
+}
+
 /// Reads a 2xx answer.
-pub(in crate::token) fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
+fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
     let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
     let granted: Granted =
         serde_json::from_slice(body).map_err(|_| bad("the answer is no JSON token response"))?;
