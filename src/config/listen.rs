@@ -111,11 +111,15 @@ fn tls(reader: &mut Reader) -> Option<TlsSettings> {
     let (cert_file, key_file) = match (cert_file, key_file) {
         (Some(cert_file), Some(key_file)) => (cert_file, key_file),
         (Some(_), None) => {
-            reader.missing(KEY, &[]);
+            if !reader.has_problem(KEY) {
+                reader.missing(KEY, &[]);
+            }
             return None;
         }
         (None, Some(_)) => {
-            reader.missing(CERTIFICATE, &[]);
+            if !reader.has_problem(CERTIFICATE) {
+                reader.missing(CERTIFICATE, &[]);
+            }
             return None;
         }
         (None, None) => {

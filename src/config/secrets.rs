@@ -1,6 +1,10 @@
 //! Secret keys: each is given as itself or as a file, and judged without being quoted.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -62,6 +66,20 @@ impl Reader {
         self.judged(key, also, BEARER)
     }
 
+    /// The list of the clients that are let in. It holds no secret; whoever writes to it is let in.
+    pub(super) fn client_list(&mut self, key: &str) -> Option<PathBuf> {
+        let path = self.optional(key, values::client_tokens_file)?;
+        if has_mode(&path, 0o022) {
+            let warning = format!(
+                "{key}: others than its owner can write to {} and so let themselves in; chmod go-w takes \
+                 that away",
+                path.display()
+            );
+            self.warnings.push(warning);
+        }
+        Some(path)
+    }
+
     fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {
         let file_key = format!("{key}_file");
         match (self.find(key), self.find(&file_key)) {
@@ -104,8 +122,7 @@ impl Reader {
     }
 
     fn secret_file(&mut self, key: &str, found: &Found, rule: Rule) -> Option<SecretSource> {
-        let checked = values::text(&found.value).and_then(|path| {
-            let path = PathBuf::from(path);
+        let checked = values::path(&found.value).and_then(|path| {
             let readable_by_all = check_file(&path, rule)?;
             Ok((path, readable_by_all))
         });
@@ -128,6 +145,11 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether one of these bits is set.
+fn has_mode(path: &Path, bits: u32) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & bits != 0)
 }
 
 /// Reads the file once now, so that a mistake is found at the start; says whether others can too.

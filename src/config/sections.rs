@@ -82,8 +82,7 @@ fn listeners(reader: &mut Reader) -> Listen {
             ),
             peers: listen::peers(reader),
         },
-        client_tokens_file: reader
-            .optional("listen.client_tokens_file", values::client_tokens_file),
+        client_tokens_file: reader.client_list("listen.client_tokens_file"),
     };
     listen::check_remote(reader, &listen);
     listen

@@ -204,9 +204,19 @@ pub(super) fn url_path(value: &Value) -> Parsed<String> {
         .ok_or_else(|| r#"must be a path that begins with "/", without a query"#.to_owned())
 }
 
-/// A file that need not exist yet.
+/// The path of a file, which need not exist yet.
 pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
-    text(value).map(PathBuf::from)
+    named(&text(value)?)
+}
+
+/// A path that may be shown. Messages name files, so a secret in the place of a path would be in
+/// them: it is known by being neither a path from the root nor a file.
+pub(super) fn named(text: &str) -> Parsed<PathBuf> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() || path.exists() {
+        return Ok(path);
+    }
+    Err("must be a path that begins with /, since there is no such file here".to_owned())
 }
 
 /// The form of log lines.
@@ -243,7 +253,7 @@ pub(super) fn log_level(value: &Value) -> Parsed<String> {
 
 /// A PEM file of certificates, read once now to see that it is one.
 pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
-    let path = PathBuf::from(text(value)?);
+    let path = path(value)?;
     match crate::tls::file_roots(&path) {
         Ok(_) => Ok(path),
         Err(_) => Err(format!(
@@ -280,7 +290,7 @@ pub(super) fn rules(value: &Value) -> Parsed<Vec<Rule>> {
 
 /// A list of client tokens, read once now to see that it is one.
 pub(super) fn client_tokens_file(value: &Value) -> Parsed<PathBuf> {
-    let path = PathBuf::from(text(value)?);
+    let path = path(value)?;
     match ClientTokens::read(&path) {
         Ok(_) => Ok(path),
         Err(error) => Err(format!("{}: {error}", path.display())),

@@ -162,6 +162,25 @@ async fn a_list_that_is_wrong_at_the_start_is_a_mistake_of_the_configuration() {
     assert!(!said.contains("canary"), "{said}");
 }
 
+#[test]
+fn a_list_that_others_can_write_to_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let service = FakeService::accepting([TOKEN]);
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("clients");
+    std::fs::write(&path, list(&[("grafana", GRAFANA)])).unwrap();
+    let settings = Settings::static_token(TOKEN, &service)
+        .set("listen.client_tokens_file", path.to_str().unwrap());
+    for (mode, warnings) in [(0o600, 0), (0o644, 0), (0o620, 1), (0o602, 1), (0o666, 1)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let said = settings.load(files.path()).unwrap().warnings;
+        assert_eq!(said.len(), warnings, "{mode:o}: {said:?}");
+        let names_it = |text: &String| text.starts_with("listen.client_tokens_file: others");
+        assert!(said.iter().all(names_it), "{said:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_made_by_the_command_works_at_once() {
     let service = FakeService::accepting([TOKEN]);

@@ -77,7 +77,7 @@ const LINES: [(&str, &str, &str); 22] = [
         "listen.client_tokens_file",
     ),
     (
-        "[listen]\ntls_cert_file = '/nonexistent/localhost.crt'\ntls_key_file = 'x'",
+        "[listen]\ntls_cert_file = '/nonexistent/localhost.crt'\ntls_key_file = '/x'",
         "listen.tls_cert_file",
         "cannot read",
     ),

@@ -24,17 +24,17 @@ const NAME: &str = "instance.test";
 const TUNNEL: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// A proxy that says this to CONNECT, and then leads to that address whatever it was asked for.
-struct Proxy {
+pub struct Proxy {
     server: RawServer,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    fn to(target: SocketAddr) -> Self {
+    pub fn to(target: SocketAddr) -> Self {
         Self::saying(TUNNEL, target, None)
     }
 
-    fn saying(answer: impl Into<String>, target: SocketAddr, tls: Option<Tls>) -> Self {
+    pub fn saying(answer: impl Into<String>, target: SocketAddr, tls: Option<Tls>) -> Self {
         let heads = Arc::<Mutex<Vec<String>>>::default();
         let (kept, answer) = (Arc::clone(&heads), answer.into());
         let server = RawServer::start(move |_, stream| {
@@ -53,11 +53,11 @@ impl Proxy {
         Self { server, heads }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.server.address())
     }
 
-    fn heads(&self) -> Vec<String> {
+    pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 }

@@ -1,5 +1,10 @@
 //! Everything at the most verbose level, and no secret in it.
 
+/// Secrets where they do not belong, and files that hold something else.
+mod mistakes;
+/// Passwords of proxies, private keys and local tokens.
+mod surroundings;
+
 use std::time::Duration;
 
 use base64::{
@@ -17,6 +22,10 @@ use crate::support::{
 const SOON: Duration = Duration::from_secs(10);
 const STATIC_TOKEN: &str = "canary-static-token-7e6f5a4b3c2d";
 const CLIENT_CANARY: &str = "canary-of-the-client-81b2";
+/// As in a URL: it holds an @.
+const PROXY_PASSWORD: &str = "canary-p%40ss-of-the-proxy-6e2d";
+/// In whatever place it does not belong.
+const MISPLACED: &str = "canary-misplaced-7f3e+8/9=0a";
 const UPSTREAM_CANARY: &str = "canary-of-the-upstream-93c4";
 
 /// Every form in which a secret could show, and what it would give away.
@@ -29,6 +38,12 @@ fn marks() -> Vec<(&'static str, String)> {
         ("an access token", TOKEN_CANARY),
         ("a message of the token service", MESSAGE_CANARY),
         ("a credential of the client", CLIENT_CANARY),
+        ("the password of a proxy", PROXY_PASSWORD),
+        (
+            "the password of a proxy, decoded",
+            &PROXY_PASSWORD.replace("%40", "@"),
+        ),
+        ("a misplaced secret", MISPLACED),
     ] {
         marks.push((what, secret.to_owned()));
         let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
@@ -51,6 +66,7 @@ fn marks() -> Vec<(&'static str, String)> {
     for basic in [
         format!("{CLIENT_ID}:{CLIENT_SECRET}"),
         format!("{}:{}", form(CLIENT_ID), form(CLIENT_SECRET)),
+        format!("proxy-user:{}", PROXY_PASSWORD.replace("%40", "@")),
     ] {
         // Its beginning is that of the id, which is no secret: the part behind is.
         let encoded = STANDARD.encode(&basic);

@@ -2,12 +2,12 @@
 //!
 //! Values stay the text that they are: nothing here reads `0123` as a number or drops quotes.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{collections::BTreeMap, ffi::OsString, fs};
 
 use figment::value::Value;
 
 use super::{
-    super::{auth::Kind, problem::Problem},
+    super::{auth::Kind, problem::Problem, values},
     Layers, Stray,
 };
 
@@ -127,13 +127,17 @@ impl Layers {
     }
 
     fn merge_content(&mut self, key: &'static str, path: &str, named_by: &str) {
-        match std::fs::read_to_string(path) {
+        let named = values::named(path);
+        let read = named.and_then(|path| {
+            fs::read_to_string(&path)
+                .map_err(|error| format!("cannot read the file {}: {error}", path.display()))
+        });
+        match read {
             Ok(text) => {
                 let source = format!("{named_by}, file {path}");
                 self.merge(key, Value::from(text.trim()), source);
             }
-            Err(error) => {
-                let what = format!("cannot read the file {path}: {error}");
+            Err(what) => {
                 self.problems.push(Problem::new(key, named_by, what));
                 self.unread.insert(key.to_owned());
             }
