@@ -27,6 +27,8 @@ mod dialects;
 mod disguises;
 /// The doctor: what it finds, in words.
 mod doctor;
+/// Names in documents.
+mod documents;
 /// When the credentials themselves end.
 mod foresight;
 /// What the upstream learns of the client.
