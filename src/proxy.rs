@@ -188,7 +188,7 @@ impl Proxy {
                     Some(offer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                         inner.switch(answer, offer, client, entry)
                     }
-                    _ => answer.map(|body| ResponseBody::upstream(body, client, entry)),
+                    _ => answer.map(|body| ResponseBody::upstream(body, upload, client, entry)),
                 }
             }
             Err(error) => {
@@ -435,7 +435,9 @@ fn inbound(
     let headers = answer.headers();
     // The codec has read the first of several lengths, or none of a list.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let is_length = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    let is_length = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
     if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
         return Err(ProxyError::BadAnswer("length".to_owned()));
     }

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{fields, ledger::Entry, upstream::Answer};
+use super::{fields, ledger::Entry, upload::Upload, upstream::Answer};
 use crate::server::ClientState;
 
 /// The body of an answer: the upstream's, streamed, or our own.
@@ -17,6 +17,8 @@ use crate::server::ClientState;
 pub struct ResponseBody {
     inner: Inner,
     client: Arc<ClientState>,
+    /// The rest of the request, which must not outlive the answer by much.
+    upload: Option<Upload>,
     /// Settles the request's account when the body is dropped.
     _entry: Option<Entry>,
 }
@@ -29,10 +31,16 @@ enum Inner {
 
 impl ResponseBody {
     /// The upstream's.
-    pub(super) fn upstream(answer: Answer, client: Arc<ClientState>, entry: Entry) -> Self {
+    pub(super) fn upstream(
+        answer: Answer,
+        upload: Upload,
+        client: Arc<ClientState>,
+        entry: Entry,
+    ) -> Self {
         Self {
             inner: Inner::Upstream(answer),
             client,
+            upload: Some(upload),
             _entry: Some(entry),
         }
     }
@@ -42,6 +50,7 @@ impl ResponseBody {
         Self {
             inner: Inner::Own((!bytes.is_empty()).then_some(bytes)),
             client,
+            upload: None,
             _entry: entry,
         }
     }
@@ -89,5 +98,14 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.client.part_over();
+        if let Inner::Upstream(answer) = &self.inner
+            && let Some(upload) = self.upload.take().filter(|upload| !upload.is_read())
+        {
+            if !answer.is_over() {
+                upload.cancel();
+            } else if self.client.is_stream() {
+                upload.cancel_when_silent();
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::{
     runtime::Handle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::server::ClientState;
@@ -143,6 +143,22 @@ impl Upload {
             source.supersede();
             source.forget();
         }
+    }
+
+    /// Ends it once nothing of it has moved for a moment. The answer is over, so on a stream of
+    /// HTTP/2 nobody else would ever end it; on a connection with HTTP/1 the client's patience does.
+    pub(super) fn cancel_when_silent(self) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let mut seen = None;
+            while !self.is_read() && self.progress() != seen {
+                seen = self.progress();
+                sleep(REST_TIME).await;
+            }
+            self.cancel();
+        });
     }
 
     /// Says that it will not be sent again; what was kept is freed.

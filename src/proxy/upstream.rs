@@ -165,7 +165,7 @@ impl Upstream {
     /// Closes connections that were idle for too long, for as long as it is used.
     pub fn close_idle(&self) -> impl Future<Output = ()> + use<> {
         let idle_timeout = self.idle_timeout;
-        let pause = (idle_timeout / 2).max(Duration::from_millis(100));
+        let pause = (idle_timeout / 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
         let pool = Arc::downgrade(&self.pool);
         let multiplexed = self.multiplexed.as_ref().map(Arc::downgrade);
         async move {
@@ -196,9 +196,12 @@ impl Upstream {
         mut request: Request<RequestBody>,
         switches: bool,
     ) -> Result<Response<Answer>, ExchangeError> {
-        loop {
+        for _ in 0..MAX_CONNECTS {
             let (mut lease, is_kept) = match self.kept(switches) {
-                Some(lease) => (lease, true),
+                Some(lease) => {
+                    let is_kept = lease.is_proven();
+                    (lease, is_kept)
+                }
                 None => match Box::pin(self.connect(switches)).await? {
                     Some(lease) => (lease, false),
                     // There is one for all who wait.
@@ -211,10 +214,12 @@ impl Upstream {
             match lease.send(request).await {
                 Ok(response) => return Ok(response.map(|body| Answer::new(body, lease))),
                 // A kept connection that has ended gives the request back unsent; then the next one.
-                Err((Some(unsent), _)) if is_kept => request = unsent,
+                Err((Some(unsent), _)) if is_kept || self.multiplexed.is_some() => request = unsent,
                 Err((_, error)) => return Err(self.failed(&error, is_kept)),
             }
         }
+        let why = "it ends each connection before a request";
+        Err(ProxyError::Terminated(why.to_owned()).into())
     }
 
     /// A connection that is open already.
@@ -245,8 +250,10 @@ impl Upstream {
         let stream_error = h2_error(error).filter(|error| error.is_reset());
         let is_unprocessed = h2_error(error).is_some_and(is_unprocessed);
         let error = classify(error);
-        let on_reused_connection =
-            is_kept && stream_error.is_none() && matches!(error, ProxyError::Terminated(_));
+        let on_reused_connection = is_kept
+            && !is_unprocessed
+            && stream_error.is_none()
+            && matches!(error, ProxyError::Terminated(_));
         if on_reused_connection {
             self.pool.clear();
             if let Some(multiplexed) = &self.multiplexed {
@@ -260,6 +267,13 @@ impl Upstream {
         }
     }
 }
+
+/// How long a connection that the upstream has closed may wait to be noticed: nobody listens to one
+/// that is idle.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How many connections one request may see end before it was sent, or filled by others.
+const MAX_CONNECTS: usize = 64;
 
 /// Whether the upstream has refused a stream, or ended the connection before it (RFC 9113 §8.7).
 fn is_unprocessed(error: &h2::Error) -> bool {

@@ -90,7 +90,9 @@ pub(super) async fn serve<H: Handler>(
                 let now = Instant::now();
                 if deadline <= now && phase == Phase::Idle {
                     connection.as_mut().graceful_shutdown();
-                    drop(timeout(GOODBYE, connection.as_mut()).await);
+                    // It ends with the client's next word, or once a slow one has taken the last of
+                    // an answer that is here already.
+                    drop(timeout(settings.body_idle_timeout, connection.as_mut()).await);
                     break;
                 }
                 // The client takes nothing at all any more.
@@ -145,7 +147,7 @@ impl Streams {
     }
 
     /// Whether the client keeps beginning requests only to break them off (CVE-2023-44487): each
-    /// one has cost a connection to the upstream.
+    /// one may have cost a connection to the upstream.
     fn is_abused(&self) -> bool {
         let broken_off = self.count.broken_off.load(Ordering::Relaxed);
         broken_off >= MANY_BROKEN_OFF && broken_off > self.count.begun.load(Ordering::Relaxed) / 2
@@ -169,7 +171,7 @@ impl Stream {
     }
 
     /// Runs an exchange until it is over, or the client has taken nothing of the answer for too
-    /// long: dropped, the stream is reset, and its neighbours do not notice.
+    /// long: dropped, the stream is reset and its upload ends, and its neighbours do not notice.
     async fn carry(self, exchange: impl Future<Output = ()>) {
         let settings = &self.streams.settings;
         let mut exchange = pin!(exchange);
@@ -185,7 +187,7 @@ impl Stream {
                         tracing::debug!("a client takes nothing of an answer; its stream is reset");
                         return;
                     }
-                    timer.as_mut().reset(deadline.clamp(now + NAP, now + settings.longest_nap()));
+                    timer.as_mut().reset(deadline.min(now + settings.longest_nap()).max(now + NAP));
                 }
             }
         }
@@ -257,9 +259,6 @@ const MANY_BROKEN_OFF: usize = 500;
 
 /// A client that has vanished without a word is found out by this.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The longest that a goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The shortest time between two looks at a stream.
 const NAP: Duration = Duration::from_millis(10);

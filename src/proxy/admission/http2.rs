@@ -22,7 +22,9 @@ pub(super) fn check_head(parts: &Parts) -> Result<(), ProxyError> {
         return Err(ProxyError::Refused(Refusal::TargetTooLong));
     }
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let is_length = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    let is_length = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
     if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
         return Err(ProxyError::Malformed("Content-Length"));
     }

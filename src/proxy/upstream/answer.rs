@@ -34,6 +34,12 @@ impl Answer {
         answer
     }
 
+    /// Whether it was read to its end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.lease.is_none()
+    }
+
     /// Says that the connection is not to be used again.
     pub fn close_after(&mut self) {
         self.is_last = true;

@@ -5,10 +5,6 @@ use std::{
     future::{Future, pending, poll_fn},
     io,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
@@ -22,7 +18,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
-    time::timeout,
+    sync::watch,
+    time::{interval, timeout},
 };
 use tokio_rustls::client::TlsStream;
 use url::Url;
@@ -67,7 +64,7 @@ pub(super) enum Connected {
     Http2 {
         sender: http2::SendRequest<RequestBody>,
         /// How many requests the upstream takes at a time.
-        limit: Arc<AtomicUsize>,
+        limit: watch::Receiver<usize>,
     },
 }
 
@@ -262,6 +259,7 @@ where
 {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .initial_max_send_streams(0)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST)
@@ -269,26 +267,39 @@ where
         .handshake(Gather(stream))
         .await
         .map_err(|error| ProxyError::Terminated(error.to_string()))?;
-    let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-    let published = Arc::clone(&limit);
+    let (published, mut limit) = watch::channel(0);
     // It ends once the pool and all requests have let go of its sender.
     tokio::spawn(async move {
         let mut connection = pin!(connection);
+        let mut look = interval(LOOK);
         let ended = poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
-            published.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            let limit = connection.current_max_send_streams();
+            published.send_if_modified(|known| std::mem::replace(known, limit) != limit);
+            // The codec tells nobody when the first settings arrive.
+            while limit == 0 && look.poll_tick(cx).is_ready() {}
             polled
         });
         if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection to the upstream ended");
         }
     });
+    // Until its settings have come, nobody knows how many requests it takes, nor whether it speaks
+    // HTTP/2 at all.
+    match limit.wait_for(|limit| *limit > 0).await {
+        Ok(_) => {}
+        Err(_) => return Err(ProxyError::Connect("it does not speak HTTP/2".to_owned())),
+    }
     Ok(Connected::Http2 { sender, limit })
 }
 
-/// How much of one answer, and of all on a connection, may wait for slow clients.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// How often a new connection is looked at until the upstream's settings are known.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// How much of one answer may wait for a slow client. All of them together have no bound but that of
+/// their number, or a few slow clients would stop the answers of all others.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// The largest head of an answer, as the codec of HTTP/1 would hold one.
 const MAX_HEADER_LIST: u32 = 256 * 1024;

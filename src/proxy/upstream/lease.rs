@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::{dialect::Dialect, line::Line, multiplexed::Stream, pool::Pool};
 use crate::proxy::upload::RequestBody;
 
-/// A connection in use. Dropped before its exchange is over, it is closed; with HTTP/2 it is the
-/// stream that is.
+/// A connection in use. Dropped before its exchange is over, it is closed (one that a task drives,
+/// once its request is sent or broken off); with HTTP/2 it is the stream that is.
 #[derive(Debug)]
 pub(super) enum Lease {
     /// A whole connection, which comes back to the pool.
@@ -32,6 +32,14 @@ impl Lease {
         }
     }
 
+    /// Whether an answer has come on the connection before.
+    pub(super) fn is_proven(&self) -> bool {
+        match self {
+            Self::Http1 { .. } => true,
+            Self::Http2(stream) => stream.is_proven(),
+        }
+    }
+
     /// Sends a request on it; an error comes with the request, if no byte of it was sent.
     pub(super) async fn send(
         &mut self,
@@ -41,6 +49,9 @@ impl Lease {
             Self::Http1 { line, .. } => line.send(request).await,
             Self::Http2(stream) => stream.connection.sender.try_send_request(request).await,
         };
+        if let (Self::Http2(stream), Ok(_)) = (&*self, &sent) {
+            stream.answered();
+        }
         sent.map_err(|mut error| (error.take_message(), error.into_error()))
     }
 
@@ -74,6 +85,7 @@ impl Lease {
         } else if !line.is_closed() {
             // An early answer: the request is still being sent. Worth a short wait; an upstream
             // that does not take the rest will close the connection.
+            line.detach();
             tokio::spawn(async move {
                 if timeout(LAST_BYTES, line.ready()).await == Ok(true) {
                     pool.put(line);

@@ -13,9 +13,12 @@ use hyper::{
     client::conn::{TrySendError, http1::SendRequest},
 };
 
+use tokio::task::coop::has_budget_remaining;
+
 use crate::proxy::upload::RequestBody;
 
-/// A connection. Dropped, it is closed, whatever was going on.
+/// A connection. Dropped, it is closed, whatever was going on; but one that a task drives ends with
+/// its exchange.
 #[derive(Debug)]
 pub(super) struct Line {
     sender: SendRequest<RequestBody>,
@@ -93,7 +96,12 @@ impl Line {
             return Poll::Ready(ready);
         }
         self.drive(cx);
-        poll(nobody)
+        let polled = poll(nobody);
+        if polled.is_pending() && !has_budget_remaining() {
+            // It may be ready, and nobody would say so again.
+            cx.waker().wake_by_ref();
+        }
+        polled
     }
 
     /// Whether it takes a request now. One that the upstream has closed shows here at the latest.

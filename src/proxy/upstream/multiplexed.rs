@@ -47,7 +47,9 @@ pub(super) struct Connection {
 struct Load {
     streams: AtomicUsize,
     /// How many the upstream lets be open at a time, as its settings say by now.
-    limit: Arc<AtomicUsize>,
+    limit: watch::Receiver<usize>,
+    /// Whether it has brought an answer.
+    has_answered: AtomicBool,
     idle_since: Mutex<Instant>,
 }
 
@@ -100,7 +102,7 @@ impl Multiplexed {
         let mut attempt = lock(&self.attempt);
         if let Some(under_way) = attempt
             .as_ref()
-            .filter(|attempt| attempt.borrow().is_none())
+            .filter(|attempt| attempt.borrow().is_none() && attempt.has_changed().is_ok())
         {
             return under_way.clone();
         }
@@ -125,6 +127,7 @@ impl Multiplexed {
                 let load = Load {
                     streams: AtomicUsize::new(0),
                     limit,
+                    has_answered: AtomicBool::new(false),
                     idle_since: Mutex::new(Instant::now()),
                 };
                 let load = Arc::new(load);
@@ -140,6 +143,8 @@ impl Multiplexed {
 
     /// Closes what was idle for too long, or is closed already.
     pub(super) fn close_idle(&self, idle_timeout: Duration) {
+        // It may have learnt it by now.
+        self.is_declined.store(false, Ordering::Relaxed);
         let now = Instant::now();
         lock(&self.connections).retain(|connection| {
             let load = &connection.load;
@@ -157,7 +162,7 @@ impl Multiplexed {
 
 impl Connection {
     fn stream(&self) -> Option<Stream> {
-        let limit = self.load.limit.load(Ordering::Relaxed);
+        let limit = *self.load.limit.borrow();
         // One thread only takes, so nothing comes between the look and the taking.
         if !self.sender.is_ready() || self.load.streams.load(Ordering::Relaxed) >= limit {
             return None;
@@ -166,6 +171,19 @@ impl Connection {
         Some(Stream {
             connection: self.clone(),
         })
+    }
+}
+
+impl Stream {
+    /// Whether the connection has worked before.
+    pub(super) fn is_proven(&self) -> bool {
+        self.connection.load.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// It works.
+    pub(super) fn answered(&self) {
+        let has_answered = &self.connection.load.has_answered;
+        has_answered.store(true, Ordering::Relaxed);
     }
 }
 

@@ -141,3 +141,12 @@ async fn no_more_streams_are_open_than_there_may_be() {
     }
     assert!(service.in_flight_max() <= 3, "{}", service.in_flight_max());
 }
+
+#[tokio::test]
+async fn the_shortest_patience_costs_no_request_that_is_being_answered() {
+    let service = FakeService::accepting([TOKEN]);
+    let settings = Settings::static_token(TOKEN, &service).set("listen.header_read_timeout", "2ms");
+    let sidecar = Sidecar::start(&settings);
+    let client = Http2::to(sidecar.proxy_address()).await;
+    assert_eq!(client.get("/slow?ms=100").await.status, 200);
+}

@@ -13,8 +13,8 @@ use tokio::{
 
 use super::TOKEN;
 use crate::support::{
-    Connection, FakeService, RawServer, Settings, Sidecar, Validator, get, http2::Http2, request,
-    server::Tls,
+    Body, Connection, DEADLINE, FakeService, RawServer, Settings, Sidecar, Validator, eventually,
+    get, http2::Http2, request, server::Tls,
 };
 
 fn speaking(service: &FakeService, version: &str) -> Sidecar {
@@ -185,4 +185,97 @@ async fn a_request_that_the_upstream_refuses_to_look_at_is_sent_again_whatever_i
     let reply = request("POST", &format!("{}/x", sidecar.url()), &[], "a body").await;
     assert_eq!(reply.status, 204);
     assert_eq!(streams.load(Ordering::SeqCst), 2);
+}
+
+/// An upstream with HTTP/2 that takes so many requests at a time, and answers each after a moment.
+fn narrow(limit: u32) -> RawServer {
+    RawServer::start(move |_, stream| async move {
+        let mut builder = h2::server::Builder::new();
+        let mut connection = builder
+            .max_concurrent_streams(limit)
+            .handshake::<_, bytes::Bytes>(stream)
+            .await
+            .unwrap();
+        while let Some(Ok((_, mut answer))) = connection.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                let head = Response::builder().status(204).body(()).unwrap();
+                drop(answer.send_response(head, true));
+            });
+        }
+    })
+}
+
+fn to(server: &RawServer) -> Settings {
+    Settings::to(&format!("http://{}", server.address()))
+        .set("auth.type", "static-token")
+        .set("auth.token", TOKEN)
+        .set("upstream.http_version", "2")
+}
+
+#[tokio::test]
+async fn a_burst_meets_an_upstream_that_takes_few_requests_at_a_time() {
+    let server = narrow(10);
+    let sidecar = Sidecar::start(&to(&server));
+    let mut exchanges = JoinSet::new();
+    for _ in 0..100 {
+        let url = format!("{}/x", sidecar.url());
+        exchanges.spawn(async move { request("POST", &url, &[], "").await.status });
+    }
+    while let Some(status) = exchanges.join_next().await {
+        assert_eq!(status.unwrap(), 204);
+    }
+}
+
+#[tokio::test]
+async fn slow_readers_do_not_stop_the_answers_of_others() {
+    let service = FakeService::accepting([TOKEN]);
+    let settings = Settings::static_token(TOKEN, &service)
+        .set("upstream.http_version", "2")
+        .set("listen.workers", 1);
+    let sidecar = Sidecar::start(&settings);
+    let client = Http2::with_window(sidecar.proxy_address(), 1000).await;
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        let large = http::Request::get("/bytes/8000000");
+        let answer = client.send(large.body(Body::empty()).unwrap()).await;
+        unread.push(answer.unwrap());
+    }
+    assert_eq!(
+        get(&format!("{}/bytes/100000", sidecar.url())).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_and_sends_nothing_leaves_nothing_behind() {
+    let resets = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&resets);
+    let server = RawServer::start(move |_, stream| {
+        let resets = Arc::clone(&counted);
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_request, mut answer))) = connection.accept().await {
+                let resets = Arc::clone(&resets);
+                tokio::spawn(async move {
+                    let head = Response::builder().body(()).unwrap();
+                    let mut body = answer.send_response(head, false).unwrap();
+                    body.send_data(bytes::Bytes::from(vec![0; 1 << 20]), false)
+                        .unwrap();
+                    if std::future::poll_fn(|cx| body.poll_reset(cx)).await.is_ok() {
+                        resets.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        }
+    });
+    let sidecar = Sidecar::start(&to(&server).set("listen.body_idle_timeout", "300ms"));
+    let client = Http2::with_window(sidecar.proxy_address(), 1000).await;
+    let (frames, body) = Body::channel();
+    let answer = client
+        .send(http::Request::post("/x").body(body).unwrap())
+        .await
+        .unwrap();
+    eventually(|| resets.load(Ordering::SeqCst) == 1, DEADLINE).await;
+    drop((frames, answer));
 }
