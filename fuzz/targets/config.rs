@@ -201,6 +201,8 @@ fn accepted(loaded: &Loaded) {
     if config
         .admin
         .address
+        .as_ref()
+        .and_then(Address::socket)
         .is_some_and(|address| !is_loopback(&address))
     {
         assert!(says("admin.allow_remote"), "an open admin listener");

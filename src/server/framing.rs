@@ -203,7 +203,8 @@ impl Framing {
             },
             State::ChunkEnd if line.is_empty() => State::ChunkSize,
             State::Trailers if line.is_empty() => State::Head,
-            State::Trailers => Head::default().field(line).ok().map(|()| State::Trailers)?,
+            // They end here, so all that counts is where they end.
+            State::Trailers => field(line).ok().map(|_| State::Trailers)?,
             _ => return None,
         };
         Some(())
@@ -286,22 +287,13 @@ impl Head {
         Ok(())
     }
 
-    /// A field line (RFC 9112 §5): no white space before the colon, no folding, no controls.
+    /// A field, and what it says of the message.
     fn field(&mut self, line: &[u8]) -> Result<(), Refusal> {
         self.fields += 1;
         if self.fields > MAX_FIELDS {
             return Err(Refusal::HeadTooLarge);
         }
-        let colon = memchr::memchr(b':', line).ok_or(Refusal::Malformed("field line"))?;
-        let (name, value) = line.split_at(colon);
-        let value = value.strip_prefix(b":").unwrap_or_default();
-        if !is_token(name) {
-            return Err(Refusal::Malformed("field name"));
-        }
-        if has_control(value) {
-            return Err(Refusal::Malformed("field value"));
-        }
-        let value = value.trim_ascii();
+        let (name, value) = field(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.is_some() {
                 return Err(Refusal::Malformed("several Content-Length fields"));
@@ -315,6 +307,20 @@ impl Head {
         }
         Ok(())
     }
+}
+
+/// A field line (RFC 9112 §5): no white space before the colon, no folding, no controls.
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let colon = memchr::memchr(b':', line).ok_or(Refusal::Malformed("field line"))?;
+    let (name, value) = line.split_at(colon);
+    let value = value.strip_prefix(b":").unwrap_or_default();
+    if !is_token(name) {
+        return Err(Refusal::Malformed("field name"));
+    }
+    if has_control(value) {
+        return Err(Refusal::Malformed("field value"));
+    }
+    Ok((name, value.trim_ascii()))
 }
 
 /// Passes over what is left of a body, as far as it is there.

@@ -241,6 +241,13 @@ class Neighbour(threading.Thread):
         except Exception as problem:
             self.problem = problem
 
+    def is_served(self):
+        """Whether both of its connections get an answer to a request that begins from now on."""
+        asked, until = self.asked, time.monotonic() + PATIENCE
+        while self.problem is None and self.asked < asked + 4 and time.monotonic() < until:
+            time.sleep(0.005)
+        return self.problem is None and self.asked >= asked + 4
+
 
 async def run(binary, tokens):
     return await asyncio.to_thread(drive, binary, tokens)
@@ -266,11 +273,11 @@ def drive(binary, tokens):
             check(not (taken and must_end), f"{abuse.__name__} was not ended")
             check(took < PATIENCE, f"{abuse.__name__} takes {took:.1f} s")
             check(most < MEMORY, f"{abuse.__name__} costs {most:.1f} MiB")
-            check(neighbour.problem is None, f"{abuse.__name__}: {neighbour.problem!r}")
+            # However short the abuse was, and however busy the machine is.
+            check(neighbour.is_served(), f"{abuse.__name__}: the neighbour: {neighbour.problem!r}")
         neighbour.stopped.set()
         neighbour.join()
         check(neighbour.problem is None, neighbour.problem)
-        check(neighbour.asked > 2 * len(ABUSES), "the neighbour was not served meanwhile")
     return f"{', '.join(told)}; a neighbour waited {neighbour.worst * 1000:.0f} ms at most"
 
 

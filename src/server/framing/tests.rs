@@ -188,6 +188,15 @@ fn broken_chunks_are_found() {
 }
 
 #[test]
+fn trailers_are_fields_that_mean_nothing() {
+    for trailer in ["Content-Length: =9", "Transfer-Encoding: x", "X-Late: evil"] {
+        let body = format!("1\r\na\r\n0\r\n{trailer}\r\n\r\n");
+        let text = format!("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        assert_eq!(scan(&text), Ok(()), "{trailer}");
+    }
+}
+
+#[test]
 fn everything_has_a_bound() {
     let field = "X: y\r\n".repeat(101);
     let many = format!("GET / HTTP/1.1\r\n{field}");
