@@ -165,12 +165,11 @@ impl Upstream {
     /// Closes connections that were idle for too long, for as long as it is used.
     pub fn close_idle(&self) -> impl Future<Output = ()> + use<> {
         let idle_timeout = self.idle_timeout;
-        let pause = (idle_timeout / 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
         let pool = Arc::downgrade(&self.pool);
         let multiplexed = self.multiplexed.as_ref().map(Arc::downgrade);
         async move {
             loop {
-                sleep(pause).await;
+                sleep(PAUSE).await;
                 let Some(pool) = pool.upgrade() else { return };
                 pool.close_idle(idle_timeout);
                 if let Some(multiplexed) = multiplexed.as_ref().and_then(Weak::upgrade) {
@@ -270,7 +269,7 @@ impl Upstream {
 
 /// How long a connection that the upstream has closed may wait to be noticed: nobody listens to one
 /// that is idle.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many connections one request may see end before it was sent, or filled by others.
 const MAX_CONNECTS: usize = 64;
