@@ -146,9 +146,11 @@ impl Framing {
             });
         }
         let Some(line) = line.map_err(Refusal::Malformed)? else {
-            self.begun.follow(all, self.head.asked.is_none())?;
-            return match (self.begun, self.partial.split(|byte| *byte == b' ').nth(1)) {
-                (Begun::Version(_), Some(target)) => check_target(target),
+            let is_request_line = self.head.asked.is_none();
+            self.begun.follow(all, is_request_line)?;
+            let has_target = matches!(self.begun, Begun::Version(_) | Begun::End);
+            return match self.partial.split(|byte| *byte == b' ').nth(1) {
+                Some(target) if is_request_line && has_target => check_target(target),
                 _ => Ok(()),
             };
         };

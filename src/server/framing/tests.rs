@@ -40,6 +40,8 @@ fn what_cannot_become_a_head_is_refused_before_its_line_ends() {
         b"GET / HTTP/1.2",
         b"GET / http",
         b"GET / HTTP/1.1 ",
+        b"GET /\xff HTTP/1.1\r",
+        b"T a\xc0/x HTTP/1.1\r",
         b"GET / HTTP/1.1\r ",
         b"\r\r",
         b"GET / HTTP/1.1\r\n a",

@@ -36,6 +36,13 @@ fn starts() -> Vec<Case> {
         refused("an empty target is refused", b"GET  HTTP/1.1"),
         refused("a method with a bad byte is refused", b"G(T /x HTTP/1.1"),
         refused("a method with a NUL is refused", b"GE\0T /x HTTP/1.1"),
+        case(
+            "9112 §3.2",
+            "a target that is no UTF-8 is refused within its line end, too",
+            b"GET /\xff HTTP/1.1\r",
+        )
+        .then(b"\nHost: localhost\r\n\r\n")
+        .refused(&[400]),
         refused(
             "a method that is no ASCII is refused",
             b"G\xc9T /x HTTP/1.1",
