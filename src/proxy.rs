@@ -39,7 +39,7 @@ use self::{
     upstream::{Answer, ExchangeError, Upstream, dialect},
 };
 use crate::{
-    server::{ClientState, Handler, Refusal},
+    server::{ClientState, Handler, Refusal, decimal},
     telemetry::Origin,
     token::{AccessToken, Renewal, TokenHandle},
 };
@@ -435,9 +435,7 @@ fn inbound(
     let headers = answer.headers();
     // The codec has read the first of several lengths, or none of a list.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let is_length = |length: &HeaderValue| {
-        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
-    };
+    let is_length = |length: &HeaderValue| decimal(length.as_bytes()).is_some();
     if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
         return Err(ProxyError::BadAnswer("length".to_owned()));
     }

@@ -34,7 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     address::Address,
     client::{ClientState, Tunnel},
-    framing::{MAX_FIELDS, MAX_TARGET},
+    framing::{MAX_FIELDS, MAX_TARGET, decimal},
     listener::Listener,
     peers::Peers,
     stream::{Node, Peer, Stream},

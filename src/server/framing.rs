@@ -372,8 +372,9 @@ fn has_control(value: &[u8]) -> bool {
     })
 }
 
-/// 1*DIGIT below 2^63, so that no sum of it overflows.
-fn decimal(digits: &[u8]) -> Option<u64> {
+/// 1*DIGIT below 2^63, so that no sum of it overflows: what a `Content-Length` may be.
+#[must_use]
+pub fn decimal(digits: &[u8]) -> Option<u64> {
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let number: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     is_plain.then_some(number.unsigned_abs())

@@ -9,7 +9,7 @@ use http::{
 
 use crate::{
     proxy::error::ProxyError,
-    server::{MAX_FIELDS, MAX_TARGET, Refusal},
+    server::{MAX_FIELDS, MAX_TARGET, Refusal, decimal},
 };
 
 /// What the framing of HTTP/1 has judged by now, and the codec of HTTP/2 leaves to us.
@@ -22,9 +22,7 @@ pub(super) fn check_head(parts: &Parts) -> Result<(), ProxyError> {
         return Err(ProxyError::Refused(Refusal::TargetTooLong));
     }
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let is_length = |length: &HeaderValue| {
-        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
-    };
+    let is_length = |length: &HeaderValue| decimal(length.as_bytes()).is_some();
     if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
         return Err(ProxyError::Malformed("Content-Length"));
     }

@@ -134,6 +134,16 @@ fn bad() -> Vec<Case> {
             "Content-Length: 18446744073709551621",
             "hello",
         ),
+        bad(
+            "a length of an answer of 2^63 is bad",
+            "Content-Length: 9223372036854775808",
+            "hello",
+        ),
+        bad(
+            "a length of an answer just below 2^64 is bad",
+            "Content-Length: 18440000001410158088",
+            "hello",
+        ),
         repeated(
             "the same length of an answer twice is one or bad",
             "Content-Length: 5\r\nContent-Length: 5",
