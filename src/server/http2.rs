@@ -4,6 +4,8 @@
 //! A connection gets here that began with the preface of HTTP/2, by prior knowledge or after TLS
 //! has agreed on it; an `Upgrade: h2c` never does.
 
+mod resets;
+
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
@@ -26,6 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::resets::Resets;
 use super::{ClientState, Handler, ServerSettings, client::Phase, watched::Watched};
 
 /// Serves a connection to its end.
@@ -39,7 +42,10 @@ pub(super) async fn serve<H: Handler>(
     let streams = Streams {
         connection: Arc::clone(&client),
         settings: Arc::clone(settings),
-        count: Arc::default(),
+        count: Arc::new(Count {
+            open: AtomicUsize::new(0),
+            resets: Resets::new(settings.max_concurrent_streams),
+        }),
     };
     streams.idle();
     let requests = service_fn(|request: Request<Incoming>| {
@@ -74,7 +80,7 @@ pub(super) async fn serve<H: Handler>(
             biased;
             ended = poll_fn(|cx| {
                 let polled = connection.as_mut().poll(cx);
-                if streams.is_abused() { Poll::Ready(Ok(())) } else { polled }
+                if streams.count.resets.are_too_many() { Poll::Ready(Ok(())) } else { polled }
             }) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a client's connection ended early");
@@ -118,13 +124,10 @@ struct Streams {
     count: Arc<Count>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Count {
     open: AtomicUsize,
-    /// All that there were.
-    begun: AtomicUsize,
-    /// Those that the client broke off before there was an answer.
-    broken_off: AtomicUsize,
+    resets: Resets,
 }
 
 impl<F> Executor<F> for Streams
@@ -145,13 +148,6 @@ impl Streams {
     fn idle(&self) {
         self.connection.enter(Phase::Idle);
     }
-
-    /// Whether the client keeps beginning requests only to break them off (CVE-2023-44487): each
-    /// one may have cost a connection to the upstream.
-    fn is_abused(&self) -> bool {
-        let broken_off = self.count.broken_off.load(Ordering::Relaxed);
-        broken_off >= MANY_BROKEN_OFF && broken_off > self.count.begun.load(Ordering::Relaxed) / 2
-    }
 }
 
 /// One open stream; counted until it is dropped.
@@ -163,7 +159,6 @@ struct Stream {
 
 impl Stream {
     fn begin(streams: Streams, state: Arc<ClientState>) -> Self {
-        streams.count.begun.fetch_add(1, Ordering::Relaxed);
         if streams.count.open.fetch_add(1, Ordering::Relaxed) == 0 {
             streams.connection.busy();
         }
@@ -197,8 +192,10 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let count = &self.streams.count;
-        if !self.state.is_answered() {
-            count.broken_off.fetch_add(1, Ordering::Relaxed);
+        if self.state.is_answered() {
+            count.resets.answered();
+        } else {
+            count.resets.broken_off();
         }
         if count.open.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.streams.idle();
@@ -253,9 +250,6 @@ const SEND_BUFFER: usize = 256 * 1024;
 
 /// How many streams may end by an error that the client has made us make (CVE-2025-8671).
 const MAX_PROTOCOL_ERRORS: usize = 100;
-
-/// How many requests a client may break off, if they are not most of its requests.
-const MANY_BROKEN_OFF: usize = 500;
 
 /// A client that has vanished without a word is found out by this.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
