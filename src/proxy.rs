@@ -373,8 +373,8 @@ impl Inner {
         if fields::is_loop(&headers) {
             return Err(ProxyError::Loop);
         }
-        if method == Method::OPTIONS && !fields::may_go_on(&mut headers) {
-            return Err(ProxyError::LastHop);
+        if method == Method::OPTIONS {
+            fields::count_down(&mut headers)?;
         }
         if version == Version::HTTP_2 {
             fields::join_cookies(&mut headers);

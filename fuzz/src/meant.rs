@@ -96,12 +96,12 @@ pub fn fate(request: &Request) -> Fate {
     if request.method == b"OPTIONS" {
         match fields.all("max-forwards").as_slice() {
             [] => {}
-            [left] => match decimal(left) {
+            [left] => match number(left) {
                 Some(0) => return Fate::Denied("last hop"),
                 Some(_) => {}
-                None => fate = Fate::Either,
+                None => return Fate::Denied("no number"),
             },
-            _ => fate = Fate::Either,
+            _ => return Fate::Denied("several numbers"),
         }
     }
     fate
@@ -188,7 +188,7 @@ fn outbound(meant: &Request) -> Fields {
     if meant.method == b"OPTIONS" {
         for (name, value) in &mut fields.0 {
             if name.eq_ignore_ascii_case(b"max-forwards")
-                && let Some(left) = decimal(value)
+                && let Some(left) = number(value)
             {
                 *value = left.saturating_sub(1).to_string().into_bytes();
             }
@@ -302,13 +302,21 @@ fn own_origin(origin: &[u8], authority: &[u8]) -> Option<bool> {
     is_authority(&behind[..end.unwrap_or(behind.len())]).then_some(false)
 }
 
-/// RFC 9110 §7.6.3: `[ protocol-name "/" ] protocol-version RWS received-by`.
+/// RFC 9110 §7.6.3: `[ protocol-name "/" ] protocol-version RWS received-by [ RWS comment ]`.
 fn is_loop(fields: &Fields) -> bool {
     fields.list("via").iter().any(|hop| {
-        let mut words = hop.split(|byte| matches!(byte, b' ' | b'\t'));
-        words.next();
-        words.find(|word| !word.is_empty()) == Some(b"auth-sidecar")
+        let hop = String::from_utf8_lossy(hop);
+        let mut words = hop.split([' ', '\t']).filter(|word| !word.is_empty());
+        let by = words.nth(1).unwrap_or_default();
+        by == "auth-sidecar" || by.starts_with("auth-sidecar(")
     })
+}
+
+/// 1*DIGIT, the largest one for those that are larger.
+fn number(digits: &[u8]) -> Option<u64> {
+    let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let number = String::from_utf8_lossy(digits).parse();
+    is_plain.then(|| number.unwrap_or(u64::MAX))
 }
 
 /// The characters of RFC 3986, with whole percent-encodings.

@@ -5,6 +5,8 @@ use http::{
     header::{CONNECTION, COOKIE, HOST, MAX_FORWARDS, TE, VIA},
 };
 
+use super::ProxyError;
+
 /// Whether a request's field never goes on: connection fields, and every way in which clients of
 /// this API send a credential. Names with an underscore are the same names to servers that hand
 /// fields to programs as variables.
@@ -107,31 +109,49 @@ pub(super) fn inbound(headers: &mut HeaderMap) {
     remove(headers, ends_here_back);
 }
 
-/// Whether the request has passed through a proxy of this name before.
+/// Whether the request has passed through a proxy of this name before. A comma in a comment counts
+/// like any other: what looks like us in one is nothing that anybody writes, and a comment that
+/// never ends must not hide us.
 #[must_use]
 pub(super) fn is_loop(headers: &HeaderMap) -> bool {
     headers.get_all(VIA).iter().any(|via| {
         via.as_bytes()
             .split(|byte| *byte == b',')
-            .filter_map(|hop| hop.trim_ascii().split(|byte| *byte == b' ').nth(1))
+            .filter_map(received_by)
             .any(|by| by.eq_ignore_ascii_case(PSEUDONYM.as_bytes()))
     })
 }
 
-/// Counts `Max-Forwards` of an OPTIONS down (RFC 9110 §7.6.2); false when it may go no further.
-/// A value that is no number is not ours to judge.
-pub(super) fn may_go_on(headers: &mut HeaderMap) -> bool {
-    let left = headers
-        .get(MAX_FORWARDS)
-        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    match left {
-        None => true,
-        Some(0) => false,
-        Some(left) => {
-            headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
-            true
-        }
+/// The second word of `received-protocol RWS received-by [ RWS comment ]` (RFC 9110 §7.6.3).
+fn received_by(hop: &[u8]) -> Option<&[u8]> {
+    let mut words = hop
+        .split(|byte| matches!(byte, b' ' | b'\t'))
+        .filter(|word| !word.is_empty());
+    words.nth(1)?.split(|byte| *byte == b'(').next()
+}
+
+/// Counts `Max-Forwards` of an OPTIONS down (RFC 9110 §7.6.2), one that is too large to the most
+/// that we can count.
+///
+/// # Errors
+/// It may go no further. Or there are several, or one that is no number: the next one to count
+/// could read another number, so that the request would go on and on.
+pub(super) fn count_down(headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    let mut values = headers.get_all(MAX_FORWARDS).iter();
+    let Some(value) = values.next() else {
+        return Ok(());
+    };
+    let digits = value.as_bytes();
+    if values.next().is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(ProxyError::Malformed("Max-Forwards"));
     }
+    let left = digits.iter().fold(0_u64, |left, digit| {
+        left.saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    let left = left.checked_sub(1).ok_or(ProxyError::LastHop)?;
+    headers.insert(MAX_FORWARDS, HeaderValue::from(left));
+    Ok(())
 }
 
 /// Removes the fields that `Connection` names. It may not name what frames or routes a message
@@ -256,7 +276,12 @@ mod tests {
         assert_eq!(via, ["1.0 fred, 1.1 p.example", "1.1 auth-sidecar"]);
         assert!(is_loop(&headers));
         assert!(is_loop(&map(&[("via", "1.1 a, 1.0 Auth-Sidecar (x)")])));
+        assert!(is_loop(&map(&[("via", "HTTP/1.1 \t auth-sidecar(x)")])));
         assert!(!is_loop(&map(&[("via", "1.1 auth-sidecar-2")])));
+        assert!(!is_loop(&map(&[(
+            "via",
+            "auth-sidecar, 1.1 b (auth-sidecar)"
+        )])));
     }
 
     #[test]

@@ -166,6 +166,31 @@ fn via() -> Vec<Case> {
         .denied(502),
         case(
             "9110 §7.6.3",
+            "a loop behind two spaces or a tab is one, too",
+            get("Via: 1.0 fred,, 1.1 \t  auth-sidecar"),
+        )
+        .denied(502),
+        case(
+            "9110 §7.6.3",
+            "a loop whose comment follows at once is one, too",
+            get("Via: 1.1 auth-sidecar(x)"),
+        )
+        .denied(502),
+        case(
+            "9110 §7.6.3",
+            "an open comment hides no loop",
+            get("Via: 1.1 fred (x, 1.1 auth-sidecar"),
+        )
+        .denied(502),
+        case(
+            "9110 §7.6.3",
+            "our name in a comment is no loop",
+            get("Via: 1.1 fred (auth-sidecar)"),
+        )
+        .forwarded(X)
+        .with("via", &["1.1 fred (auth-sidecar)", "1.1 auth-sidecar"]),
+        case(
+            "9110 §7.6.3",
             "a nominated loop is a loop",
             get("Connection: via\r\nVia: 1.1 auth-sidecar"),
         )
@@ -183,6 +208,7 @@ fn via() -> Vec<Case> {
 fn max_forwards() -> Vec<Case> {
     let options =
         |fields: &str| format!("OPTIONS /x HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n");
+    let malformed = |name, fields: &str| case("9110 §7.6.2", name, options(fields)).refused(&[400]);
     vec![
         case(
             "9110 §7.6.2",
@@ -211,6 +237,29 @@ fn max_forwards() -> Vec<Case> {
         )
         .forwarded("OPTIONS /x HTTP/1.1")
         .with("max-forwards", &["6"]),
+        case(
+            "9110 §7.6.2",
+            "OPTIONS with more than a number holds goes on with the most that one does",
+            options("Max-Forwards: 99999999999999999999"),
+        )
+        .forwarded("OPTIONS /x HTTP/1.1")
+        .with("max-forwards", &["18446744073709551614"]),
+        // The RFC says nothing of these. A hop that reads them otherwise would count otherwise.
+        malformed(
+            "a number with a plus is no Max-Forwards",
+            "Max-Forwards: +5",
+        ),
+        malformed("an empty Max-Forwards is none", "Max-Forwards:"),
+        malformed("a word is no Max-Forwards", "Max-Forwards: a=b"),
+        malformed("a list is no Max-Forwards", "Max-Forwards: 7, 6"),
+        malformed(
+            "two Max-Forwards are none",
+            "Max-Forwards: 7\r\nMax-Forwards: 7",
+        ),
+        malformed(
+            "a number behind a word is no Max-Forwards",
+            "Max-Forwards: a=b\r\nMax-Forwards: 7",
+        ),
         case(
             "9110 §7.6.2",
             "OPTIONS goes on with nothing left",
