@@ -6,97 +6,41 @@ use std::{
     sync::Arc,
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::support::{
-    Connection, DEADLINE, FakeCsp, FakeService, Settings, Sidecar, eventually, logs, send_raw,
+    Connection, DEADLINE, FakeCsp, FakeService, Settings, Sidecar, eventually, logs,
+    pki::{Authority, Leaf},
+    send_raw,
 };
-
-/// An authority that exists for one test.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        // Authorities are told apart by their names.
-        let name = format!("authority {:?}", &key.public_key_raw()[1..9]);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    /// A certificate and its key.
-    fn sign(&self, names: &[&str]) -> (String, String) {
-        self.sign_with(names, |_| {})
-    }
-
-    fn sign_with(
-        &self,
-        names: &[&str],
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> (String, String) {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-}
 
 fn client_certificate(params: &mut CertificateParams) {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
 }
 
-fn settings(
-    csp: &FakeCsp,
-    service: &FakeService,
-    (certificate, key): &(String, String),
-) -> Settings {
+fn settings(csp: &FakeCsp, service: &FakeService, leaf: &Leaf) -> Settings {
     Settings::new(csp, service)
         .set("listen.address", "tls:127.0.0.1:0")
-        .file("listen.tls_cert_file", certificate)
-        .file("listen.tls_key_file", key)
+        .file("listen.tls_cert_file", &leaf.cert_pem)
+        .file("listen.tls_key_file", &leaf.key_pem)
 }
 
 /// One request over TLS, answered to the end of the connection; or why there was none.
 fn ask(
     address: SocketAddr,
     name: &str,
-    ca: &str,
-    own: Option<&(String, String)>,
+    authority: &Authority,
+    own: Option<&Leaf>,
 ) -> Result<String, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
-        .unwrap();
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots);
-    let config = match own {
+        .with_root_certificates(authority.roots());
+    let config = match own.map(Leaf::der) {
         None => builder.with_no_client_auth(),
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-            )
-            .unwrap(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
     };
     let name = name.to_owned().try_into().unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
@@ -112,10 +56,10 @@ fn ask(
 }
 
 /// What curl says that trusts this authority alone.
-fn curl(sidecar: &Sidecar, ca: &str, flags: &[&str]) -> Output {
+fn curl(sidecar: &Sidecar, authority: &Authority, flags: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ca.pem");
-    fs::write(&file, ca).unwrap();
+    fs::write(&file, &authority.ca_pem).unwrap();
     let port = sidecar.proxy_address().port();
     Command::new("curl")
         .args(["--silent", "--show-error", "--max-time", "10"])
@@ -128,19 +72,20 @@ fn curl(sidecar: &Sidecar, ca: &str, flags: &[&str]) -> Output {
 }
 
 /// Whether the certificate that is shown is of this authority.
-fn shown(address: SocketAddr, ca: &str) -> bool {
-    ask(address, "localhost", ca, None).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+fn shown(address: SocketAddr, authority: &Authority) -> bool {
+    ask(address, "localhost", authority, None)
+        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
 }
 
 #[tokio::test]
 async fn a_request_over_tls_is_served_like_any_other() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let authority = Authority::new();
-    let pair = authority.sign(&["localhost", "127.0.0.1"]);
+    let pair = authority.leaf();
     let sidecar = Sidecar::start(&settings(&csp, &service, &pair));
     sidecar.ready().await;
     for name in ["localhost", "127.0.0.1"] {
-        let answer = ask(sidecar.proxy_address(), name, &authority.pem, None).unwrap();
+        let answer = ask(sidecar.proxy_address(), name, &authority, None).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
     let (_, metrics) = sidecar.admin_get("/metrics").await;
@@ -149,10 +94,10 @@ async fn a_request_over_tls_is_served_like_any_other() {
         "{metrics}"
     );
     // The client decides whether it believes us.
-    let elsewhere = ask(sidecar.proxy_address(), "h.example", &authority.pem, None);
+    let elsewhere = ask(sidecar.proxy_address(), "h.example", &authority, None);
     assert!(elsewhere.unwrap_err().contains("not valid for name"));
     let stranger = Authority::new();
-    let unknown = ask(sidecar.proxy_address(), "localhost", &stranger.pem, None);
+    let unknown = ask(sidecar.proxy_address(), "localhost", &stranger, None);
     assert!(unknown.unwrap_err().contains("UnknownIssuer"));
 }
 
@@ -160,13 +105,13 @@ async fn a_request_over_tls_is_served_like_any_other() {
 async fn the_version_of_http_is_agreed_on_in_the_handshake() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let authority = Authority::new();
-    let pair = authority.sign(&["localhost"]);
+    let pair = authority.leaf();
     let sidecar = Sidecar::start(&settings(&csp, &service, &pair));
     sidecar.ready().await;
     for (wanted, spoken) in [("--http2", "2 200"), ("--http1.1", "1.1 200")] {
         let said = curl(
             &sidecar,
-            &authority.pem,
+            &authority,
             &[wanted, "--write-out", "%{http_version} %{http_code}"],
         );
         assert_eq!(String::from_utf8_lossy(&said.stdout), spoken, "{said:?}");
@@ -177,7 +122,7 @@ async fn the_version_of_http_is_agreed_on_in_the_handshake() {
 #[tokio::test]
 async fn plain_http_on_a_tls_port_is_told_so() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
-    let pair = Authority::new().sign(&["localhost"]);
+    let pair = Authority::new().leaf();
     let sidecar = Sidecar::start(&settings(&csp, &service, &pair));
     let answer = send_raw(
         sidecar.proxy_address(),
@@ -197,7 +142,7 @@ async fn plain_http_on_a_tls_port_is_told_so() {
 async fn a_client_that_does_not_finish_its_handshake_is_dropped_and_takes_a_place_until_then() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let authority = Authority::new();
-    let pair = authority.sign(&["localhost"]);
+    let pair = authority.leaf();
     let settings = settings(&csp, &service, &pair).set("listen.header_read_timeout", "500ms");
     let sidecar = Sidecar::start(&settings);
     sidecar.ready().await;
@@ -210,7 +155,7 @@ async fn a_client_that_does_not_finish_its_handshake_is_dropped_and_takes_a_plac
         assert_eq!(stalled.read_to_end().await, b"");
     }
     // Neither has harmed anybody.
-    assert!(shown(sidecar.proxy_address(), &authority.pem));
+    assert!(shown(sidecar.proxy_address(), &authority));
     let (_, metrics) = sidecar.admin_get("/metrics").await;
     assert!(!metrics.contains("auth_sidecar_connections 2"), "{metrics}");
 }
@@ -219,45 +164,46 @@ async fn a_client_that_does_not_finish_its_handshake_is_dropped_and_takes_a_plac
 async fn a_changed_certificate_is_shown_to_new_connections_and_a_broken_one_is_not() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let (old, new, third) = (Authority::new(), Authority::new(), Authority::new());
-    let sidecar = Sidecar::start(&settings(&csp, &service, &old.sign(&["localhost"])));
+    let sidecar = Sidecar::start(&settings(&csp, &service, &old.leaf()));
     sidecar.ready().await;
     let address = sidecar.proxy_address();
-    assert!(shown(address, &old.pem));
+    assert!(shown(address, &old));
     // The certificate is there before its key: not a pair, so the old pair stays.
-    let (certificate, key) = new.sign(&["localhost"]);
-    sidecar.rewrite("listen.tls_cert_file", &certificate);
+    let leaf = new.leaf();
+    sidecar.rewrite("listen.tls_cert_file", &leaf.cert_pem);
     let said = || logs::captured().contains("is not the key of the certificate");
     eventually(said, DEADLINE).await;
-    assert!(shown(address, &old.pem));
-    sidecar.rewrite("listen.tls_key_file", &key);
-    eventually(|| shown(address, &new.pem), DEADLINE).await;
+    assert!(shown(address, &old));
+    sidecar.rewrite("listen.tls_key_file", &leaf.key_pem);
+    eventually(|| shown(address, &new), DEADLINE).await;
     sidecar.rewrite("listen.tls_cert_file", "-----BEGIN NOTHING-----");
     let said = || logs::captured().contains("must hold a PEM certificate");
     eventually(said, DEADLINE).await;
-    assert!(shown(address, &new.pem));
-    let (certificate, key) = third.sign(&["localhost"]);
-    sidecar.rewrite("listen.tls_key_file", &key);
-    sidecar.rewrite("listen.tls_cert_file", &certificate);
-    eventually(|| shown(address, &third.pem), DEADLINE).await;
+    assert!(shown(address, &new));
+    let leaf = third.leaf();
+    sidecar.rewrite("listen.tls_key_file", &leaf.key_pem);
+    sidecar.rewrite("listen.tls_cert_file", &leaf.cert_pem);
+    eventually(|| shown(address, &third), DEADLINE).await;
 }
 
 #[tokio::test]
 async fn with_an_authority_of_clients_only_its_certificates_get_in() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let (ours, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
-    let pair = ours.sign(&["localhost"]);
-    let settings = settings(&csp, &service, &pair).file("listen.tls_client_ca_file", &clients.pem);
+    let pair = ours.leaf();
+    let settings =
+        settings(&csp, &service, &pair).file("listen.tls_client_ca_file", &clients.ca_pem);
     let sidecar = Sidecar::start(&settings);
     sidecar.ready().await;
     let address = sidecar.proxy_address();
-    let ask = |own: Option<&(String, String)>| ask(address, "localhost", &ours.pem, own);
-    let good = clients.sign_with(&["agent"], client_certificate);
+    let ask = |own: Option<&Leaf>| ask(address, "localhost", &ours, own);
+    let good = clients.leaf_with(client_certificate);
     assert!(ask(Some(&good)).unwrap().starts_with("HTTP/1.1 200 "));
-    let expired = clients.sign_with(&["agent"], |params| {
+    let expired = clients.leaf_with(|params| {
         client_certificate(params);
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
-    let unknown = strangers.sign_with(&["agent"], client_certificate);
+    let unknown = strangers.leaf_with(client_certificate);
     for (own, alert, reason) in [
         (None, "CertificateRequired", "peer sent no certificates"),
         (Some(&expired), "CertificateExpired", "certificate expired"),
@@ -277,12 +223,12 @@ async fn with_an_authority_of_clients_only_its_certificates_get_in() {
 async fn an_old_version_of_tls_is_refused_when_the_least_is_newer() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let authority = Authority::new();
-    let pair = authority.sign(&["localhost"]);
+    let pair = authority.leaf();
     let settings = settings(&csp, &service, &pair);
     for (least, is_served) in [("1.2", true), ("1.3", false)] {
         let sidecar = Sidecar::start(&settings.clone().set("listen.tls_min_version", least));
         sidecar.ready().await;
-        let output = curl(&sidecar, &authority.pem, &["--tls-max", "1.2"]);
+        let output = curl(&sidecar, &authority, &["--tls-max", "1.2"]);
         assert_eq!(output.status.success(), is_served, "{least}: {output:?}");
     }
 }

@@ -89,6 +89,16 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Reads an answer to its end.
+    pub(super) async fn read(response: Response<Incoming>) -> anyhow::Result<Self> {
+        let (head, body) = response.into_parts();
+        Ok(Self {
+            status: head.status,
+            headers: head.headers,
+            body: within_deadline(body.collect()).await??.to_bytes(),
+        })
+    }
+
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
@@ -141,6 +151,20 @@ pub async fn try_request(
     let target = url.parse::<Uri>()?;
     let target = target.path_and_query().map_or("/", |path| path.as_str());
     client.try_request(method, target, headers, body).await
+}
+
+/// A request with these header fields and this body.
+pub(super) fn request_for(
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> http::Result<Request<Body>> {
+    let mut request = Request::builder().method(method).uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(body.into())
 }
 
 /// Where connections live: not on the test's own runtime, which cannot close them while the test
@@ -205,17 +229,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> anyhow::Result<Reply> {
-        let mut request = Request::builder().method(method).uri(target);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = self.send(request.body(body.into())?).await?;
-        let (head, body) = response.into_parts();
-        Ok(Reply {
-            status: head.status,
-            headers: head.headers,
-            body: within_deadline(body.collect()).await??.to_bytes(),
-        })
+        let request = request_for(method, target, headers, body)?;
+        Reply::read(self.send(request).await?).await
     }
 
     /// Sends a request, whose body may still be coming, and waits for the head of the answer.

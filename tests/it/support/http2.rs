@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::BodyExt as _;
 use hyper::{
     body::Incoming,
     client::conn::http2::{Builder, SendRequest},
@@ -12,7 +11,11 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinHandle};
 
-use super::{Body, Reply, client::CONNECTIONS, within_deadline};
+use super::{
+    Body, Reply,
+    client::{CONNECTIONS, request_for},
+    within_deadline,
+};
 
 /// One connection, for many requests at a time.
 #[derive(Clone, Debug)]
@@ -67,17 +70,8 @@ impl Http2 {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> anyhow::Result<Reply> {
-        let mut request = Request::builder().method(method).uri(target);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = self.send(request.body(body.into())?).await?;
-        let (head, body) = response.into_parts();
-        Ok(Reply {
-            status: head.status,
-            headers: head.headers,
-            body: within_deadline(body.collect()).await??.to_bytes(),
-        })
+        let request = request_for(method, target, headers, body)?;
+        Reply::read(self.send(request).await?).await
     }
 
     /// [`Http2::try_request`], which must work.

@@ -40,15 +40,27 @@ impl Authority {
 
     /// For `localhost` and 127.0.0.1.
     pub fn leaf(&self) -> Leaf {
-        self.leaf_for(&["localhost", "127.0.0.1"], 2099)
+        self.leaf_with(|_| {})
+    }
+
+    /// The same with a change.
+    pub fn leaf_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+        self.signed(&["localhost", "127.0.0.1"], change)
     }
 
     /// For these names, to the end of that year.
     pub fn leaf_for(&self, names: &[&str], year: i32) -> Leaf {
+        self.signed(names, |parameters| {
+            parameters.not_after = date_time_ymd(year, 12, 31);
+        })
+    }
+
+    fn signed(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut parameters = CertificateParams::new(names).unwrap();
         parameters.not_before = date_time_ymd(2001, 1, 1);
-        parameters.not_after = date_time_ymd(year, 12, 31);
+        parameters.not_after = date_time_ymd(2099, 12, 31);
+        change(&mut parameters);
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
         Leaf {
