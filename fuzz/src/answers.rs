@@ -238,7 +238,7 @@ fn same_head(meant: &Response, answer: &Response) -> Result<(), String> {
         if let Some(lines) = fields.get_mut(&b"trailer"[..]) {
             let values: Vec<_> = lines.iter().map(|line| line.1.clone()).collect();
             lines.truncate(1);
-            lines[0].1 = values.join(&b", "[..]);
+            lines[0].1 = wire::trim(&values.join(&b", "[..])).to_vec();
         }
     }
     if wanted == found {

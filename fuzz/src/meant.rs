@@ -50,6 +50,9 @@ pub fn fate(request: &Request) -> Fate {
     if fields.0.len() > MAX_FIELDS {
         return Fate::Denied("too many fields");
     }
+    if !options_are_ascii(fields) {
+        return Fate::Denied("connection options");
+    }
     if is("TRACE") || is("TRACK") || is("CONNECT") {
         return Fate::Denied("method");
     }
@@ -111,7 +114,13 @@ pub fn fate(request: &Request) -> Fate {
 pub fn is_odd(request: &Request) -> bool {
     let target = request.target.as_slice();
     let has_form = target.first() == Some(&b'/') || target == b"*" || absolute(target).is_some();
-    !has_form || !is_uri(target) || request.fields.0.len() > MAX_FIELDS
+    let fields = &request.fields;
+    !has_form || !is_uri(target) || !options_are_ascii(fields) || fields.0.len() > MAX_FIELDS
+}
+
+/// Options are tokens; where one has other bytes, a reader may overlook its neighbours.
+fn options_are_ascii(fields: &Fields) -> bool {
+    fields.all("connection").iter().all(|one| one.is_ascii())
 }
 
 /// Whether a received request is what became of the one that was meant.

@@ -306,6 +306,9 @@ impl Head {
                 return Err(Refusal::TransferCoding);
             }
             self.is_chunked = true;
+        } else if name.eq_ignore_ascii_case(b"connection") && !value.is_ascii() {
+            // The codec would not see a `close` beside it.
+            return Err(Refusal::Malformed("Connection"));
         }
         Ok(())
     }

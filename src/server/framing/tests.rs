@@ -126,6 +126,10 @@ fn what_can_be_read_in_two_ways_is_refused() {
         ("P / HTTP/1.1\r\nContent-Length: 1,1\r\n", "Content-Length"),
         ("P / HTTP/1.1\r\nContent-Length:\r\n", "Content-Length"),
         (
+            "P / HTTP/1.1\r\nConnection: \u{e9}, close\r\n",
+            "Connection",
+        ),
+        (
             "P / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n",
             "Content-Length",
         ),

@@ -23,6 +23,10 @@ fn connection() -> Vec<Case> {
             .forwarded(X)
             .without(&["x-a"])
             .or_refused(&[400]),
+        case("9112 §9.6", "nothing is read behind a close beside bytes that are no UTF-8", [get(b"Connection: \xff, close"), SMUGGLED.into()].concat())
+            .forwarded(X)
+            .end(End::Closed)
+            .or_refused(&[400]),
         ends("Keep-Alive ends here", "Keep-Alive: timeout=5", &["keep-alive"]),
         ends("Proxy-Connection ends here", "Proxy-Connection: keep-alive", &["proxy-connection"]),
         ends("TE ends here", "Connection: TE\r\nTE: gzip;q=0.5", &["te"]),
