@@ -113,7 +113,9 @@ pub fn fate(request: &Request) -> Fate {
 /// Whether a part of the head alone is enough to refuse it.
 pub fn is_odd(request: &Request) -> bool {
     let target = request.target.as_slice();
-    let has_form = target.first() == Some(&b'/') || target == b"*" || absolute(target).is_some();
+    let is_ours = |(authority, _): (&[u8], &[u8])| is_ours(authority);
+    let has_form = target.first() == Some(&b'/') || target == b"*";
+    let has_form = has_form || absolute(target).is_some_and(is_ours);
     let fields = &request.fields;
     !has_form || !is_uri(target) || !options_are_ascii(fields) || fields.0.len() > MAX_FIELDS
 }
