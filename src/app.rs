@@ -69,14 +69,13 @@ impl App {
     pub fn bind(config: Config) -> anyhow::Result<Self> {
         sockets::raise_file_limit();
         let parts = Parts::of(&config)?;
-        let access = &config.listen.unix;
         let addresses = config.listen.addresses.iter();
         let listeners = addresses
-            .map(|address| Listening::bind(address, access, "listen.address"))
+            .map(|address| Listening::bind(address, &config, "listen.address"))
             .collect::<anyhow::Result<_>>()?;
         let admin = config.admin.address.as_ref();
         let admin = admin
-            .map(|address| Listening::bind(address, access, "admin.address"))
+            .map(|address| Listening::bind(address, &config, "admin.address"))
             .transpose()?;
         Ok(Self {
             config,
@@ -250,7 +249,7 @@ impl Program {
         let mut new = Vec::new();
         for address in &config.listen.addresses {
             if !self.listeners.iter().any(|one| one.configured == *address) {
-                new.push(Listening::bind(address, access, "listen.address")?);
+                new.push(Listening::bind(address, config, "listen.address")?);
             }
         }
         let operators = self.operators.plan(config)?;

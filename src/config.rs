@@ -2,7 +2,7 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value, `sections`, `listen`, `auth`, `client_auth`, `token_service`, `legs` and `secrets` know
+//! one value, `sections`, `listen`, `sockets`, `auth`, `client_auth`, `token_service`, `legs` and `secrets` know
 //! the keys.
 
 mod auth;
@@ -15,6 +15,7 @@ mod problem;
 mod reader;
 mod secrets;
 mod sections;
+mod sockets;
 mod token_service;
 mod values;
 
@@ -28,7 +29,7 @@ pub use self::{
 use crate::{
     proxy::{ProxySettings, upstream::UpstreamSettings},
     secret::SecretSource,
-    server::{Address, ServerSettings, TlsSettings},
+    server::{Address, Inherited, ServerSettings, TlsSettings},
     telemetry::LogSettings,
     token::{
         endpoint::{EndpointSettings, TokenRequest},
@@ -43,6 +44,9 @@ pub struct Sources {
     pub flags: Flags,
     /// The environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// The sockets that were passed to this process; `None` where nothing is going to be served, so
+    /// that nothing is known of them.
+    pub inherited: Option<Inherited>,
 }
 
 /// Flags that set a key. None takes a secret: process listings show the command line.
@@ -93,6 +97,8 @@ pub struct Config {
     pub log: LogSettings,
     /// The process itself.
     pub process: Process,
+    /// The sockets that were passed to it.
+    pub inherited: Option<Inherited>,
     /// What is allowed but probably not meant, for the log.
     pub warnings: Vec<String>,
 }
@@ -191,7 +197,28 @@ impl Sources {
     /// The two together.
     #[must_use]
     pub fn new(flags: Flags, environment: Vec<(OsString, OsString)>) -> Self {
-        Self { flags, environment }
+        Self {
+            flags,
+            environment,
+            inherited: None,
+        }
+    }
+
+    /// The same for a run that may use these sockets.
+    #[must_use]
+    pub fn with_sockets(self, inherited: Inherited) -> Self {
+        Self {
+            inherited: Some(inherited),
+            ..self
+        }
+    }
+
+    /// A variable of the environment, if it is text.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let mut variables = self.environment.iter();
+        let (_, value) = variables.find(|(given, _)| given == name)?;
+        value.to_str()
     }
 
     /// Nothing but an environment.
@@ -237,7 +264,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::collect(sources);
         let file = layers.file.take();
-        let mut reader = Reader::new(layers);
+        let mut reader = Reader::new(layers, sources.inherited.clone());
         let config = sections::read(&mut reader);
         reader.reject_unknown();
         let Reader {
@@ -265,7 +292,7 @@ impl Config {
         let addresses = self.listen.addresses.iter().chain(&self.admin.address);
         let directories = addresses.filter_map(|address| match address {
             Address::Unix(path) => path.parent().map(PathBuf::from),
-            Address::Tcp(_) | Address::Tls(_) => None,
+            Address::Tcp(_) | Address::Tls(_) | Address::Passed(_) => None,
         });
         directories.collect()
     }

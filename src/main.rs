@@ -12,6 +12,7 @@ use auth_sidecar::{
     config::{Config, ConfigError, Loaded, Sources, process_environment},
     demo, doctor, local_ca, local_token,
     sandbox::Sandbox,
+    server::{InheritError, Inherited},
     telemetry, wait,
 };
 use clap::Parser;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         Err(error) => {
             say(&format!("auth-sidecar: {error:#}"));
             // The demo loads a configuration too.
-            if error.is::<ConfigError>() {
+            if error.is::<ConfigError>() || error.is::<InheritError>() {
                 ExitCode::from(MISUSED)
             } else {
                 ExitCode::FAILURE
@@ -39,6 +40,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(flags) => {
             let sources = Sources::new(flags, process_environment());
+            // Before anything else is opened, and before the first other thread.
+            let names = sources.variable("LISTEN_FDNAMES");
+            let for_process = sources.variable("LISTEN_PID");
+            let inherited = Inherited::take(names, for_process)?;
+            let sources = sources.with_sockets(inherited);
             let Some(Loaded { config, file, .. }) = load(&sources) else {
                 return Ok(ExitCode::from(MISUSED));
             };

@@ -8,6 +8,7 @@ mod client;
 mod connection;
 mod framing;
 mod http2;
+mod inherited;
 mod listener;
 mod pace;
 mod peers;
@@ -32,9 +33,10 @@ use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
-    address::Address,
+    address::{Address, FoundSocket, PassedAddress},
     client::{ClientState, Tunnel},
     framing::{MAX_FIELDS, MAX_TARGET, decimal},
+    inherited::{InheritError, Inherited, Passed, Socket},
     listener::Listener,
     peers::Peers,
     stream::{Node, Peer, Stream},

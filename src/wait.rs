@@ -48,6 +48,7 @@ pub async fn until_ready(admin: &Address, patience: Duration) -> anyhow::Result<
 pub(crate) async fn status(admin: &Address) -> anyhow::Result<StatusCode> {
     let what = "cannot connect";
     match admin {
+        Address::Passed(_) => bail!("only the running sidecar knows this address"),
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.context(what)?;
             ask(stream, "localhost".to_owned()).await

@@ -1,10 +1,6 @@
 //! A bound socket: what it is known by, what ends the serving of it, and its file where it has one.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener as StdTcp},
-    os::unix::net::UnixListener as StdUnix,
-};
+use std::{io, net::SocketAddr};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
@@ -15,8 +11,8 @@ use super::{
     unix_socket::{self, SocketFile},
 };
 use crate::{
-    config::UnixAccess,
-    server::{Address, Listener, TlsInUse},
+    config::{Config, UnixAccess},
+    server::{Address, Listener, PassedAddress, Socket, TlsInUse},
 };
 
 /// A bound socket, and what ends the serving of it.
@@ -26,55 +22,44 @@ pub(super) struct Listening {
     pub(super) configured: Address,
     pub(super) address: Address,
     pub(super) stop: CancellationToken,
-    socket: Bound,
+    socket: Socket,
     /// Removed with this.
     file: Option<SocketFile>,
-}
-
-#[derive(Debug)]
-enum Bound {
-    Tcp(StdTcp),
-    Unix(StdUnix),
 }
 
 /// A socket on its way to the thread that will accept from it.
 #[derive(Debug)]
 pub(super) struct Door {
-    socket: Bound,
+    socket: Socket,
     /// For those who speak TLS.
     tls: Option<TlsInUse>,
 }
 
 impl Listening {
-    pub(super) fn bind(
-        configured: &Address,
-        access: &UnixAccess,
-        key: &str,
-    ) -> anyhow::Result<Self> {
+    /// Binds an address of that key, or takes the socket that was passed for it.
+    pub(super) fn bind(configured: &Address, config: &Config, key: &str) -> anyhow::Result<Self> {
         let bound = match configured {
-            Address::Tcp(address) => tcp(*address).map(|(socket, at)| (socket, Address::Tcp(at))),
-            Address::Tls(address) => tcp(*address).map(|(socket, at)| (socket, Address::Tls(at))),
-            Address::Unix(path) => {
-                let bound = unix_socket::listen(path, access);
-                let (socket, file) =
-                    bound.with_context(|| format!("cannot listen on {configured} ({key})"))?;
-                return Ok(Self {
-                    configured: configured.clone(),
-                    address: configured.clone(),
-                    stop: CancellationToken::new(),
-                    socket: Bound::Unix(socket),
-                    file: Some(file),
-                });
+            Address::Tcp(address) => {
+                tcp(*address).map(|(socket, at)| (socket, Address::Tcp(at), None))
+            }
+            Address::Tls(address) => {
+                tcp(*address).map(|(socket, at)| (socket, Address::Tls(at), None))
+            }
+            Address::Unix(path) => unix_socket::listen(path, &config.listen.unix)
+                .map(|(socket, file)| (Socket::Unix(socket), configured.clone(), Some(file))),
+            // Its file, where it has one, belongs to whoever made it.
+            Address::Passed(address) => {
+                passed(address, config).map(|socket| (socket, configured.clone(), None))
             }
         };
-        let (socket, address) =
+        let (socket, address, file) =
             bound.with_context(|| format!("cannot listen on {configured} ({key})"))?;
         Ok(Self {
             configured: configured.clone(),
             address,
             stop: CancellationToken::new(),
             socket,
-            file: None,
+            file,
         })
     }
 
@@ -87,27 +72,30 @@ impl Listening {
 
     /// The socket once more, for one that accepts from it.
     pub(super) fn door(&self, tls: &TlsInUse) -> io::Result<Door> {
-        let socket = match &self.socket {
-            Bound::Tcp(socket) => Bound::Tcp(socket.try_clone()?),
-            Bound::Unix(socket) => Bound::Unix(socket.try_clone()?),
-        };
-        let tls = matches!(self.address, Address::Tls(_)).then(|| tls.clone());
+        let socket = self.socket.try_clone()?;
+        let tls = self.address.is_tls().then(|| tls.clone());
         Ok(Door { socket, tls })
     }
 }
 
-fn tcp(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
+fn tcp(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     let (socket, address) = sockets::listen(address)?;
-    Ok((Bound::Tcp(socket), address))
+    Ok((Socket::Tcp(socket), address))
+}
+
+fn passed(address: &PassedAddress, config: &Config) -> io::Result<Socket> {
+    let none = || io::Error::other("no socket was passed to this process");
+    let inherited = config.inherited.as_ref().ok_or_else(none)?;
+    inherited.open(address.found.ok_or_else(none)?.number)
 }
 
 impl Door {
     /// For the runtime of the calling thread.
     pub(super) fn open(self) -> io::Result<Listener> {
         Ok(match (self.socket, self.tls) {
-            (Bound::Tcp(socket), None) => Listener::Tcp(TcpListener::from_std(socket)?),
-            (Bound::Tcp(socket), Some(tls)) => Listener::Tls(TcpListener::from_std(socket)?, tls),
-            (Bound::Unix(socket), _) => Listener::Unix(UnixListener::from_std(socket)?),
+            (Socket::Tcp(socket), None) => Listener::Tcp(TcpListener::from_std(socket)?),
+            (Socket::Tcp(socket), Some(tls)) => Listener::Tls(TcpListener::from_std(socket)?, tls),
+            (Socket::Unix(socket), _) => Listener::Unix(UnixListener::from_std(socket)?),
         })
     }
 }

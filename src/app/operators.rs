@@ -51,12 +51,11 @@ impl Operators {
     pub(super) fn plan(&self, config: &Config) -> anyhow::Result<Move> {
         let current = self.serving.as_ref().map(|(one, _)| one);
         let wanted = config.admin.address.as_ref();
-        let access = &config.listen.unix;
         if wanted == current.map(|one| &one.configured) {
-            current.map_or(Ok(()), |one| one.set_access(access))?;
+            current.map_or(Ok(()), |one| one.set_access(&config.listen.unix))?;
             return Ok(Move::Stay);
         }
-        let bound = wanted.map(|address| Listening::bind(address, access, "admin.address"));
+        let bound = wanted.map(|address| Listening::bind(address, config, "admin.address"));
         Ok(Move::To(bound.transpose()?))
     }
 

@@ -52,6 +52,7 @@ impl Layers {
         let Sources {
             flags,
             environment: variables,
+            inherited: _,
         } = sources;
         let mut layers = Self::default();
         layers.merge_toml(DEFAULTS, &|_| DEFAULT.to_owned());

@@ -8,13 +8,17 @@ use nix::unistd::{Gid, Group, Uid, User};
 use super::{
     Admin, Listen, UnixAccess, net,
     reader::{Expected, Reader},
-    values,
+    sockets, values,
 };
 use crate::server::{Address, Peers, TlsFileError, TlsSettings, TlsVersion};
 
 /// Where clients connect, and our side of TLS.
 pub(super) fn addresses(reader: &mut Reader) -> (Vec<Address>, Option<TlsSettings>) {
-    let addresses = reader.value("listen.address", values::each(net::listen_address));
+    let inherited = reader.inherited.clone();
+    let addresses = reader.value("listen.address", |value| {
+        let addresses = values::each(net::listen_address)(value)?;
+        sockets::found(&addresses, inherited.as_ref())
+    });
     let given = reader.find("listen.address").is_some();
     if given && addresses.is_empty() && !reader.has_problem("listen.address") {
         reader.wrong("listen.address", "must hold at least one address");
@@ -24,7 +28,7 @@ pub(super) fn addresses(reader: &mut Reader) -> (Vec<Address>, Option<TlsSetting
     }
     let tls = tls(reader);
     if tls.is_none()
-        && addresses.iter().any(is_tls)
+        && addresses.iter().any(Address::is_tls)
         && !["listen.tls_cert_file", "listen.tls_key_file"]
             .iter()
             .any(|key| reader.has_problem(key))
@@ -49,7 +53,7 @@ pub(super) fn check_remote(reader: &mut Reader, listen: &Listen) {
                  whoever reaches the port acts with the sidecar's credential; \
                  listen.allow_remote = true opens it to clients that prove who they are",
             );
-        } else if !(has_tokens || has_client_ca && is_tls(address)) {
+        } else if !(has_tokens || has_client_ca && address.is_tls()) {
             reader.wrong(
                 "listen.address",
                 format!(
@@ -58,17 +62,13 @@ pub(super) fn check_remote(reader: &mut Reader, listen: &Listen) {
                      listen.tls_client_ca_file"
                 ),
             );
-        } else if !is_tls(address) {
+        } else if !address.is_tls() {
             reader.warnings.push(format!(
                 "listen.address: the tokens of clients travel unencrypted to {address}; \
                  a tls: address protects them"
             ));
         }
     }
-}
-
-fn is_tls(address: &Address) -> bool {
-    matches!(address, Address::Tls(_))
 }
 
 fn is_local(address: &Address) -> bool {
@@ -198,7 +198,11 @@ fn group(text: &str) -> Result<u32, Expected> {
 /// The admin listener.
 pub(super) fn admin(reader: &mut Reader, listeners: &[Address]) -> Admin {
     let allow_remote = reader.value("admin.allow_remote", values::boolean);
-    let address = reader.value("admin.address", net::admin_address(allow_remote));
+    let inherited = reader.inherited.clone();
+    let address = reader.value(
+        "admin.address",
+        net::admin_address(allow_remote, inherited.as_ref()),
+    );
     let is_taken = |address: &Address| listeners.iter().any(|other| is_same(address, other));
     if address.as_ref().is_some_and(is_taken) {
         reader.wrong("admin.address", "must not be one of listen.address");

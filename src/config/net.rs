@@ -9,8 +9,8 @@ use figment::value::Value;
 use http::{Uri, uri::Authority};
 use url::{Host, Url};
 
-use super::{reader::Expected, values::text};
-use crate::server::Address;
+use super::{reader::Expected, sockets, values::text};
+use crate::server::{Address, Inherited, PassedAddress};
 
 /// `IP:port` or `localhost:port`.
 fn socket_address(text: &str) -> Result<SocketAddr, Expected> {
@@ -56,22 +56,46 @@ fn unix_path(path: &str) -> Result<PathBuf, Expected> {
 
 /// An address of any kind.
 pub(super) fn listen_address(text: &str) -> Result<Address, Expected> {
-    match text.strip_prefix("tls:") {
-        Some(address) => socket_address(address).map(Address::Tls),
+    let (tls, rest) = match text.strip_prefix("tls:") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    match passed_address(rest, tls) {
+        Some(passed) => passed,
+        None if tls => socket_address(rest).map(Address::Tls),
         None => plain_address(text),
     }
+}
+
+/// `systemd:` and a name, which `FileDescriptorName=` could be.
+fn passed_address(text: &str, tls: bool) -> Option<Result<Address, Expected>> {
+    let name = text.strip_prefix("systemd:")?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && c != ':');
+    if !is_name {
+        let expected = "must be \"systemd:\" and a name, the FileDescriptorName= of a socket unit";
+        return Some(Err(expected.to_owned()));
+    }
+    Some(Ok(Address::Passed(PassedAddress {
+        name: name.to_owned(),
+        tls,
+        found: None,
+    })))
 }
 
 /// The admin listener's address; `None` turns it off.
 pub(super) fn admin_address(
     allow_remote: bool,
+    inherited: Option<&Inherited>,
 ) -> impl FnOnce(&Value) -> Result<Option<Address>, Expected> {
     move |value| {
         let address = value.as_str().ok_or("must be text in quotes")?.trim();
         if address.is_empty() || address == "off" {
             return Ok(None);
         }
-        let address = plain_address(address)?;
+        let address = match passed_address(address, false) {
+            Some(passed) => sockets::only(&passed?, inherited)?,
+            None => plain_address(address)?,
+        };
         let socket = address.socket();
         if allow_remote || socket.is_none_or(|socket| is_loopback(socket.ip())) {
             return Ok(Some(address));
@@ -281,6 +305,8 @@ mod tests {
             ("localhost:0", "127.0.0.1:0"),
             ("[::1]:1", "[::1]:1"),
             ("tls:localhost:9443", "tls:127.0.0.1:9443"),
+            ("systemd:proxy.socket", "systemd:proxy.socket"),
+            ("tls:systemd:tls", "tls:systemd:tls"),
             ("unix:/run/x.sock", "unix:/run/x.sock"),
             ("unix:///run/x.sock", "unix:/run/x.sock"),
         ] {
@@ -296,6 +322,11 @@ mod tests {
             ("unix:/run/", "absolute path"),
             ("unix:", "absolute path"),
             ("tls:unix:/run/x", "IP:port"),
+            ("systemd:", "and a name"),
+            ("tls:systemd:", "and a name"),
+            ("systemd:a:b", "and a name"),
+            ("systemd:a b", "and a name"),
+            ("systemd:tls:a", "and a name"),
             (&format!("unix:/{}", "x".repeat(107)), "at most 107"),
         ] {
             let message = listen_address(given).unwrap_err();
@@ -305,7 +336,7 @@ mod tests {
 
     #[test]
     fn the_admin_listener_may_be_off_or_opened() {
-        let parse = |given: &str, remote| admin_address(remote)(&given.into());
+        let parse = |given: &str, remote| admin_address(remote, None)(&given.into());
         assert_eq!(parse("off", false), Ok(None));
         assert_eq!(parse("", false), Ok(None));
         assert!(
@@ -315,6 +346,8 @@ mod tests {
         );
         assert!(parse("0.0.0.0:1", true).is_ok());
         assert!(parse("unix:/run/admin.sock", false).is_ok());
+        assert!(parse("systemd:admin", false).is_ok());
+        assert!(parse("tls:systemd:admin", false).is_err());
         assert!(parse("tls:127.0.0.1:1", false).is_err());
     }
 

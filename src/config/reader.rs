@@ -18,6 +18,7 @@ use super::{
     net,
     problem::{Problem, printable},
 };
+use crate::server::Inherited;
 
 /// What a parser of a value says about a wrong one: what would be right. Never the value.
 pub(super) type Expected = String;
@@ -32,6 +33,8 @@ pub(super) struct Reader {
     unread: BTreeSet<String>,
     incomplete: bool,
     pub(super) implied: Vec<(Kind, String)>,
+    /// The sockets that were passed to us.
+    pub(super) inherited: Option<Inherited>,
     pub(super) resolved: Vec<Resolved>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
@@ -44,7 +47,7 @@ pub(super) struct Found {
 }
 
 impl Reader {
-    pub(super) fn new(layers: Layers) -> Self {
+    pub(super) fn new(layers: Layers, inherited: Option<Inherited>) -> Self {
         let mut problems = layers.problems;
         let values = match layers.figment.extract() {
             Ok(values) => values,
@@ -63,6 +66,7 @@ impl Reader {
             unread: layers.unread,
             incomplete: layers.incomplete,
             implied: layers.implied,
+            inherited,
             resolved: Vec::new(),
             problems,
             warnings: Vec::new(),

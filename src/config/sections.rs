@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use super::{Config, Listen, Process, auth, legs, listen, net, reader::Reader, values};
+use super::{Config, Listen, Process, auth, legs, listen, net, reader::Reader, sockets, values};
 use crate::{
     proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
@@ -29,6 +29,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let admin = listen::admin(reader, &listen.addresses);
     let log = log(reader);
     let process = process(reader);
+    sockets::note_unused(reader, &listen.addresses, admin.address.as_ref());
     Some(Config {
         listen,
         upstream: upstream?,
@@ -37,6 +38,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         admin,
         log,
         process,
+        inherited: reader.inherited.clone(),
         warnings: Vec::new(),
     })
 }

@@ -79,6 +79,8 @@ fn try_to_listen(address: &Address) -> Result<(), ErrorKind> {
             let bound = TcpListener::bind(socket).map(drop);
             bound.map_err(|error| error.kind())
         }
+        // Whoever passes it has bound it already.
+        Address::Passed(_) => Ok(()),
         // To bind it would leave a file behind; what is in its place shows as well.
         Address::Unix(path) if UnixStream::connect(path).is_ok() => Err(ErrorKind::AddrInUse),
         Address::Unix(path) => match path.parent() {

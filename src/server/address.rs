@@ -11,6 +11,28 @@ pub enum Address {
     Tls(SocketAddr),
     /// `unix:/path`: a unix socket.
     Unix(PathBuf),
+    /// `systemd:NAME`, or `tls:systemd:NAME`: a socket that was passed to us.
+    Passed(PassedAddress),
+}
+
+/// A socket that was passed to us, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PassedAddress {
+    /// Its name; several may have the same.
+    pub name: String,
+    /// Whether TLS is spoken there.
+    pub tls: bool,
+    /// Which one it is; `None` where nothing was passed because this is no run.
+    pub found: Option<FoundSocket>,
+}
+
+/// Which of the sockets that were passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FoundSocket {
+    /// Its number among all.
+    pub number: usize,
+    /// Its address and port; `None` for a unix socket.
+    pub address: Option<SocketAddr>,
 }
 
 impl Address {
@@ -20,6 +42,17 @@ impl Address {
         match self {
             Self::Tcp(address) | Self::Tls(address) => Some(*address),
             Self::Unix(_) => None,
+            Self::Passed(passed) => passed.found?.address,
+        }
+    }
+
+    /// Whether TLS is spoken there.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        match self {
+            Self::Tls(_) => true,
+            Self::Passed(passed) => passed.tls,
+            Self::Tcp(_) | Self::Unix(_) => false,
         }
     }
 }
@@ -30,6 +63,14 @@ impl fmt::Display for Address {
             Self::Tcp(address) => address.fmt(f),
             Self::Tls(address) => write!(f, "tls:{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Passed(passed) => {
+                let tls = if passed.tls { "tls:" } else { "" };
+                write!(f, "{tls}systemd:{}", passed.name)?;
+                match self.socket() {
+                    Some(address) => write!(f, " ({address})"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

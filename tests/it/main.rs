@@ -13,6 +13,8 @@
 
 /// Who may use the port, and for what.
 mod access;
+/// Sockets that were opened before the start.
+mod activation;
 /// The admin listener.
 mod admin;
 /// Clients without a shared secret: signed assertions, and certificates.

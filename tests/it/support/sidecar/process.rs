@@ -74,7 +74,12 @@ impl Process {
         Self::spawn_command(files, command, environment)
     }
 
-    fn spawn_command(files: TempDir, mut command: Command, environment: &[(&str, &str)]) -> Self {
+    /// Another command that ends in executing the program, of which nothing is expected yet.
+    pub fn spawn_command(
+        files: TempDir,
+        mut command: Command,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = command
             // Neither the proxies nor the credentials of whoever runs the tests.
             .env_clear()
@@ -206,10 +211,11 @@ fn listeners(stdout: &str, stderr: &str) -> (Option<SocketAddr>, Option<SocketAd
 
 fn address(line: &str) -> Option<SocketAddr> {
     let (_, after) = line.split_once("address")?;
-    after
-        .trim_start_matches(['"', '=', ':'])
-        .split(['"', ' ', ','])
-        .next()?
-        .parse()
-        .ok()
+    let after = after.trim_start_matches(['"', '=', ':']);
+    // What was passed has a name, and its address behind that.
+    let after = match after.split_once(" (") {
+        Some((name, address)) if name.contains("systemd:") => address,
+        _ => after,
+    };
+    after.split(['"', ' ', ',', ')']).next()?.parse().ok()
 }
