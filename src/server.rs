@@ -74,12 +74,13 @@ pub struct Connections {
     served: Arc<AtomicUsize>,
     /// Those that are told that there are too many.
     told: Arc<AtomicUsize>,
-    turned_away: TurnedAway,
+    warnings: Warnings,
 }
 
-/// How often it is logged that somebody may not be here.
+/// How often it is logged that somebody cannot be served, or may not be.
 #[derive(Clone, Debug, Default)]
-struct TurnedAway {
+struct Warnings {
+    accept: Pace,
     peers: Pace,
     certificates: Pace,
 }
@@ -172,7 +173,9 @@ pub async fn serve<H: Handler>(
             }
             // Out of file descriptors, most often. Asking again at once would be a busy loop.
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(unsaid) = connections.warnings.accept.due() {
+                    tracing::warn!(%error, unsaid, "cannot accept a connection");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -204,9 +207,9 @@ fn accept<H: Handler>(
     open: &TaskTracker,
 ) {
     let patience = settings.header_read_timeout;
-    let turned_away = &connections.turned_away;
+    let warnings = &connections.warnings;
     // Judged first: whoever may not be here must not take the room of those who may.
-    let entered = if arrival.is_admitted(&settings.peers, &turned_away.peers) {
+    let entered = if arrival.is_admitted(&settings.peers, &warnings.peers) {
         Entered::enter(&connections.served, settings.max_connections).ok_or(Refusal::NoRoom)
     } else {
         Err(Refusal::Peer)
@@ -217,7 +220,7 @@ fn accept<H: Handler>(
             let answer = handler.refuse(refusal);
             // Telling takes a moment and a file, so it has a bound too.
             if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
-                let certificates = turned_away.certificates.clone();
+                let certificates = warnings.certificates.clone();
                 open.spawn(async move {
                     if let Welcome::In(stream) | Welcome::Refused(stream, _) =
                         arrival.welcome(patience, &certificates).await
@@ -232,7 +235,7 @@ fn accept<H: Handler>(
     };
     let handler = handler.clone();
     let stop = stop.clone();
-    let certificates = turned_away.certificates.clone();
+    let certificates = warnings.certificates.clone();
     open.spawn(async move {
         match arrival.welcome(patience, &certificates).await {
             Welcome::In(stream) => connection::serve(stream, &settings, handler, &stop).await,
