@@ -8,6 +8,7 @@ mod operators;
 mod reload;
 mod reporter;
 mod rules;
+mod service_manager;
 mod signals;
 mod sockets;
 mod source;
@@ -21,16 +22,17 @@ use arc_swap::ArcSwap;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub use self::signals::shutdown_signal;
 use self::{
     clients::ClientList,
     listening::Listening,
     live::Live,
     operators::Operators,
     reload::{Reload, Reloaded},
+    service_manager::State,
     worker::Workers,
 };
 pub(crate) use self::{live::credentials, source::Source};
+pub use self::{service_manager::ServiceManager, signals::shutdown_signal};
 use crate::{
     clock::{self, Jump},
     config::{Config, Sources},
@@ -47,6 +49,7 @@ pub struct App {
     listeners: Vec<Listening>,
     admin: Option<Listening>,
     reload: Option<(Sources, Option<PathBuf>)>,
+    manager: ServiceManager,
 }
 
 /// What outlives every configuration.
@@ -83,6 +86,7 @@ impl App {
             listeners,
             admin,
             reload: None,
+            manager: ServiceManager::default(),
         })
     }
 
@@ -93,6 +97,12 @@ impl App {
             reload: Some((sources, file)),
             ..self
         }
+    }
+
+    /// Has it tell `manager` when it serves, and when it stops.
+    #[must_use]
+    pub fn managed_by(self, manager: ServiceManager) -> Self {
+        Self { manager, ..self }
     }
 
     /// The ports where clients connect, with TLS or without.
@@ -120,6 +130,7 @@ impl App {
             listeners,
             admin,
             reload,
+            manager,
         } = self;
         let metrics = Arc::new(Metrics::default());
         let shared = Shared {
@@ -149,7 +160,9 @@ impl App {
             listeners,
             operators,
             live,
+            manager,
         };
+        program.manager.tell(State::Ready);
         // On the heap, so that whoever runs this needs no large stack.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         program.stop().await?;
@@ -190,6 +203,7 @@ struct Program {
     listeners: Vec<Listening>,
     operators: Operators,
     live: Live,
+    manager: ServiceManager,
 }
 
 impl Program {
@@ -297,6 +311,7 @@ impl Program {
     /// Drains: no more connections, and what is in flight within the drain time.
     async fn stop(mut self) -> anyhow::Result<()> {
         tracing::info!("stopping: finishing the requests in flight");
+        self.manager.tell(State::Stopping);
         // Readiness is false from here on, and the admin listener goes on telling so to the end.
         self.shared.stop.cancel();
         for listening in self.listeners.drain(..) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use auth_sidecar::{
-    app::{App, shutdown_signal},
+    app::{App, ServiceManager, shutdown_signal},
     cli::{Cli, Command, DoctorFlags},
     config::{Config, ConfigError, Loaded, Sources, process_environment},
     demo, doctor, local_ca, local_token,
@@ -44,6 +44,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let names = sources.variable("LISTEN_FDNAMES");
             let for_process = sources.variable("LISTEN_PID");
             let inherited = Inherited::take(names, for_process)?;
+            let manager = ServiceManager::at(sources.variable("NOTIFY_SOCKET"));
             let sources = sources.with_sockets(inherited);
             let Some(Loaded { config, file, .. }) = load(&sources) else {
                 return Ok(ExitCode::from(MISUSED));
@@ -61,7 +62,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             block_on(async {
                 let app = App::bind(config)?.reloading(sources, file);
-                app.run(shutdown_signal()?).await
+                app.managed_by(manager).run(shutdown_signal()?).await
             })?;
         }
         Command::Check(flags) => match load(&Sources::new(flags, process_environment())) {

@@ -6,7 +6,8 @@ use std::{
     net::{TcpListener, UdpSocket},
     os::{
         fd::{AsFd, AsRawFd},
-        unix::net::{UnixDatagram, UnixListener, UnixStream},
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
     path::Path,
     process::Command,
@@ -121,6 +122,39 @@ async fn sockets_that_were_passed_are_served_and_outlive_a_reload() {
     process.signal(Signal::TERM);
     eventually(|| process.stderr().contains("stopped"), DEADLINE).await;
     assert!(path.exists(), "the file of who passed the socket is gone");
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_of_the_start_and_of_the_end() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let name = format!("auth-sidecar-test-{}", std::process::id());
+    let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
+    for (manager, address) in [
+        (
+            UnixDatagram::bind(&path).unwrap(),
+            path.to_str().unwrap().to_owned(),
+        ),
+        (
+            UnixDatagram::bind_addr(&abstract_address).unwrap(),
+            format!("@{name}"),
+        ),
+    ] {
+        manager.set_read_timeout(Some(DEADLINE)).unwrap();
+        let next = || {
+            let mut message = [0; 64];
+            let length = manager.recv(&mut message).unwrap();
+            String::from_utf8_lossy(&message[..length]).into_owned()
+        };
+        let variables = [("NOTIFY_SOCKET", address.as_str())];
+        let settings = Settings::new(&csp, &service);
+        let mut process = Process::start_with(&settings, &[], &variables).await;
+        assert_eq!(next(), "READY=1");
+        process.signal(Signal::TERM);
+        assert_eq!(next(), "STOPPING=1");
+        assert_eq!(process.wait().await.code(), Some(0));
+    }
 }
 
 /// How a run ends that cannot begin, and what it says.
