@@ -272,24 +272,10 @@ fn own_answer(meaning: &Meaning, number: usize, answer: &Response) -> Result<(),
 
 /// Holds what the upstream got against what was meant.
 fn recorded(meaning: &Meaning, received: &[Received], upstream: &str) -> Result<(), String> {
-    let mut number = 0;
+    let mut whole = Vec::new();
     for one in received {
         match &one.request {
-            Read::Whole(request, _) => {
-                // Those that were denied, and answered so, are none of the upstream's.
-                let is_denied =
-                    |meant: &Request| matches!(meant::fate(meant), Fate::Denied(_) | Fate::Either);
-                loop {
-                    let meant = meaning.requests.get(number);
-                    let meant = meant.ok_or("the upstream got a request that nobody sent")?;
-                    number += 1;
-                    match meant::check(meant, request, upstream) {
-                        Ok(()) => break,
-                        Err(_) if is_denied(meant) => {}
-                        Err(why) => return Err(format!("the upstream got {why}: {request:?}")),
-                    }
-                }
-            }
+            Read::Whole(request, _) => whole.push(request),
             Read::Cut(Some(request)) => {
                 let meant = meaning.head(meaning.requests.len());
                 let meant = meant.ok_or("the upstream got a part of what nobody sent")?;
@@ -305,7 +291,28 @@ fn recorded(meaning: &Meaning, received: &[Received], upstream: &str) -> Result<
             Read::Bad(_, why) => return Err(format!("the upstream got something bad: {why}")),
         }
     }
-    Ok(())
+    in_order(&meaning.requests, &whole, upstream)
+}
+
+/// Whether these whole requests are those that were meant and not denied, in their order.
+fn in_order(meant: &[Request], received: &[&Request], upstream: &str) -> Result<(), String> {
+    let Some((request, others)) = received.split_first() else {
+        return Ok(());
+    };
+    let Some((first, rest)) = meant.split_first() else {
+        return Err("the upstream got a request that nobody sent".to_owned());
+    };
+    let forwarded = || {
+        meant::check(first, request, upstream)
+            .map_err(|why| format!("the upstream got {why}: {request:?}"))?;
+        in_order(rest, others, upstream)
+    };
+    let denied = || in_order(rest, received, upstream);
+    match meant::fate(first) {
+        Fate::Forwarded => forwarded(),
+        Fate::Denied(_) => denied(),
+        Fate::Either => forwarded().or_else(|_| denied()),
+    }
 }
 
 /// Whether the sidecar itself answers.
