@@ -223,12 +223,13 @@ impl Upstream {
 
     /// A connection that is open already.
     fn kept(&self, switches: bool) -> Option<Lease> {
+        let generation = self.connector.generation();
         if let Some(multiplexed) = self.multiplexed.as_ref().filter(|_| !switches)
-            && let Some(stream) = multiplexed.take()
+            && let Some(stream) = multiplexed.take(generation)
         {
             return Some(Lease::Http2(stream));
         }
-        self.pool.take()
+        self.pool.take(generation)
     }
 
     /// A new connection; `None` for one that is shared, and kept by now.

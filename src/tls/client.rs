@@ -1,6 +1,13 @@
 //! One other side, and what is known of it: its name, and certificates that may change.
 
-use std::{error::Error, path::PathBuf, sync::Arc};
+use std::{
+    error::Error,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use rustls::{AlertDescription, CertificateError, ClientConfig, pki_types::ServerName};
@@ -79,6 +86,7 @@ impl Files {
 pub struct TlsClient {
     name: ServerName<'static>,
     config: ArcSwap<ClientConfig>,
+    generation: AtomicUsize,
     files: Files,
 }
 
@@ -94,8 +102,16 @@ impl TlsClient {
         Ok(Self {
             name,
             config: ArcSwap::from_pointee(config),
+            generation: AtomicUsize::new(0),
             files,
         })
+    }
+
+    /// How often its certificates have changed. A connection whose number is not this any more was
+    /// made with others.
+    #[must_use]
+    pub fn generation(&self) -> usize {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Agrees on TLS over a connection, and checks who is there. `offered` are the protocols that
@@ -135,6 +151,7 @@ impl TlsClient {
             renewed(config.is_some());
             if let Some(config) = config {
                 self.config.store(Arc::new(config));
+                self.generation.fetch_add(1, Ordering::Release);
             }
         }
     }

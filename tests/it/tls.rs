@@ -267,6 +267,32 @@ async fn changed_files_of_the_upstream_leg_are_used_and_broken_ones_are_not() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_made_with_the_old_certificate_takes_no_more_requests() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    for version in ["1.1", "2"] {
+        let service = instance(&server, &clients);
+        let settings = known_as(before(&service), "upstream", &clients.leaf())
+            .set("listen.workers", 1)
+            .set("upstream.http_version", version);
+        let sidecar = Process::start(&settings).await;
+        let works = async || get(&format!("{}/x", sidecar.url())).await.status == 200;
+        for _ in 0..3 {
+            assert!(works().await);
+        }
+        assert_eq!(service.connections(), 1, "{version}");
+        let next = clients.leaf();
+        sidecar.rewrite("upstream.client_cert_file", &next.cert_pem);
+        sidecar.rewrite("upstream.client_key_file", &next.key_pem);
+        let in_use = || sidecar.output().contains("changed certificates are in use");
+        eventually(in_use, SOON).await;
+        // The line comes a moment before the change.
+        eventually_async(async || works().await && service.connections() == 2, SOON).await;
+        assert!(works().await && works().await);
+        assert_eq!(service.connections(), 2, "{version}");
+    }
+}
+
+#[tokio::test]
 async fn changed_files_of_the_token_leg_are_tried_at_once() {
     let (server, clients) = (Authority::new(), Authority::new());
     let csp = FakeCsp::start_behind(Tls::with(&server, &server.leaf(), Some(&clients)));

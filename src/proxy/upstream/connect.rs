@@ -100,6 +100,14 @@ impl Connector {
         })
     }
 
+    /// How often the certificates of the way have changed. Taken before a connection is made, it
+    /// tells later whether the connection was made with those of now.
+    pub(super) fn generation(&self) -> usize {
+        let of_proxy = self.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
+        let both = self.tls.iter().chain(of_proxy);
+        both.map(TlsClient::generation).sum()
+    }
+
     /// The value of `Host` for it.
     pub(super) fn host(&self) -> &HeaderValue {
         &self.host_field
@@ -117,13 +125,14 @@ impl Connector {
 
     /// A new connection with HTTP/1.1, within the connect timeout.
     pub(super) async fn connect(&self) -> Result<Line, ProxyError> {
-        self.in_time(async {
+        let generation = self.generation();
+        let line = self.in_time(async {
             match self.way().await? {
                 Way::Tcp(stream) => self.http1(stream).await,
                 Way::Secured(stream) => self.http1(stream).await,
             }
-        })
-        .await
+        });
+        line.await.map(|line| line.of_generation(generation))
     }
 
     /// A new connection with HTTP/2, or with what the upstream prefers, within the connect timeout.

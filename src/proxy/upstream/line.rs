@@ -23,6 +23,7 @@ use crate::proxy::upload::RequestBody;
 pub(super) struct Line {
     sender: SendRequest<RequestBody>,
     driver: Driver,
+    generation: usize,
 }
 
 /// Who moves the bytes of a connection.
@@ -61,7 +62,17 @@ impl Line {
         Self {
             sender,
             driver: Driver::User(Box::pin(connection)),
+            generation: 0,
         }
+    }
+
+    /// Notes with which certificates of the way it was made.
+    pub(super) fn of_generation(self, generation: usize) -> Self {
+        Self { generation, ..self }
+    }
+
+    pub(super) fn generation(&self) -> usize {
+        self.generation
     }
 
     /// Moves what can be moved now; `cx` is woken when there is more.

@@ -48,6 +48,8 @@ struct Load {
     streams: AtomicUsize,
     /// How many the upstream lets be open at a time, as its settings say by now.
     limit: watch::Receiver<usize>,
+    /// With which certificates of the way it was made.
+    generation: usize,
     /// Whether it has brought an answer.
     has_answered: AtomicBool,
     idle_since: Mutex<Instant>,
@@ -69,10 +71,13 @@ impl Multiplexed {
         }
     }
 
-    /// A place on a connection that is open.
-    pub(super) fn take(&self) -> Option<Stream> {
+    /// A place on a connection that is open. One of another generation is not used again; requests
+    /// on it go on.
+    pub(super) fn take(&self, generation: usize) -> Option<Stream> {
         let mut connections = lock(&self.connections);
-        connections.retain(|connection| !connection.sender.is_closed());
+        connections.retain(|connection| {
+            connection.load.generation == generation && !connection.sender.is_closed()
+        });
         connections.iter().find_map(Connection::stream)
     }
 
@@ -121,12 +126,14 @@ impl Multiplexed {
                 "it has no room for requests".to_owned(),
             ));
         }
+        let generation = connector.generation();
         match connector.connect_multiplexed().await? {
             Connected::Http2 { sender, limit } => {
                 self.is_declined.store(false, Ordering::Relaxed);
                 let load = Load {
                     streams: AtomicUsize::new(0),
                     limit,
+                    generation,
                     has_answered: AtomicBool::new(false),
                     idle_since: Mutex::new(Instant::now()),
                 };
@@ -135,7 +142,7 @@ impl Multiplexed {
             }
             Connected::Http1(line) => {
                 self.is_declined.store(true, Ordering::Relaxed);
-                self.pool.put(line);
+                self.pool.put(line.of_generation(generation));
             }
         }
         Ok(())

@@ -33,12 +33,13 @@ impl Pool {
         }
     }
 
-    /// The connection that was used last, if it is still there.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
+    /// The connection that was used last, if it is still there. One of another generation is closed.
+    pub(super) fn take(self: &Arc<Self>, generation: usize) -> Option<Lease> {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(Idle { mut line, since }) = idle.pop() {
-            if now < since + self.idle_timeout && line.is_ready() {
+            let is_current = line.generation() == generation;
+            if is_current && now < since + self.idle_timeout && line.is_ready() {
                 return Some(Self::lease(self, line));
             }
         }
