@@ -5,7 +5,10 @@ use std::path::Path;
 use figment::value::{Empty, Value};
 use toml::de::{DeTable, DeValue};
 
-use super::{super::problem::Problem, Layers, Stray};
+use super::{
+    super::{problem::Problem, values},
+    Layers, Stray,
+};
 
 impl Layers {
     /// Merges the file that `named_by` names.
@@ -14,7 +17,12 @@ impl Layers {
             Ok(text) => text,
             Err(error) => {
                 self.incomplete = true;
-                let what = format!("cannot read the file {}: {error}", path.display());
+                // What is no path may be a secret in the wrong variable.
+                let which = match values::named(&path.to_string_lossy()) {
+                    Ok(path) => path.display().to_string(),
+                    Err(_) => "that it names".to_owned(),
+                };
+                let what = format!("cannot read the file {which}: {error}");
                 self.problems.push(Problem::new("config", named_by, what));
                 return;
             }

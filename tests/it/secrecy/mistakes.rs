@@ -131,6 +131,7 @@ fn a_secret_in_a_variable_of_another_kind_is_not_quoted() {
     let others = [
         "AUTH_SIDECAR_AUTH__CLIENT_SECRT",
         "AUTH_SIDECAR_SECRET",
+        "AUTH_SIDECAR_CONFIG",
         "WAVEFRONT_URL",
         "CSP_API_URL",
         "CSP_APP_SECRET_FILE",
