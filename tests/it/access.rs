@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use auth_sidecar::client_token::Hash;
+use tokio::task::JoinSet;
 
 use crate::support::{
-    Connection, FakeService, Process, Reply, Settings, Sidecar, eventually_async, get, logs,
-    request,
+    Connection, FakeService, Process, Reply, Settings, Sidecar, eventually_async, get,
+    http2::Http2, logs, pki::Authority, request,
 };
 
 const TOKEN: &str = "the-real-token";
@@ -113,6 +114,89 @@ async fn without_a_local_token_every_request_of_a_connection_is_refused() {
         get(&format!("{}/livez", sidecar.admin_url())).await.status,
         200
     );
+}
+
+#[tokio::test]
+async fn each_stream_of_a_connection_with_http2_is_judged_by_itself() {
+    const TIMES: usize = 20;
+    type Fields = &'static [(&'static str, &'static str)];
+    const BEARER: (&str, &str) = ("authorization", "Bearer canary-local-token-grafana");
+    const REAL: (&str, &str) = ("authorization", "Bearer the-real-token");
+    const FIELD: (&str, &str) = ("x-sidecar", "yes");
+    const CLIENT: (&str, &str) = ("x-auth-token", GRAFANA);
+    let authority = Authority::new();
+    let leaf = authority.leaf();
+    let cases: [(&str, &str, Fields, Option<&str>); 9] = [
+        ("GET", "/api/v2/alert/1", &[FIELD, CLIENT], None),
+        ("GET", "/api/v2/alert/2", &[BEARER, FIELD], None),
+        ("POST", "/report", &[FIELD, CLIENT], None),
+        ("GET", "/api/v2/alert/1", &[CLIENT], Some("required_field")),
+        ("GET", "/api/v2/alert/1", &[FIELD], Some("client_token")),
+        (
+            "GET",
+            "/api/v2/alert/1",
+            &[FIELD, REAL],
+            Some("client_token"),
+        ),
+        (
+            "GET",
+            "/api/v2/user/1",
+            &[FIELD, CLIENT],
+            Some("not_allowed"),
+        ),
+        (
+            "DELETE",
+            "/api/v2/alert/1",
+            &[FIELD, CLIENT],
+            Some("not_allowed"),
+        ),
+        (
+            "GET",
+            "/api/v2/alert/%2e%2e",
+            &[FIELD, CLIENT],
+            Some("not_allowed"),
+        ),
+    ];
+    for secured in [false, true] {
+        let service = FakeService::accepting([TOKEN]);
+        let rules = ["GET /api/v2/alert/*", "POST /report"];
+        let mut settings = settings(&service)
+            .set("listen.require_field", "X-Sidecar: yes")
+            .set("listen.allow", rules.as_slice());
+        if secured {
+            settings = settings
+                .set("listen.address", "tls:127.0.0.1:0")
+                .file("listen.tls_cert_file", &leaf.cert_pem)
+                .file("listen.tls_key_file", &leaf.key_pem);
+        }
+        let sidecar = Sidecar::start(&settings);
+        let client = if secured {
+            Http2::secured(sidecar.proxy_address(), authority.roots()).await
+        } else {
+            Http2::to(sidecar.proxy_address()).await
+        };
+        let mut exchanges = JoinSet::new();
+        for case in (0..TIMES).flat_map(|_| cases) {
+            let client = client.clone();
+            exchanges.spawn(async move {
+                let (method, target, fields, refused) = case;
+                let reply = client.request(method, target, fields, "").await;
+                match refused {
+                    None => assert_eq!(reply.status, 200, "{case:?}"),
+                    Some(details) => assert!(is_denied(&reply, details), "{case:?}: {reply:?}"),
+                }
+            });
+        }
+        exchanges.join_all().await;
+        let received = service.requests();
+        assert_eq!(received.len(), 3 * TIMES);
+        for request in received {
+            assert_eq!(request.token(), TOKEN);
+            for name in ["x-auth-token", "x-sidecar"] {
+                assert_eq!(request.header(name), None);
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Clients with HTTP/2 by prior knowledge: a well-behaved one, and bytes for the others.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,7 +9,9 @@ use hyper::{
     client::conn::http2::{Builder, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::{net::TcpStream, task::JoinHandle};
+use tokio_rustls::TlsConnector;
 
 use super::{
     Body, Reply,
@@ -32,6 +34,31 @@ impl Http2 {
     /// A client that takes so much of an answer before it is read.
     pub async fn with_window(address: SocketAddr, window: u32) -> Self {
         Self::open(address, window).await.0
+    }
+
+    /// A client that agrees on HTTP/2 in the handshake of TLS.
+    pub async fn secured(address: SocketAddr, roots: RootCertStore) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = TlsConnector::from(Arc::new(config));
+        let connecting = CONNECTIONS.spawn(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            let stream = tls.connect(name, stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            let builder = Builder::new(TokioExecutor::new());
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender
+        });
+        let sender = within_deadline(connecting).await.unwrap().unwrap();
+        let authority = address.to_string();
+        Self { sender, authority }
     }
 
     /// The connection, and what ends with it.
