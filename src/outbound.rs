@@ -1,16 +1,21 @@
 //! An HTTP proxy on the way out, to the token service or to the upstream.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use secrecy::{ExposeSecret, zeroize::Zeroizing};
 use url::Url;
+
+use crate::secret::{SecretError, SecretSource};
 
 /// An HTTP proxy on the way out.
 #[derive(Clone, PartialEq)]
 pub struct OutboundProxy {
     /// Its address, with its credentials if it wants some.
     pub url: Url,
+    /// The file of its password, where that is not in the address. It is read each time it is used.
+    pub password_file: Option<PathBuf>,
     /// Hosts that are reached without it, as in `NO_PROXY`.
     pub no_proxy: String,
 }
@@ -19,21 +24,46 @@ impl OutboundProxy {
     /// Whether it is on the way to that address.
     #[must_use]
     pub fn is_for(&self, target: &Url) -> bool {
-        self.intercept(target).is_some()
+        self.intercept(&self.url, target).is_some()
     }
 
-    /// The `Proxy-Authorization` that it wants, if its address has credentials.
-    #[must_use]
-    pub fn authorization(&self, target: &Url) -> Option<HeaderValue> {
-        let mut value = self.intercept(target)?.basic_auth()?.clone();
-        value.set_sensitive(true);
-        Some(value)
+    /// Its address, with the password as it is now.
+    ///
+    /// # Errors
+    /// When the file of the password cannot be read.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the password goes to the proxy that wants it; the address is not printed"
+    )]
+    pub fn address(&self) -> Result<Url, SecretError> {
+        let mut url = self.url.clone();
+        if let Some(file) = &self.password_file {
+            let password = SecretSource::File(file.clone()).read()?;
+            // Encoded by the setter, but for what would look encoded already.
+            let password = Zeroizing::new(password.expose_secret().replace('%', "%25"));
+            // An address with a host takes one.
+            url.set_password(Some(&password)).unwrap_or_default();
+        }
+        Ok(url)
     }
 
-    fn intercept(&self, target: &Url) -> Option<Intercept> {
+    /// The `Proxy-Authorization` that it wants, if it has credentials.
+    ///
+    /// # Errors
+    /// When the file of the password cannot be read.
+    pub fn authorization(&self, target: &Url) -> Result<Option<HeaderValue>, SecretError> {
+        let intercept = self.intercept(&self.address()?, target);
+        let mut value = intercept.and_then(|proxy| proxy.basic_auth().cloned());
+        if let Some(value) = &mut value {
+            value.set_sensitive(true);
+        }
+        Ok(value)
+    }
+
+    fn intercept(&self, address: &Url, target: &Url) -> Option<Intercept> {
         // The same rules as those of the token leg's library, which uses this too.
         let matcher = Matcher::builder()
-            .all(self.url.as_str())
+            .all(address.as_str())
             .no(self.no_proxy.as_str())
             .build();
         matcher.intercept(&target.as_str().parse::<Uri>().ok()?)
@@ -44,6 +74,7 @@ impl fmt::Debug for OutboundProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OutboundProxy")
             .field("host", &self.url.host_str())
+            .field("password_file", &self.password_file)
             .field("no_proxy", &self.no_proxy)
             .finish_non_exhaustive()
     }
@@ -56,6 +87,7 @@ mod tests {
     fn proxy(no_proxy: &str) -> OutboundProxy {
         OutboundProxy {
             url: Url::parse("http://user:p%40ss@proxy.example:3128").unwrap(),
+            password_file: None,
             no_proxy: no_proxy.to_owned(),
         }
     }
@@ -84,9 +116,31 @@ mod tests {
     #[test]
     fn its_credentials_are_decoded_and_never_print() {
         let target = Url::parse("https://service.example").unwrap();
-        let value = proxy("").authorization(&target).unwrap();
+        let value = proxy("").authorization(&target).unwrap().unwrap();
         assert_eq!(value, "Basic dXNlcjpwQHNz");
         assert!(value.is_sensitive());
         assert!(!format!("{:?}", proxy("")).contains("ss@"));
+    }
+
+    #[test]
+    fn a_password_from_a_file_is_what_the_file_holds_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        let proxy = OutboundProxy {
+            url: Url::parse("http://user@proxy.example:3128").unwrap(),
+            password_file: Some(file.clone()),
+            no_proxy: String::new(),
+        };
+        let target = Url::parse("https://service.example").unwrap();
+        assert!(proxy.authorization(&target).is_err());
+        for (password, basic) in [
+            ("p@ss\n", "Basic dXNlcjpwQHNz"),
+            // What would mean something else in an address.
+            ("a%40:/?#b\n", "Basic dXNlcjphJTQwOi8/I2I="),
+        ] {
+            std::fs::write(&file, password).unwrap();
+            let value = proxy.authorization(&target).unwrap().unwrap();
+            assert_eq!(value, basic);
+        }
     }
 }

@@ -35,12 +35,16 @@ const KINDS: [(&str, Option<Kind>); 4] = [
 ];
 
 /// The keys that only some kinds have.
-const KEYS: [(&str, &[Kind]); 29] = [
+const KEYS: [(&str, &[Kind]); 30] = [
     ("auth.preset", &[CspOauthApp, CspApiToken]),
     ("auth.base_url", &[CspOauthApp, CspApiToken]),
     ("auth.token_path", &[CspOauthApp, CspApiToken]),
     (
         "auth.proxy_url",
+        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
+    ),
+    (
+        "auth.proxy_password_file",
         &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
     ),
     (

@@ -1,6 +1,6 @@
 //! What both ways out have: TLS, and maybe a proxy.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use figment::value::Value;
 use url::Url;
@@ -81,10 +81,36 @@ fn tls_version(value: &Value) -> Result<TlsVersion, Expected> {
 pub(super) fn proxy(reader: &mut Reader, section: &str) -> Option<OutboundProxy> {
     let url = reader.optional(&format!("{section}.proxy_url"), net::proxy_url);
     let no_proxy = reader.optional(&format!("{section}.no_proxy"), values::no_proxy);
+    let password_file = password_file(reader, section, url.as_ref());
     Some(OutboundProxy {
         url: url?,
+        password_file,
         no_proxy: no_proxy.unwrap_or_default(),
     })
+}
+
+/// The file of the proxy's password, which belongs to the user in its address.
+fn password_file(reader: &mut Reader, section: &str, proxy: Option<&Url>) -> Option<PathBuf> {
+    let (key, url_key) = (
+        format!("{section}.proxy_password_file"),
+        format!("{section}.proxy_url"),
+    );
+    let file = reader.secret_in_file(&key)?;
+    match proxy {
+        None if reader.has_problem(&url_key) => {}
+        None => reader.wrong(&key, format!("also needs {url_key}")),
+        Some(url) if url.password().is_some() => {
+            let text = format!("set twice: {url_key} has a password, too; keep one");
+            reader.wrong(&key, text);
+        }
+        Some(url) if url.username().is_empty() => {
+            let text =
+                format!("needs the user in {url_key}, like \"http://user@proxy.example:3128\"");
+            reader.wrong(&key, text);
+        }
+        Some(_) => {}
+    }
+    Some(file)
 }
 
 /// Notes an `http://` address that counts as safe because it names this machine, where a proxy on

@@ -9,6 +9,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
+    layers::DEFAULT,
     problem::Problem,
     reader::{Found, Reader},
     values,
@@ -78,6 +79,15 @@ impl Reader {
             self.warnings.push(warning);
         }
         Some(path)
+    }
+
+    /// Reads a key that can only be given as a file, and need not be given.
+    pub(super) fn secret_in_file(&mut self, key: &str) -> Option<PathBuf> {
+        let Some(found) = self.find(key) else {
+            self.resolved(key, "(not set)".to_owned(), DEFAULT);
+            return None;
+        };
+        self.secret_file(key, &found, ONE_LINE)?.file().cloned()
     }
 
     fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {

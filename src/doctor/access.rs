@@ -8,7 +8,7 @@ use super::finding::{Finding, certificate_advice};
 use crate::{
     app::Source,
     config::{Config, Credentials},
-    token::{Bearer, FetchError, Lifetime, Reason, TokenSource},
+    token::{Bearer, FetchError, Lifetime, Reason, TokenSource, endpoint::PROXY_REFUSES},
 };
 
 /// What came of it.
@@ -70,6 +70,11 @@ fn explain(error: &FetchError, config: &Config) -> String {
     };
     let service = request.url.host_str().unwrap_or("the token service");
     let advice = match error.reason {
+        _ if detail.contains(PROXY_REFUSES) || detail.starts_with("status 407") => {
+            "the credentials of the proxy are missing or wrong: set the user in auth.proxy_url, \
+             like http://user@host:port, and auth.proxy_password_file with its password"
+                .to_owned()
+        }
         // The service was never asked.
         Reason::InvalidClient if !detail.starts_with("status") && !detail.contains("(status") => {
             "check the file of the secret, and that this user may read it".to_owned()

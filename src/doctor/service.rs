@@ -150,6 +150,10 @@ fn explain(error: &ProxyError) -> String {
         ProxyError::OutboundProxy(_) => {
             "check upstream.proxy_url, and whether upstream.no_proxy should name the service"
         }
+        ProxyError::OutboundProxyCredentials(_) => {
+            "the credentials of the proxy are missing or wrong: set the user in upstream.proxy_url, \
+             like http://user@host:port, and upstream.proxy_password_file with its password"
+        }
         ProxyError::Tls(_) => {
             "it may not speak TLS at this port, or only versions before 1.2: check scheme and \
              port of upstream.url"

@@ -71,6 +71,9 @@ pub enum ProxyError {
     /// The proxy on the way to it does not lead there.
     #[error("the proxy on the way to the upstream fails: {0}")]
     OutboundProxy(String),
+    /// It wants credentials, or others.
+    #[error("the proxy on the way to the upstream fails: {0} (407 to CONNECT)")]
+    OutboundProxyCredentials(&'static str),
     /// No connection to it within the connect timeout.
     #[error("connecting to the upstream takes too long")]
     ConnectTimeout,
@@ -135,7 +138,7 @@ impl ProxyError {
             Self::NotReplayed => (503, "proxy_internal_error", "token_renewed", "The access token was renewed; send the request again"),
             Self::Dns(_) => (502, "dns_error", "dns", "The service cannot be found"),
             Self::Connect(_) => (502, "connection_refused", "connect", "The service cannot be reached"),
-            Self::OutboundProxy(_) => (502, "connection_refused", "outbound_proxy", "The proxy on the way to the service fails"),
+            Self::OutboundProxy(_) | Self::OutboundProxyCredentials(_) => (502, "connection_refused", "outbound_proxy", "The proxy on the way to the service fails"),
             Self::ConnectTimeout => (504, "connection_timeout", "connect_timeout", "The service cannot be reached in time"),
             Self::Certificate(_) => (502, "tls_certificate_error", "certificate", "The certificate of the service is not trusted"),
             Self::ClientCertificate(_) => (502, "tls_alert_received", "client_certificate", "The service does not accept the client certificate"),
@@ -302,6 +305,7 @@ mod tests {
             ProxyError::Certificate("canary".into()),
             ProxyError::ClientCertificate("canary"),
             ProxyError::OutboundProxy("canary".into()),
+            ProxyError::OutboundProxyCredentials("canary"),
             ProxyError::Tls("canary".into()),
             ProxyError::Terminated("canary".into()),
             ProxyError::BadAnswer("canary".into()),

@@ -18,6 +18,7 @@ use url::{
     form_urlencoded::{Serializer, byte_serialize},
 };
 
+pub(crate) use self::client::PROXY_REFUSES;
 pub(super) use self::client::{Caller, read_body, transport};
 pub use self::{
     assertion::{Algorithm, AssertionError, ClientAssertion},

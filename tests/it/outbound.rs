@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use crate::support::{
-    FakeService, Process, RawServer, Settings, Sidecar, Validator, eventually, get, pki::Authority,
-    refused_address, request, server::Tls,
+    FakeCsp, FakeService, Process, RawServer, Settings, Sidecar, Validator, eventually,
+    eventually_async, get, pki::Authority, refused_address, request, server::Tls,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -129,6 +129,38 @@ async fn an_upstream_behind_a_proxy_is_reached_by_a_tunnel_with_the_proxys_crede
 }
 
 #[tokio::test]
+async fn the_password_of_a_proxy_may_be_in_a_file_and_change() {
+    let csp = FakeCsp::start_behind(Tls::new());
+    let service = FakeService::start(csp.validator());
+    let proxies = [Proxy::to(csp.address()), Proxy::to(service.address())];
+    let as_user = |proxy: &Proxy| proxy.url().replace("http://", "http://user@");
+    let settings = Settings::new(&csp, &service)
+        // A connection for each request, so that each of them shows the password.
+        .set("upstream.max_idle_connections", 0)
+        .file("auth.ca_file", csp.ca_pem())
+        .set("auth.proxy_url", as_user(&proxies[0]))
+        .file("auth.proxy_password_file", "p@ss\n")
+        .set("upstream.proxy_url", as_user(&proxies[1]))
+        .file("upstream.proxy_password_file", "p@ss\n");
+    let sidecar = Sidecar::start(&settings);
+    let last = |proxy: &Proxy| proxy.heads().last().cloned().unwrap_or_default();
+    let is_sent = async |basic: &str| {
+        let line = format!("\r\nproxy-authorization: basic {basic}\r\n").to_lowercase();
+        // The token leg has no reason to ask again but this one.
+        let refresh = format!("{}/refresh", sidecar.admin_url());
+        request("POST", &refresh, &[], "").await;
+        get(&format!("{}/x", sidecar.url())).await;
+        let sent = |proxy| last(proxy).to_lowercase().contains(&line);
+        proxies.iter().all(sent)
+    };
+    eventually_async(async || is_sent("dXNlcjpwQHNz").await, SOON).await;
+    for section in ["auth", "upstream"] {
+        sidecar.rewrite(&format!("{section}.proxy_password_file"), "another");
+    }
+    eventually_async(async || is_sent("dXNlcjphbm90aGVy").await, SOON).await;
+}
+
+#[tokio::test]
 async fn plain_http_goes_through_a_tunnel_too() {
     let service = FakeService::accepting([TOKEN]);
     let proxy = Proxy::to(service.address());
@@ -184,7 +216,7 @@ async fn a_proxy_that_does_not_lead_there_is_named_with_the_reason() {
     for (answer, why) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
-            "407: it wants other credentials in upstream.proxy_url",
+            "it does not accept our credentials (407 to CONNECT)",
         ),
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nno!!",

@@ -151,6 +151,70 @@ fn a_proxy_does_not_take_what_is_local_out_of_this_machine() {
 }
 
 #[test]
+fn the_password_of_a_proxy_may_be_in_a_file_and_in_one_place() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, CANARY).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let empty = directory.path().join("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let (file, empty) = (file.to_str().unwrap(), empty.to_str().unwrap());
+    for leg in LEGS {
+        let section = leg.to_lowercase();
+        let load = |url: Option<&str>, file: &str| {
+            let mut more = vec![(
+                format!("AUTH_SIDECAR_{leg}__PROXY_PASSWORD_FILE"),
+                file.to_owned(),
+            )];
+            more.extend(url.map(|url| (format!("AUTH_SIDECAR_{leg}__PROXY_URL"), url.to_owned())));
+            load_all(&more)
+        };
+        let loaded = load(Some("http://user@proxy.example"), file).unwrap();
+        assert!(loaded.config.warnings.is_empty());
+        let proxies = [
+            &loaded.config.upstream.proxy,
+            &loaded.config.auth.endpoint.proxy,
+        ];
+        let proxy = proxies[usize::from(leg == "AUTH")].as_ref().unwrap();
+        assert_eq!(proxy.password_file.as_deref(), Some(file.as_ref()));
+        assert!(!format!("{loaded}{loaded:?}").contains(CANARY));
+        for (url, file, why) in [
+            (None, file, format!("also needs {section}.proxy_url")),
+            (
+                Some("http://proxy.example"),
+                file,
+                format!("needs the user in {section}.proxy_url"),
+            ),
+            (
+                Some("http://user:c4n4ry@proxy.example"),
+                file,
+                "set twice".to_owned(),
+            ),
+            (
+                Some("http://user@proxy.example"),
+                empty,
+                "is empty".to_owned(),
+            ),
+            (
+                Some("http://user@proxy.example"),
+                "/nonexistent",
+                "cannot read".to_owned(),
+            ),
+        ] {
+            let lines = mistakes(load(url, file));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(
+                lines[0].starts_with(&format!("{section}.proxy_password_file (environment")),
+                "{lines:?}"
+            );
+            assert!(lines[0].contains(&why), "{lines:?}");
+        }
+    }
+}
+
+#[test]
 fn the_exceptions_of_the_machine_count_for_the_proxy_of_each_leg() {
     for leg in LEGS {
         let (url, no_proxy) = (

@@ -160,6 +160,7 @@ fn a_proxy_is_used_only_where_it_is_configured() {
     let loaded = load_with(&APP, &more).unwrap();
     let expected = OutboundProxy {
         url: more[0].1.parse().unwrap(),
+        password_file: None,
         no_proxy: String::new(),
     };
     assert_eq!(proxy(&loaded), Some(&expected));

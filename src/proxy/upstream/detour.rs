@@ -2,7 +2,7 @@
 //! the proxy carries bytes and is never asked to read, and maybe to keep, our requests.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -11,6 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
+use url::Url;
 
 use super::{UpstreamError, UpstreamSettings};
 use crate::{
@@ -29,7 +30,9 @@ pub(super) struct Detour {
     pub(super) port: u16,
     /// The upstream as a target: name and port, also where the port is the scheme's own.
     target: String,
-    authorization: Option<HeaderValue>,
+    /// For its credentials, whose password may change.
+    proxy: OutboundProxy,
+    upstream: Url,
     pub(super) tls: Option<TlsClient>,
 }
 
@@ -40,7 +43,7 @@ impl Detour {
         let Some(proxy) = settings.proxy.as_ref().filter(on_the_way) else {
             return Ok(None);
         };
-        let address = |url: &url::Url| {
+        let address = |url: &Url| {
             let host = url.host_str()?.to_owned();
             Some((host, url.port_or_known_default()?))
         };
@@ -62,7 +65,8 @@ impl Detour {
             host,
             port,
             target: format!("{}:{}", target.0, target.1),
-            authorization: proxy.authorization(&settings.url),
+            proxy: proxy.clone(),
+            upstream: settings.url.clone(),
         }))
     }
 
@@ -92,7 +96,7 @@ impl Detour {
         tokio::spawn(connection.with_upgrades());
         let request = self.request()?;
         let answer = sender.send_request(request).await;
-        let answer = accepted(answer.map_err(|error| broken(&error))?)?;
+        let answer = self.accepted(answer.map_err(|error| broken(&error))?)?;
         let tunnel = hyper::upgrade::on(answer).await;
         let tunnel = tunnel.map_err(|error| broken(&error))?;
         match tunnel.downcast::<TokioIo<T>>() {
@@ -104,11 +108,32 @@ impl Detour {
 
     fn request(&self) -> Result<Request<Empty<Bytes>>, ProxyError> {
         let mut request = Request::connect(&self.target).header(header::HOST, &self.target);
-        if let Some(value) = &self.authorization {
+        // May read a small local file with a blocking call: once a connection, and there alone where
+        // the password is in one.
+        let authorization = self.proxy.authorization(&self.upstream);
+        if let Some(value) = authorization.map_err(|error| failed(error.to_string()))? {
             request = request.header(header::PROXY_AUTHORIZATION, value);
         }
         let request = request.body(Empty::new());
         request.map_err(|_| failed("the upstream's address is no target for it"))
+    }
+
+    fn accepted(&self, answer: Response<Incoming>) -> Result<Response<Incoming>, ProxyError> {
+        match answer.status() {
+            status if status.is_success() => Ok(answer),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                let has_some = !self.proxy.url.username().is_empty();
+                Err(ProxyError::OutboundProxyCredentials(if has_some {
+                    "it does not accept our credentials"
+                } else {
+                    "it wants credentials"
+                }))
+            }
+            status => {
+                let status = status.as_u16();
+                Err(failed(format!("it answered CONNECT with {status}")))
+            }
+        }
     }
 }
 
@@ -119,20 +144,6 @@ pub(super) fn of_proxy(error: ProxyError) -> ProxyError {
         ProxyError::Connect(why) => failed(format!("cannot connect to it: {why}")),
         other => other,
     }
-}
-
-fn accepted(answer: Response<Incoming>) -> Result<Response<Incoming>, ProxyError> {
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let hint = if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        ": it wants other credentials in upstream.proxy_url"
-    } else {
-        ""
-    };
-    let status = status.as_u16();
-    Err(failed(format!("it answered CONNECT with {status}{hint}")))
 }
 
 fn broken(error: &hyper::Error) -> ProxyError {

@@ -1,6 +1,6 @@
 //! The HTTP client of everything that is asked of the token service.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use reqwest::{Client, NoProxy, Proxy, Response, redirect};
 use rustls::ClientConfig;
@@ -8,6 +8,7 @@ use secrecy::zeroize::Zeroizing;
 
 use crate::{
     outbound::OutboundProxy,
+    secret::{Fingerprint, SecretError, changed},
     tls::{Files, TlsError, TlsSettings, mistrusts, refuses_client},
     token::{FetchError, Reason},
 };
@@ -31,6 +32,9 @@ pub enum EndpointError {
     /// The trust store, or the client certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The password of the proxy on the way.
+    #[error("auth.proxy_password_file: {0}")]
+    Proxy(#[from] SecretError),
     /// The library.
     #[error("cannot set up the client of the token service: {0}")]
     Client(#[from] reqwest::Error),
@@ -42,16 +46,27 @@ pub(in crate::token) struct Caller {
     client: Client,
     settings: EndpointSettings,
     files: Files,
+    tls: ClientConfig,
+    /// The file of the proxy's password, if it has one, and how it looked when it was read last.
+    password_file: Vec<PathBuf>,
+    password_seen: Fingerprint,
 }
 
 impl Caller {
     /// Reads the files; sends nothing.
     pub(in crate::token) fn new(settings: &EndpointSettings) -> Result<Self, EndpointError> {
         let (files, tls) = Files::read("token service", &settings.tls)?;
+        let proxy = settings.proxy.as_ref();
+        let password_file = proxy.and_then(|proxy| proxy.password_file.clone());
+        let password_file = Vec::from_iter(password_file);
         Ok(Self {
-            client: client(settings, tls)?,
+            // Looked at before it is read: what changes in between is seen as a change.
+            password_seen: Fingerprint::of(&password_file),
+            password_file,
+            client: client(settings, tls.clone())?,
             settings: settings.clone(),
             files,
+            tls,
         })
     }
 
@@ -66,7 +81,10 @@ impl Caller {
     /// Safe: it changes whole or not at all.
     pub(in crate::token) async fn renewed(&mut self) {
         loop {
-            self.files.changed().await;
+            tokio::select! {
+                () = self.files.changed() => {}
+                () = changed(&self.password_file, &self.password_seen) => {}
+            }
             if self.renew() {
                 return;
             }
@@ -75,15 +93,25 @@ impl Caller {
 
     /// Uses its files as they are now. Says whether they have changed, and are good.
     pub(in crate::token) fn renew(&mut self) -> bool {
-        let renewed = self.files.renewed();
-        let client = renewed.and_then(|tls| client(&self.settings, tls).ok());
-        let has_changed = client.is_some();
-        self.client = client.unwrap_or_else(|| self.client.clone());
-        has_changed
+        let tls = self.files.renewed();
+        let password = Fingerprint::of(&self.password_file);
+        if tls.is_none() && password == self.password_seen {
+            return false;
+        }
+        self.password_seen = password;
+        self.tls = tls.unwrap_or_else(|| self.tls.clone());
+        match client(&self.settings, self.tls.clone()) {
+            Ok(client) => self.client = client,
+            Err(error) => {
+                tracing::error!(%error, "changed files of the token service's leg cannot be used");
+                return false;
+            }
+        }
+        true
     }
 }
 
-fn client(settings: &EndpointSettings, tls: ClientConfig) -> Result<Client, reqwest::Error> {
+fn client(settings: &EndpointSettings, tls: ClientConfig) -> Result<Client, EndpointError> {
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .timeout(settings.request_timeout)
@@ -94,11 +122,11 @@ fn client(settings: &EndpointSettings, tls: ClientConfig) -> Result<Client, reqw
         .pool_max_idle_per_host(0)
         .no_proxy()
         .user_agent(concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")));
-    if let Some(OutboundProxy { url, no_proxy }) = &settings.proxy {
-        let proxy = Proxy::all(url.clone())?.no_proxy(NoProxy::from_string(no_proxy));
-        builder = builder.proxy(proxy);
+    if let Some(proxy) = &settings.proxy {
+        let no_proxy = NoProxy::from_string(&proxy.no_proxy);
+        builder = builder.proxy(Proxy::all(proxy.address()?)?.no_proxy(no_proxy));
     }
-    builder.build()
+    Ok(builder.build()?)
 }
 
 /// A larger answer is no token.
@@ -136,14 +164,20 @@ pub(in crate::token) fn transport(error: &reqwest::Error) -> FetchError {
     } else {
         Reason::Network
     };
+    let cause = root_cause(error);
     let what = match reason {
+        // The library's words for a 407 to CONNECT.
+        _ if cause.contains("proxy authorization required") => PROXY_REFUSES,
         Reason::Timeout => "no answer in time",
         Reason::BadResponse => "the answer broke off",
         _ if error.is_connect() => "cannot connect",
         _ => "the exchange failed",
     };
-    FetchError::new(reason, format!("{what}{}", root_cause(error)))
+    FetchError::new(reason, format!("{what}{cause}"))
 }
+
+/// What is said of a proxy that does not accept our credentials, or has got none.
+pub(crate) const PROXY_REFUSES: &str = "the proxy on the way says 407";
 
 /// The innermost cause: what the operating system or the TLS library said.
 fn root_cause(error: &reqwest::Error) -> String {

@@ -65,6 +65,12 @@ impl Surroundings {
                 .file(&format!("{section}.client_key_file"), &leaf.key_pem)
                 .set(&format!("{section}.proxy_url"), with_password(proxy));
         }
+        // One of them in a file.
+        let as_user = proxies[1].url().replace("http://", "http://proxy-user@");
+        settings = settings.set("upstream.proxy_url", as_user).file(
+            "upstream.proxy_password_file",
+            &PROXY_PASSWORD.replace("%40", "@"),
+        );
         Self {
             csp,
             service,
@@ -173,13 +179,18 @@ async fn commands_that_use_them_show_none_either() {
     for leg in ["auth", "upstream"] {
         let proxy = Proxy::saying(refuses, around.service.address(), None);
         let key = format!("{leg}.proxy_url");
-        let settings = around.settings.clone().set(&key, with_password(&proxy));
+        let mut settings = around.settings.clone().set(&key, with_password(&proxy));
+        if leg == "upstream" {
+            let as_user = proxy.url().replace("http://", "http://proxy-user@");
+            settings = settings.set(&key, as_user);
+        }
         let before = std::mem::replace(&mut around.settings, settings);
         around.csp.restore();
         let (code, output) = around.command("doctor").await;
         assert_eq!(code, 1, "{output}");
-        let said = ["407", "proxy authorization required"];
-        assert!(said.iter().any(|said| output.contains(said)), "{output}");
+        assert!(output.contains("407"), "{output}");
+        let advice = format!("{leg}.proxy_password_file with its password");
+        assert!(output.contains(&advice), "{output}");
         around.settings = before;
     }
     // `wait` knows an address alone, and gets no more than a status from it.
