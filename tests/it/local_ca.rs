@@ -106,6 +106,96 @@ print(answer.status, end='')
     assert_eq!(service.requests().len(), 3);
 }
 
+const IN_NODE: &str = "\
+fetch(process.argv[2]).then(
+    (answer) => process.stdout.write(String(answer.status)),
+    (error) => process.stdout.write(error.cause.code),
+);
+";
+
+const IN_GO: &str = r#"
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+)
+
+func main() {
+	answer, err := http.Get(os.Args[1])
+	if err != nil {
+		fmt.Print(err)
+		return
+	}
+	fmt.Print(answer.StatusCode, " ", answer.Proto)
+}
+"#;
+
+/// The hard-coded `https://` of languages that bring a TLS of their own, with the variable that
+/// `local-ca` names for them; of those that are installed.
+#[tokio::test]
+async fn programs_in_node_and_go_trust_it_by_the_variable_that_it_names() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (made, other) = (Made::with(&[]), Made::with(&[]));
+    let sidecar = Sidecar::start(&made.settings(&csp, &service));
+    sidecar.ready().await;
+    let url = format!("https://localhost:{}/echo", sidecar.proxy_address().port());
+    let scratch = tempfile::tempdir().unwrap();
+    let mut answered = 0;
+    for (program, arguments, file, script, variable, good, bad) in [
+        (
+            "node",
+            &[][..],
+            "ask.mjs",
+            IN_NODE,
+            "NODE_EXTRA_CA_CERTS",
+            "200",
+            "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+        ),
+        (
+            "go",
+            &["run"],
+            "ask.go",
+            IN_GO,
+            "SSL_CERT_FILE",
+            "200 HTTP/2.0",
+            "certificate signed by unknown authority",
+        ),
+    ] {
+        if Command::new(program).arg("version").output().is_err() {
+            skip(&format!("{program} is not installed"));
+            continue;
+        }
+        let path = scratch.path().join(file);
+        fs::write(&path, script).unwrap();
+        let ask = |authority: &Made| {
+            let mut command = Command::new(program);
+            command
+                .args(arguments)
+                .arg(&path)
+                .arg(&url)
+                // Where Go keeps what it has compiled.
+                .env("GOCACHE", scratch.path().join("go"))
+                .env(variable, authority.path("ca.pem"));
+            said(&command.output().unwrap())
+        };
+        assert!(made.said.contains(variable), "{}", made.said);
+        let answer = ask(&made);
+        assert_eq!(answer, good, "{program}");
+        let answer = ask(&other);
+        assert!(answer.contains(bad), "{program}: {answer}");
+        answered += 1;
+    }
+    assert_eq!(service.requests().len(), answered);
+}
+
+/// Says why a test shows nothing here.
+#[expect(clippy::print_stdout, reason = "who runs the tests should see it")]
+fn skip(why: &str) {
+    println!("skipped: {why}");
+}
+
 #[tokio::test]
 async fn a_client_that_wants_another_name_or_trusts_another_authority_sends_nothing() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
