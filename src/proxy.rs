@@ -171,7 +171,9 @@ impl Proxy {
         let offer = Offer::take(&mut request).filter(|_| inner.upstream.can_switch());
         let (parts, incoming) = request.into_parts();
         let upload = Upload::new(incoming, client, &inner.budget);
-        let forwarded = inner.forward(parts, client, &upload, offer.as_ref()).await;
+        let forwarded = inner
+            .forward(parts, client, &upload, offer.as_ref(), entry.started_at())
+            .await;
         let result = forwarded.and_then(|answer| {
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             // What is sent before both have agreed belongs to neither protocol (RFC 9931).
@@ -220,13 +222,14 @@ impl Inner {
         client: &ClientState,
         upload: &Upload,
         offer: Option<&Offer>,
+        since: Instant,
     ) -> Result<Response<Answer>, ProxyError> {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded);
         }
         admit(&parts, &self.rules)?;
         let mut head = self.outbound(parts, client, offer.is_some())?;
-        let mut token = self.token().await?;
+        let mut token = self.token(since).await?;
         let mut answer = self.send(&mut head, &mut token, upload).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             // What is rare is on the heap, here and below: every request would carry the room for
@@ -263,8 +266,7 @@ impl Inner {
     }
 
     /// The token to send now.
-    async fn token(&self) -> Result<Arc<AccessToken>, ProxyError> {
-        let now = Instant::now();
+    async fn token(&self, now: Instant) -> Result<Arc<AccessToken>, ProxyError> {
         if let Some(token) = self.tokens.usable(now) {
             return Ok(token);
         }
@@ -325,7 +327,7 @@ impl Inner {
             Err(error) if error.may_send_again(&head.method) && upload.is_held() => {
                 tracing::debug!(error = %error.error, "a kept connection ended; sending again");
                 // The first exchange may have outlived its token.
-                *token = self.token().await?;
+                *token = self.token(Instant::now()).await?;
                 Box::pin(self.exchange(head, token, upload)).await
             }
             other => other,

@@ -5,6 +5,7 @@
 
 mod address;
 mod client;
+mod codec;
 mod connection;
 mod framing;
 mod http2;
@@ -74,6 +75,8 @@ pub struct Connections {
     served: Arc<AtomicUsize>,
     /// Those that are told that there are too many.
     told: Arc<AtomicUsize>,
+    /// Codecs at work, and those of connections that have been idle for a moment only.
+    codecs: Arc<AtomicUsize>,
     warnings: Warnings,
 }
 
@@ -222,7 +225,7 @@ fn accept<H: Handler>(
             if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
                 let certificates = warnings.certificates.clone();
                 open.spawn(async move {
-                    if let Welcome::In(stream) | Welcome::Refused(stream, _) =
+                    if let Welcome::In(stream, _) | Welcome::Refused(stream, _) =
                         arrival.welcome(patience, &certificates).await
                     {
                         connection::refuse(stream, answer).await;
@@ -234,11 +237,14 @@ fn accept<H: Handler>(
         }
     };
     let handler = handler.clone();
+    let codecs = Arc::clone(&connections.codecs);
     let stop = stop.clone();
     let certificates = warnings.certificates.clone();
     open.spawn(async move {
         match arrival.welcome(patience, &certificates).await {
-            Welcome::In(stream) => connection::serve(stream, &settings, handler, &stop).await,
+            Welcome::In(stream, peer) => {
+                connection::serve(stream, peer, &settings, handler, &codecs, &stop).await;
+            }
             Welcome::Refused(stream, refusal) => {
                 connection::refuse(stream, handler.refuse(refusal)).await;
             }

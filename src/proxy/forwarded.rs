@@ -11,7 +11,6 @@ pub(super) fn element(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Option<Head
         Node::Ip(address) if address.is_ipv6() => format!("\"[{address}]\""),
         Node::Ip(address) => address.to_string(),
         Node::Unix => "_unix".to_owned(),
-        Node::Unknown => "unknown".to_owned(),
     };
     let proto = if peer.is_tls { "https" } else { "http" };
     let mut text = format!("for={node};proto={proto}");
@@ -70,7 +69,6 @@ mod tests {
                 "\"[2001:db8::1]\"",
             ),
             (Node::Unix, "_unix"),
-            (Node::Unknown, "unknown"),
         ] {
             for (is_tls, proto) in [(false, "http"), (true, "https")] {
                 let made = made(node, is_tls, "/", None);
@@ -88,8 +86,8 @@ mod tests {
             ("/", Some("a\"b\\c;for=d"), r#""a\"b\\c;for=d""#),
             ("http://a.example:80/x", Some("b"), "\"a.example:80\""),
         ] {
-            let made = made(Node::Unknown, false, target, host);
-            assert_eq!(made, format!("for=unknown;proto=http;host={expected}"));
+            let made = made(Node::Unix, false, target, host);
+            assert_eq!(made, format!("for=_unix;proto=http;host={expected}"));
         }
         assert_eq!(
             made(Node::Unix, false, "/", Some("")),

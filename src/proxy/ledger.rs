@@ -117,6 +117,11 @@ impl Entry {
         self.outcome = Some((status, origin));
     }
 
+    /// When the request's head was complete.
+    pub(super) fn started_at(&self) -> Instant {
+        self.started_at
+    }
+
     fn duration(&self) -> Duration {
         self.started_at.elapsed()
     }

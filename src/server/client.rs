@@ -35,6 +35,8 @@ pub struct ClientState {
     parts: AtomicU8,
     /// Whether a part of the next head is here already.
     pub(super) has_partial_head: AtomicBool,
+    /// Whether nothing of a message is here whose end is not.
+    pub(super) is_between_messages: AtomicBool,
     /// How many heads have arrived, and how many requests were begun.
     pub(super) heads: AtomicU32,
     requests: AtomicU32,
@@ -95,6 +97,7 @@ impl ClientState {
             is_last: AtomicBool::new(false),
             parts: AtomicU8::new(0),
             has_partial_head: AtomicBool::new(false),
+            is_between_messages: AtomicBool::new(true),
             heads: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             refusal: OnceLock::new(),
@@ -238,6 +241,17 @@ impl ClientState {
         let is_between_requests = matches!(phase, Phase::Idle | Phase::Head);
         let is_over = self.is_last.load(Ordering::Relaxed) || !self.has_requests_waiting();
         self.is_refused() && is_between_requests && is_over && !self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the codec has nothing left to do, nor to remember.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.load().0 == Phase::Idle
+            // The rest of a body that nobody wants belongs to the codec.
+            && self.is_between_messages.load(Ordering::Relaxed)
+            && !self.has_requests_waiting()
+            && !self.unsent.load(Ordering::Relaxed)
+            && !self.is_last.load(Ordering::Relaxed)
+            && !self.is_refused()
     }
 
     /// The refusal, unless the last answer is given.

@@ -1,23 +1,14 @@
-//! One client's connection: the HTTP/1 codec over it, and the time that it may take. One that turns
-//! out to be of HTTP/2 goes over to `http2`.
+//! One client's connection: the codec over it while there is something to do, rest in between, and
+//! the goodbye. One that turns out to be of HTTP/2 goes over to `http2`.
 
 use std::{
-    convert::Infallible,
-    future::{Future, poll_fn},
     io,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
-    task::Poll,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
-use http::{Request, header::CONNECTION};
-use http_body::Body;
-use hyper::{
-    body::{Bytes, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::body::Bytes;
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, sleep_until, timeout},
@@ -25,96 +16,71 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ClientState, Handler, Refusal, ServerSettings, Stream,
-    client::Phase,
+    ClientState, Handler, Peer, ServerSettings, Stream,
+    codec::{self, Left},
     framing::Framing,
     http2,
     watched::{Greeting, Watched},
 };
 
 /// Serves a connection to its end.
+///
+/// While it is idle it has no codec, whose buffers are most of what a connection takes.
 pub(super) async fn serve<H: Handler>(
     stream: Stream,
+    peer: Peer,
     settings: &Arc<ServerSettings>,
     handler: H,
+    codecs: &Arc<AtomicUsize>,
     stop: &CancellationToken,
 ) {
-    let client = Arc::new(ClientState::new(stream.peer()));
-    let io = Watched {
+    let client = Arc::new(ClientState::new(peer));
+    let mut io = Watched {
         stream,
         client: Arc::clone(&client),
         framing: Framing::new(settings.max_header_size),
         is_broken: false,
+        is_shut: false,
         greeting: Greeting::Unknown(Vec::new()),
     };
-    let requests = service_fn(|request: Request<Incoming>| {
-        client.begin(!request.body().is_end_stream());
-        let client = Arc::clone(&client);
-        let handler = handler.clone();
-        async move {
-            let answer = handler.handle(request, &client).await;
-            client.answering.store(true, Ordering::Relaxed);
-            let closes = answer.headers().get(CONNECTION);
-            let is_last = closes.is_some_and(|option| option == "close");
-            client.is_last.store(is_last, Ordering::Relaxed);
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let mut connection = http1::Builder::new()
-        .header_read_timeout(None)
-        .preserve_header_case(true)
-        // Framing has judged the head already, by its own bounds; these must not be narrower. (For
-        // more fields than it has room for on the stack, the codec would take two pages a request.)
-        .max_header_size(settings.max_header_size + 1024)
-        .max_buf_size((settings.max_header_size + 16 * 1024).max(CODEC_BUFFER))
-        .serve_connection(io, requests)
-        .with_upgrades();
     let mut stopping = pin!(stop.cancelled());
-    let mut draining = false;
-    let mut timer = pin!(sleep_until(Instant::now() + settings.longest_nap()));
-    let refusal = loop {
+    let mut timer = pin!(sleep_until(Instant::now()));
+    let (io, refusal) = loop {
+        // On the heap, so that there is no room for it while there is none of it.
+        let at_work = Box::pin(codec::serve(
+            io,
+            settings,
+            &handler,
+            codecs,
+            stopping.as_mut(),
+            timer.as_mut(),
+        ));
+        match at_work.await {
+            Left::AtRest(at_rest) => io = at_rest,
+            Left::Over(io, refusal) => break (io, refusal),
+            Left::Http2(io) => return Box::pin(http2::serve(io, settings, handler, stop)).await,
+            Left::Gone => {
+                // Its connection has gone with the codec.
+                if let Some(tunnel) = client.take_tunnel() {
+                    tunnel.await;
+                }
+                return;
+            }
+        }
+        timer.as_mut().reset(client.deadline(settings).0);
         tokio::select! {
             biased;
-            refusal = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(None),
-                Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "a client's connection ended early");
-                    Poll::Ready(None)
-                }
-                Poll::Pending if client.is_http2() => Poll::Ready(None),
-                Poll::Pending if client.is_refusal_due() => Poll::Ready(client.refusal()),
-                Poll::Pending => Poll::Pending,
-            }) => break refusal,
-            () = &mut stopping, if !draining => {
-                draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            () = &mut timer => {
-                let (deadline, phase) = client.deadline(settings);
-                let now = Instant::now();
-                if deadline <= now && phase != Phase::Busy {
-                    break client.is_owed_an_answer(phase).then_some(Refusal::TooSlow);
-                }
-                timer.as_mut().reset(deadline.min(now + settings.longest_nap()));
-            }
+            readable = io.stream.readable() => if readable.is_err() { return },
+            () = &mut stopping => break (io, None),
+            () = &mut timer => break (io, None),
         }
     };
-    let Some(parts) = connection.into_parts() else {
-        // Its connection has gone with it.
-        if let Some(tunnel) = client.take_tunnel() {
-            tunnel.await;
-        }
-        return;
-    };
-    if client.is_http2() {
-        // On the heap, and so is the goodbye: every idle connection would have room for them.
-        return Box::pin(http2::serve(parts.io, settings, handler, stop)).await;
-    }
     let Watched {
         mut stream,
         framing,
+        is_shut,
         ..
-    } = parts.io;
+    } = io;
     if let Some(refusal) = refusal {
         let mut answer = handler.refuse(refusal);
         if framing.is_for_head() {
@@ -122,7 +88,7 @@ pub(super) async fn serve<H: Handler>(
         }
         drop(timeout(GOODBYE, stream.write_all(&answer)).await);
     }
-    Box::pin(close(stream)).await;
+    Box::pin(close(stream, is_shut)).await;
 }
 
 /// How much of an answer is not its body.
@@ -135,24 +101,23 @@ fn length_of_head(answer: &[u8]) -> usize {
 pub(super) async fn refuse(mut stream: Stream, answer: Bytes) {
     drop(timeout(GOODBYE, stream.readable()).await);
     drop(timeout(GOODBYE, stream.write_all(&answer)).await);
-    close(stream).await;
+    Box::pin(close(stream, false)).await;
 }
 
 /// Ends a connection so that the client can read the last answer: what it has sent meanwhile is
 /// taken for a moment, or the system would answer it by a reset that also discards our answer
 /// (RFC 9112 §9.6).
-async fn close(mut stream: Stream) {
+async fn close(mut stream: Stream, is_shut: bool) {
     let linger = async {
-        stream.shutdown().await?;
+        if !is_shut {
+            stream.shutdown().await?;
+        }
         let mut rest = [0; 4096];
         while tokio::io::AsyncReadExt::read(&mut stream, &mut rest).await? > 0 {}
         io::Result::Ok(())
     };
     drop(timeout(GOODBYE, linger).await);
 }
-
-/// What the codec may hold of a connection: its own default.
-const CODEC_BUFFER: usize = 400 * 1024;
 
 /// The longest that a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -96,6 +96,11 @@ impl Framing {
         self.state == State::Head && self.head.bytes > 0
     }
 
+    /// Whether nothing of a message has arrived whose end has not.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.state == State::Head && self.head.bytes == 0
+    }
+
     /// How many good heads have ended. The number begins again at 0 after its largest.
     pub(super) fn heads(&self) -> u32 {
         self.heads

@@ -1,6 +1,6 @@
 //! A socket that clients connect to, and what a client goes through before its first request.
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Peers, Refusal, Stream, TlsInUse, pace::Pace};
+use super::{Peer, Peers, Refusal, Stream, TlsInUse, pace::Pace};
 
 /// A socket that is listened on.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub enum Listener {
 /// A client that has connected, and no more.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    Tcp(TcpStream),
-    Tls(TcpStream, TlsInUse),
+    Tcp(TcpStream, IpAddr),
+    Tls(TcpStream, IpAddr, TlsInUse),
     Unix(UnixStream),
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) enum Welcome {
     /// Its requests can be read.
-    In(Stream),
+    In(Stream, Peer),
     /// It is to be told this, and nothing else.
     Refused(Stream, Refusal),
     /// There is nobody to tell anything.
@@ -44,10 +44,13 @@ impl Listener {
     /// The next client.
     pub(super) async fn accept(&self) -> io::Result<Arrival> {
         match self {
-            Self::Tcp(listener) => accept(listener).await.map(Arrival::Tcp),
+            Self::Tcp(listener) => {
+                let (stream, from) = accept(listener).await?;
+                Ok(Arrival::Tcp(stream, from))
+            }
             Self::Tls(listener, tls) => {
-                let stream = accept(listener).await?;
-                Ok(Arrival::Tls(stream, tls.clone()))
+                let (stream, from) = accept(listener).await?;
+                Ok(Arrival::Tls(stream, from, tls.clone()))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -57,13 +60,14 @@ impl Listener {
     }
 }
 
-async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let (stream, _) = listener.accept().await?;
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
+    let (stream, from) = listener.accept().await?;
     // Small answers must not wait for the client's acknowledgement of the last one.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    Ok(stream)
+    // An IPv4 client of an IPv6 socket is no other client.
+    Ok((stream, from.ip().to_canonical()))
 }
 
 impl Arrival {
@@ -71,7 +75,7 @@ impl Arrival {
     pub(super) fn is_admitted(&self, peers: &Peers, warnings: &Pace) -> bool {
         match self {
             Self::Unix(stream) => peers.admit(stream, warnings),
-            Self::Tcp(_) | Self::Tls(..) => true,
+            Self::Tcp(..) | Self::Tls(..) => true,
         }
     }
 
@@ -79,12 +83,15 @@ impl Arrival {
     /// this pace.
     pub(super) async fn welcome(self, patience: Duration, certificates: &Pace) -> Welcome {
         match self {
-            Self::Tcp(stream) => Welcome::In(Stream::Tcp(stream)),
-            Self::Unix(stream) => Welcome::In(Stream::Unix(stream)),
-            Self::Tls(stream, tls) => {
+            Self::Tcp(stream, from) => Welcome::In(Stream::Tcp(stream), Peer::at(from, false)),
+            Self::Unix(stream) => Welcome::In(Stream::Unix(stream), Peer::unix()),
+            Self::Tls(stream, from, tls) => {
                 // On the heap, so that the other kinds do not carry the room for it along.
-                let shaken =
-                    timeout(patience, Box::pin(shake_hands(stream, tls, certificates))).await;
+                let shaken = timeout(
+                    patience,
+                    Box::pin(shake_hands(stream, from, tls, certificates)),
+                )
+                .await;
                 shaken.unwrap_or_else(|_| {
                     tracing::debug!("a client's TLS handshake took too long");
                     Welcome::Gone
@@ -95,7 +102,12 @@ impl Arrival {
 }
 
 /// A TLS connection begins with 0x16 (RFC 8446 §5.1), a request with a letter.
-async fn shake_hands(stream: TcpStream, tls: TlsInUse, certificates: &Pace) -> Welcome {
+async fn shake_hands(
+    stream: TcpStream,
+    from: IpAddr,
+    tls: TlsInUse,
+    certificates: &Pace,
+) -> Welcome {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1..) if first.iter().all(u8::is_ascii_uppercase) => {
@@ -108,7 +120,7 @@ async fn shake_hands(stream: TcpStream, tls: TlsInUse, certificates: &Pace) -> W
         return Welcome::Gone;
     };
     match TlsAcceptor::from(config).accept(stream).await {
-        Ok(stream) => Welcome::In(Stream::Tls(Box::new(stream))),
+        Ok(stream) => Welcome::In(Stream::Tls(Box::new(stream)), Peer::at(from, true)),
         Err(error) => {
             if !is_about_certificate(&error) {
                 tracing::debug!(%error, "a client's TLS handshake failed");

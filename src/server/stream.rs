@@ -43,34 +43,25 @@ pub enum Node {
     Ip(IpAddr),
     /// This machine, through a file.
     Unix,
-    /// It was gone already.
-    Unknown,
 }
 
-impl Stream {
-    /// Where it comes from. Asks the system: once for a connection is enough.
-    pub(super) fn peer(&self) -> Peer {
-        let node = |stream: &TcpStream| match stream.peer_addr() {
-            // An IPv4 client of an IPv6 socket is no other client.
-            Ok(address) => Node::Ip(address.ip().to_canonical()),
-            Err(_) => Node::Unknown,
-        };
-        match self {
-            Self::Tcp(stream) => Peer {
-                node: node(stream),
-                is_tls: false,
-            },
-            Self::Tls(stream) => Peer {
-                node: node(stream.get_ref().0),
-                is_tls: true,
-            },
-            Self::Unix(_) => Peer {
-                node: Node::Unix,
-                is_tls: false,
-            },
+impl Peer {
+    pub(super) fn at(address: IpAddr, is_tls: bool) -> Self {
+        Self {
+            node: Node::Ip(address),
+            is_tls,
         }
     }
 
+    pub(super) fn unix() -> Self {
+        Self {
+            node: Node::Unix,
+            is_tls: false,
+        }
+    }
+}
+
+impl Stream {
     /// Waits until the client has sent something or has gone.
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self {
@@ -133,20 +124,5 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         delegate!(self, inner => Pin::new(inner).poll_write_vectored(cx, bufs))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_unix_socket_has_no_address() {
-        let (one, _other) = UnixStream::pair().unwrap();
-        let expected = Peer {
-            node: Node::Unix,
-            is_tls: false,
-        };
-        assert_eq!(Stream::Unix(one).peer(), expected);
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Watched {
     pub(super) framing: Framing,
     /// Whether a body cannot be read to its end.
     pub(super) is_broken: bool,
+    /// Whether the client knows that nothing more will come.
+    pub(super) is_shut: bool,
     pub(super) greeting: Greeting,
 }
 
@@ -104,6 +106,10 @@ impl Watched {
         self.client
             .has_partial_head
             .store(is_partial, Ordering::Relaxed);
+        let is_between = self.framing.is_between_messages();
+        self.client
+            .is_between_messages
+            .store(is_between, Ordering::Relaxed);
         self.client
             .heads
             .store(self.framing.heads(), Ordering::Relaxed);
@@ -189,7 +195,9 @@ impl Write for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.is_shut |= matches!(shut, Poll::Ready(Ok(())));
+        shut
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -39,6 +39,8 @@ mod forwarded;
 mod forwarding;
 /// Both sides with HTTP/2.
 mod http2;
+/// Connections between their requests.
+mod idle;
 /// Bounds of number and time.
 mod limits;
 /// Certificates for localhost, made here.

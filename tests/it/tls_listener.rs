@@ -10,7 +10,8 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::support::{
-    Connection, DEADLINE, FakeCsp, FakeService, Settings, Sidecar, eventually, logs,
+    Connection, DEADLINE, FakeCsp, FakeService, Settings, Sidecar, eventually, eventually_async,
+    logs,
     pki::{Authority, Leaf},
     send_raw,
 };
@@ -143,15 +144,18 @@ async fn a_client_that_does_not_finish_its_handshake_is_dropped_and_takes_a_plac
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let authority = Authority::new();
     let pair = authority.leaf();
-    let settings = settings(&csp, &service, &pair).set("listen.header_read_timeout", "500ms");
+    let settings = settings(&csp, &service, &pair).set("listen.header_read_timeout", "2s");
     let sidecar = Sidecar::start(&settings);
     sidecar.ready().await;
     // The beginning of a ClientHello, then nothing; and nothing at all.
     for begun in [&[0x16, 3, 1, 2, 0, 1][..], &[]] {
         let mut stalled = Connection::to(sidecar.proxy_address()).await;
         stalled.write(begun).await;
-        let (_, metrics) = sidecar.admin_get("/metrics").await;
-        assert!(metrics.contains("auth_sidecar_connections 1"), "{metrics}");
+        let is_counted = async || {
+            let (_, metrics) = sidecar.admin_get("/metrics").await;
+            metrics.contains("auth_sidecar_connections 1")
+        };
+        eventually_async(is_counted, DEADLINE).await;
         assert_eq!(stalled.read_to_end().await, b"");
     }
     // Neither has harmed anybody.

@@ -19,6 +19,7 @@ pub(super) fn check_host<'a>(
         return Err(ProxyError::Malformed("several Host fields"));
     }
     match host {
+        Some(host) if rules.names_us(host.as_bytes()) => {}
         Some(host) => rules.check_authority(&authority(host.as_bytes())?)?,
         None if parts.version == Version::HTTP_11 => {
             return Err(ProxyError::Malformed("no Host"));
@@ -61,6 +62,22 @@ fn authority(text: &[u8]) -> Result<Authority, ProxyError> {
 }
 
 impl Rules {
+    /// Whether it is one of our names and a port, to the byte: so are nearly all, and to see so costs
+    /// less than to take them apart.
+    fn names_us(&self, host: &[u8]) -> bool {
+        let (name, port) = match memchr::memchr(b':', host) {
+            Some(colon) => host.split_at(colon),
+            None => (host, &[] as &[u8]),
+        };
+        let port = port.strip_prefix(b":").unwrap_or_default();
+        let is_ours = |ours: &str| name.eq_ignore_ascii_case(ours.as_bytes());
+        (port.len() < 5 || port.len() == 5 && port <= b"65535".as_slice())
+            && port.iter().all(u8::is_ascii_digit)
+            && (is_ours("localhost")
+                || is_ours("127.0.0.1")
+                || self.hosts.iter().any(|host| is_ours(host)))
+    }
+
     fn check_authority(&self, authority: &Authority) -> Result<(), ProxyError> {
         let host = authority.host();
         let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();

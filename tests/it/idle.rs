@@ -1,0 +1,123 @@
+use std::{net::SocketAddr, time::Duration};
+
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::support::{Connection, FakeService, Process, Settings, Sidecar};
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// More connections than are kept ready for their next request.
+const CROWD: usize = 160;
+
+async fn crowd(address: SocketAddr) -> Vec<Connection> {
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(Connection::to(address).await);
+    }
+    crowd
+}
+
+async fn is_answered(client: &mut Connection) -> bool {
+    let answer = client.read_message().await;
+    answer.is_some_and(|(head, _)| head.starts_with("HTTP/1.1 200 "))
+}
+
+#[tokio::test]
+async fn each_connection_of_a_crowd_is_served_however_often_it_was_idle() {
+    let service = FakeService::accepting_all();
+    let sidecar = Sidecar::start(&Settings::static_token("token", &service));
+    let mut crowd = crowd(sidecar.proxy_address()).await;
+    for _ in 0..3 {
+        for client in &mut crowd {
+            client.write(GET).await;
+            assert!(is_answered(client).await);
+        }
+    }
+    // Two at once, and a part of a third.
+    for client in &mut crowd {
+        client.write([GET, GET, "GET /la"].concat()).await;
+        assert!(is_answered(client).await);
+        assert!(is_answered(client).await);
+    }
+    for client in &mut crowd {
+        client.write("st HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert!(is_answered(client).await);
+    }
+    // A body in pieces, and an empty line behind it (RFC 9112 §2.2).
+    for client in &mut crowd {
+        let head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n";
+        client.write(head).await;
+        client.write("ab").await;
+    }
+    for client in &mut crowd {
+        client.write("cd\r\n").await;
+        let (_, body) = client.read_message().await.unwrap();
+        assert_eq!(body, b"abcd");
+    }
+    for client in &mut crowd {
+        client.write(GET).await;
+        assert!(is_answered(client).await);
+        client
+            .write("GET /x HTTP/1.1\r\nHost : localhost\r\n\r\n")
+            .await;
+        let (head, _) = client.read_message().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert!(client.read_to_end().await.is_empty());
+    }
+    assert_eq!(service.request_count(), CROWD * 8);
+}
+
+#[tokio::test]
+async fn what_follows_an_early_answer_in_a_crowd_is_still_the_body() {
+    let service = FakeService::accepting_all();
+    let sidecar = Sidecar::start(&Settings::static_token("token", &service));
+    let mut crowd = crowd(sidecar.proxy_address()).await;
+    for client in &mut crowd {
+        let head = "POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n";
+        client.write(head).await;
+        assert!(is_answered(client).await);
+    }
+    for client in &mut crowd {
+        client.write("GET ").await;
+        client.write("/ HT").await;
+        client.finish().await;
+        assert!(client.read_to_end().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_idle_connections_of_a_crowd_are_closed_in_time_and_in_silence() {
+    let service = FakeService::accepting_all();
+    let settings =
+        Settings::static_token("token", &service).set("listen.keep_alive_timeout", "600ms");
+    let sidecar = Sidecar::start(&settings);
+    let mut crowd = crowd(sidecar.proxy_address()).await;
+    for client in &mut crowd {
+        client.write(GET).await;
+        assert!(is_answered(client).await);
+    }
+    let began = Instant::now();
+    for client in &mut crowd {
+        assert!(client.read_to_end().await.is_empty());
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{began:?}");
+}
+
+#[tokio::test]
+async fn the_idle_connections_of_a_crowd_do_not_delay_the_end() {
+    let service = FakeService::accepting_all();
+    let mut sidecar = Process::start(&Settings::static_token("token", &service)).await;
+    let mut crowd = crowd(sidecar.proxy_address()).await;
+    for client in &mut crowd {
+        client.write(GET).await;
+        assert!(is_answered(client).await);
+    }
+    let asked = Instant::now();
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    for client in &mut crowd {
+        assert!(client.read_to_end().await.is_empty());
+    }
+}
