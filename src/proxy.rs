@@ -1,28 +1,24 @@
 //! The request path: each request is judged, given the current token and forwarded to the one
 //! upstream; its answer streams back.
 //!
-//! Read [`Proxy::forward`] from top to bottom: that is all that happens to a request.
+//! Read `Inner::forward` from top to bottom: that is all that happens to a request.
 
 mod admission;
 mod download;
 mod error;
 mod fields;
 mod forwarded;
+mod head;
 mod ledger;
+mod switch;
 mod tunnel;
 mod upload;
 pub mod upstream;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, TE, TRANSFER_ENCODING},
-    request::Parts,
-    uri::PathAndQuery,
-};
+use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -31,15 +27,17 @@ pub use self::{
     download::ResponseBody,
     error::{PROXY_STATUS, ProxyError},
     ledger::{Entry, Ledger},
+    switch::Switch,
     upload::{Budget, RequestBody},
 };
 use self::{
+    head::{Head, inbound},
     tunnel::Offer,
     upload::Upload,
-    upstream::{Answer, ExchangeError, Upstream, dialect},
+    upstream::{Answer, ExchangeError, Upstream},
 };
 use crate::{
-    server::{ClientState, Handler, Refusal, decimal},
+    server::{ClientState, Refusal},
     telemetry::Origin,
     token::{AccessToken, Renewal, TokenHandle},
 };
@@ -88,17 +86,6 @@ struct Inner {
     budget: Budget,
 }
 
-/// A request's head as it goes to the upstream, all but the token.
-struct Head {
-    method: Method,
-    target: PathAndQuery,
-    headers: HeaderMap,
-    /// The spelling of the client's field names. It goes with the first request that is sent: a
-    /// copy would cost more than it is worth to the rare second one.
-    extensions: Extensions,
-    is_websocket: bool,
-}
-
 impl Proxy {
     /// Puts the parts together. `ledger` and `budget` are shared by all workers.
     #[must_use]
@@ -126,40 +113,8 @@ impl Proxy {
     }
 }
 
-/// A proxy that can be exchanged while it is in use: requests in flight end with the old one.
-#[derive(Debug, Clone)]
-pub struct Switch(Arc<ArcSwap<Proxy>>);
-
-impl Switch {
-    /// Begins with this one.
-    #[must_use]
-    pub fn new(proxy: Proxy) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(proxy)))
-    }
-
-    /// Requests go to this one from now on.
-    pub fn set(&self, proxy: Proxy) {
-        self.0.store(Arc::new(proxy));
-    }
-}
-
-impl Handler for Switch {
-    type Body = ResponseBody;
-
-    async fn handle(
-        &self,
-        request: Request<Incoming>,
-        client: &Arc<ClientState>,
-    ) -> Response<ResponseBody> {
-        self.0.load_full().handle(request, client).await
-    }
-
-    fn refuse(&self, refusal: Refusal) -> Bytes {
-        self.0.load().refuse(refusal)
-    }
-}
-
 impl Proxy {
+    /// Answers one request, and accounts for it.
     async fn handle(
         &self,
         mut request: Request<Incoming>,
@@ -228,7 +183,13 @@ impl Inner {
             return Err(ProxyError::Overloaded);
         }
         admit(&parts, &self.rules)?;
-        let mut head = self.outbound(parts, client, offer.is_some())?;
+        let mut head = Head::outbound(
+            parts,
+            client,
+            offer.is_some(),
+            &self.settings,
+            &self.upstream,
+        )?;
         let mut token = self.token(since).await?;
         let mut answer = self.send(&mut head, &mut token, upload).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
@@ -357,108 +318,4 @@ impl Inner {
             }
         }
     }
-
-    fn outbound(
-        &self,
-        parts: Parts,
-        client: &ClientState,
-        is_websocket: bool,
-    ) -> Result<Head, ProxyError> {
-        let Parts {
-            method,
-            uri,
-            version,
-            mut headers,
-            extensions,
-            ..
-        } = parts;
-        if fields::is_loop(&headers) {
-            return Err(ProxyError::Loop);
-        }
-        if method == Method::OPTIONS {
-            fields::count_down(&mut headers)?;
-        }
-        if version == Version::HTTP_2 {
-            fields::join_cookies(&mut headers);
-        }
-        let takes_trailers = self.upstream.speaks_http2() && fields::takes_trailers(&headers);
-        if let Some(required) = &self.settings.required_field {
-            required.remove(&mut headers);
-        }
-        let forwarded = self.settings.forwarded.then(|| client.peer());
-        let forwarded = forwarded.and_then(|peer| forwarded::element(peer, &uri, &headers));
-        let via = self.settings.via.then_some(version);
-        fields::outbound(&mut headers, self.upstream.host(), via);
-        if let Some(forwarded) = forwarded {
-            // What the client has sent stays in front of ours, as with Via.
-            headers.append(FORWARDED, forwarded);
-        }
-        if takes_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
-        if is_websocket {
-            tunnel::restore(&mut headers);
-        }
-        let target = uri
-            .into_parts()
-            .path_and_query
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Head {
-            method,
-            target,
-            headers,
-            extensions,
-            is_websocket,
-        })
-    }
-}
-
-impl Head {
-    /// The request with that token: the only place where a credential goes onto a request.
-    fn request(&mut self, token: &AccessToken, body: RequestBody) -> Request<RequestBody> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from(self.target.clone());
-        *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.headers.clone();
-        *request.extensions_mut() = std::mem::take(&mut self.extensions);
-        dialect::frame(&mut request);
-        let credential = token.bearer.as_header_value().clone();
-        request.headers_mut().insert(AUTHORIZATION, credential);
-        request
-    }
-}
-
-/// Makes the upstream's answer one for the client.
-fn inbound(
-    mut answer: Response<Answer>,
-    offered_websocket: bool,
-) -> Result<Response<Answer>, ProxyError> {
-    let headers = answer.headers();
-    // The codec has read the first of several lengths, or none of a list.
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let is_length = |length: &HeaderValue| decimal(length.as_bytes()).is_some();
-    if !lengths.next().is_none_or(is_length) || lengths.next().is_some() {
-        return Err(ProxyError::BadAnswer("length".to_owned()));
-    }
-    let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if switches && !(offered_websocket && tunnel::names_websocket(headers)) {
-        return Err(ProxyError::BadAnswer("101 that was not offered".to_owned()));
-    }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if headers.contains_key(CONTENT_LENGTH) {
-            return Err(ProxyError::BadAnswer("two framings".to_owned()));
-        }
-        // The codec undoes `chunked` alone; the client would take the rest for the content.
-        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Err(ProxyError::BadAnswer("transfer coding".to_owned()));
-        }
-    }
-    fields::inbound(answer.headers_mut());
-    if switches {
-        tunnel::restore(answer.headers_mut());
-    }
-    *answer.version_mut() = Version::HTTP_11;
-    Ok(answer)
 }

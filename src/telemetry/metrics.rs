@@ -1,11 +1,14 @@
 //! Every series of `/metrics`, as a method with a name. What the state says already (the token,
 //! the connections) is read from there at each scrape and not counted a second time.
 
+mod requests;
+mod scrape;
+mod text;
+
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -13,18 +16,13 @@ use std::{
 
 use http::{Method, StatusCode};
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{
-        MetricType,
-        counter::{ConstCounter, Counter},
-        family::Family,
-        gauge::ConstGauge,
-        info::Info,
-    },
+    encoding::text as open_metrics,
+    metrics::{counter::Counter, family::Family, info::Info},
     registry::Registry,
 };
 
+pub use self::scrape::Sources;
+use self::{requests::Requests, scrape::Scrape, text::prometheus_text};
 use super::histogram::Histogram;
 
 /// Who made an answer.
@@ -34,25 +32,6 @@ pub enum Origin {
     Upstream,
     /// We.
     Sidecar,
-}
-
-/// What is read at each scrape.
-#[derive(Debug, Clone, Default)]
-pub struct Sources {
-    /// Whether a token may be sent now.
-    pub token_usable: bool,
-    /// When the newest token ends, in seconds since 1970; `None`: there is none, or it never ends.
-    pub token_expiry: Option<f64>,
-    /// When it was issued.
-    pub token_issued: Option<f64>,
-    /// Failed token calls since the last good one.
-    pub consecutive_failures: u32,
-    /// Requests in flight.
-    pub in_flight: usize,
-    /// Open connections of clients.
-    pub connections: usize,
-    /// When the credentials end, in seconds since 1970, by kind.
-    pub credential_ends: Vec<(&'static str, f64)>,
 }
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -221,211 +200,14 @@ impl Metrics {
             metrics: Arc::clone(self),
             sources,
         }));
-        let mut open_metrics = String::new();
-        text::encode(&mut open_metrics, &registry)?;
-        Ok(prometheus_text(&open_metrics))
+        let mut text = String::new();
+        open_metrics::encode(&mut text, &registry)?;
+        Ok(prometheus_text(&text))
     }
-}
-
-/// One scrape's view of what is not kept in the registry.
-#[derive(Debug)]
-struct Scrape {
-    metrics: Arc<Metrics>,
-    sources: Sources,
-}
-
-impl Collector for Scrape {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Sources {
-            token_usable,
-            token_expiry,
-            token_issued,
-            consecutive_failures,
-            in_flight,
-            connections,
-            ref credential_ends,
-        } = self.sources;
-        self.metrics.requests.encode(&mut encoder)?;
-        for (name, help, histogram) in [
-            (
-                "request_duration_seconds",
-                "Time from the head of a request to the end of its answer",
-                &self.metrics.request_duration,
-            ),
-            (
-                "token_refresh_duration_seconds",
-                "Time of a call of the token service",
-                &self.metrics.token_refresh_duration,
-            ),
-        ] {
-            let metric = encoder.encode_descriptor(name, help, None, histogram.metric_type())?;
-            EncodeMetric::encode(histogram, metric)?;
-        }
-        let mut family = encoder.encode_descriptor(
-            "credential_expiry_timestamp_seconds",
-            "When a credential ends",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (kind, at) in credential_ends {
-            let labels = [("kind", *kind)];
-            ConstGauge::new(*at).encode(family.encode_family(&labels)?)?;
-        }
-        let held = self.metrics.held.load(Ordering::Relaxed);
-        for (name, help, value) in [
-            (
-                "token_usable",
-                "1 while a token may be sent",
-                Some(f64::from(u8::from(token_usable))),
-            ),
-            (
-                "token_expiry_timestamp_seconds",
-                "When the newest token ends",
-                token_expiry,
-            ),
-            (
-                "token_issued_timestamp_seconds",
-                "When the newest token was asked for",
-                token_issued,
-            ),
-            (
-                "token_refresh_consecutive_failures",
-                "Failed token calls since the last good one",
-                Some(f64::from(consecutive_failures)),
-            ),
-            (
-                "in_flight_requests",
-                "Requests in flight",
-                Some(count(in_flight)),
-            ),
-            (
-                "connections",
-                "Open connections of clients",
-                Some(count(connections)),
-            ),
-            (
-                "held_requests",
-                "Requests that wait for a token",
-                Some(count(held)),
-            ),
-        ] {
-            if let Some(value) = value {
-                let gauge = ConstGauge::new(value);
-                let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-                gauge.encode(metric)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The format of `OpenMetrics`, which the library writes, as the older text format (0.0.4), which every scraper
-/// reads: there a family is named like its samples, the type `info` is unknown and nothing follows
-/// the last line.
-fn prometheus_text(open_metrics: &str) -> String {
-    let lines = || open_metrics.lines().filter(|line| *line != "# EOF");
-    let kinds: HashMap<&str, &str> = lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .collect();
-    let mut text = String::with_capacity(open_metrics.len());
-    for line in lines() {
-        let comment = line.strip_prefix("# ").and_then(|rest| {
-            let (keyword, rest) = rest.split_once(' ')?;
-            let (name, rest) = rest.split_once(' ')?;
-            Some((keyword, name, rest))
-        });
-        if let Some((keyword, name, rest)) = comment {
-            let (suffix, kind) = match kinds.get(name).copied() {
-                Some("counter") => ("_total", "counter"),
-                Some("info") => ("_info", "gauge"),
-                other => ("", other.unwrap_or("untyped")),
-            };
-            let rest = if keyword == "TYPE" { kind } else { rest };
-            text.extend(["# ", keyword, " ", name, suffix, " ", rest, "\n"]);
-        } else {
-            text.extend([line, "\n"]);
-        }
-    }
-    text
 }
 
 fn result(good: bool) -> &'static str {
     if good { "success" } else { "failure" }
-}
-
-/// A count as a gauge. Counts of open things are far below what a float holds exactly.
-fn count(value: impl TryInto<u32>) -> f64 {
-    f64::from(value.try_into().unwrap_or(0))
-}
-
-const METHODS: [&str; 8] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "other",
-];
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-const ORIGINS: [&str; 2] = ["upstream", "sidecar"];
-
-/// Answers by method, class and origin: a table, so that counting one is an addition.
-#[derive(Debug, Default)]
-struct Requests([[[OnceLock<Counter>; CLASSES.len()]; METHODS.len()]; ORIGINS.len()]);
-
-impl Requests {
-    fn cell(
-        &self,
-        method: &Method,
-        status: StatusCode,
-        origin: Origin,
-    ) -> Option<&OnceLock<Counter>> {
-        let known = METHODS.iter().position(|name| *name == method.as_str());
-        let class = usize::from(status.as_u16() / 100).checked_sub(1)?;
-        self.0
-            .get(origin as usize)?
-            .get(known.unwrap_or(METHODS.len() - 1))?
-            .get(class)
-    }
-
-    fn each(&self) -> impl Iterator<Item = (Labels<3>, &Counter)> {
-        self.0.iter().zip(ORIGINS).flat_map(|(methods, origin)| {
-            methods
-                .iter()
-                .zip(METHODS)
-                .flat_map(move |(classes, method)| {
-                    classes
-                        .iter()
-                        .zip(CLASSES)
-                        .filter_map(move |(cell, class)| {
-                            let labels = [
-                                ("method", method),
-                                ("code_class", class),
-                                ("origin", origin),
-                            ];
-                            Some((labels, cell.get()?))
-                        })
-                })
-        })
-    }
-
-    fn total(&self, origin: Origin) -> u64 {
-        let origin = ORIGINS.get(origin as usize).copied().unwrap_or_default();
-        self.each()
-            .filter(|(labels, _)| labels.contains(&("origin", origin)))
-            .map(|(_, counter)| counter.get())
-            .sum()
-    }
-
-    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family = encoder.encode_descriptor(
-            "requests",
-            "Answers to clients, by who made them",
-            None,
-            kind,
-        )?;
-        for (labels, counter) in self.each() {
-            let metric = family.encode_family(&labels)?;
-            ConstCounter::new(counter.get()).encode(metric)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

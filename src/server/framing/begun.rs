@@ -4,7 +4,10 @@
 //! its own, which does not say who it is. So it is refused here first, and at once: what sends us
 //! TLS or another protocol need not be waited for.
 
-use super::{Refusal, is_in_target, is_tchar};
+use super::{
+    Refusal,
+    head::{is_in_target, is_tchar},
+};
 
 /// Where in the line we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,0 +1,170 @@
+//! The program at work: it goes over to new configurations, and stops.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{
+    Parts, ServiceManager, Shared, addresses,
+    listening::Listening,
+    live::{self, Live},
+    operators::Operators,
+    reload::{Reload, Reloaded},
+    service_manager::State,
+    worker::Workers,
+};
+use crate::{
+    clock::{self, Jump},
+    config::Config,
+};
+
+/// The program at work.
+pub(super) struct Program {
+    pub(super) shared: Shared,
+    pub(super) workers: Workers,
+    pub(super) listeners: Vec<Listening>,
+    pub(super) operators: Operators,
+    pub(super) live: Live,
+    pub(super) manager: ServiceManager,
+}
+
+impl Program {
+    /// Serves until it is asked to stop, or a part of it ends that must not.
+    pub(super) async fn serve(
+        &mut self,
+        reload: &mut Reload,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let stop = self.shared.stop.clone();
+        let mut jumps = jumps();
+        // A new configuration, until its credentials have given a token: the old one serves on.
+        let mut next: Option<Live> = None;
+        loop {
+            let Live { config, tasks, .. } = &mut self.live;
+            tokio::select! {
+                // In this order: what ends because it was asked to is no failure.
+                biased;
+                () = &mut shutdown => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
+                error = live::ended(tasks) => return Err(error),
+                _ = self.workers.ended() => anyhow::bail!("a worker ended"),
+                Some(jump) = jumps.recv() => self.live.jumped(jump),
+                reloaded = reload.next(config) => match reloaded {
+                    Reloaded::Same => self.live.tokens.refresh_now(),
+                    Reloaded::Changed(config) => next = self.prepare(*config),
+                },
+                () = has_token(next.as_ref()) => if let Some(live) = next.take() {
+                    self.change(live).await;
+                },
+            }
+        }
+    }
+
+    /// Starts the token path of a new configuration, if it can be used at all.
+    fn prepare(&self, config: Config) -> Option<Live> {
+        tracing::info!("the configuration has changed; getting a token with it");
+        let live = Parts::of(&config).and_then(|parts| Live::start(config, parts, &self.shared));
+        live.inspect_err(|error| self.rejected(error)).ok()
+    }
+
+    /// Changes to a configuration whose token path works; whole, or not at all.
+    async fn change(&mut self, live: Live) {
+        match self.try_change(live).await {
+            Ok(()) => {
+                self.shared.metrics.config_reloaded(true);
+                tracing::info!("the new configuration is in use");
+            }
+            Err(error) => self.rejected(&error),
+        }
+    }
+
+    async fn try_change(&mut self, mut live: Live) -> anyhow::Result<()> {
+        let config = &live.config;
+        let access = &config.listen.unix;
+        let mut new = Vec::new();
+        for address in &config.listen.addresses {
+            if !self.listeners.iter().any(|one| one.configured == *address) {
+                new.push(Listening::bind(address, config, "listen.address")?);
+            }
+        }
+        let operators = self.operators.plan(config)?;
+        let mut kept = self.listeners.iter();
+        kept.try_for_each(|listening| listening.set_access(access))?;
+        // From here on nothing fails but what would fail for the old configuration too.
+        let is_kept = |one: &Listening| config.listen.addresses.contains(&one.configured);
+        let (kept, given_up): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(is_kept);
+        self.listeners = kept;
+        self.listeners.extend(new);
+        live.addresses = addresses(&self.listeners);
+        live.show_certificate(&self.shared);
+        self.workers.handle(&live, &self.shared).await;
+        for listening in &self.listeners {
+            // Those that are served already say so by being kept.
+            if !self.live.addresses.contains(&listening.address) {
+                self.workers.serve(listening, &self.shared.tls).await?;
+                tracing::info!(address = %listening.address, "listening");
+            }
+        }
+        for listening in given_up {
+            listening.stop.cancel();
+        }
+        let server = live.config.listen.server.clone();
+        self.shared.server.store(Arc::new(server));
+        if live.config.listen.workers != self.live.config.listen.workers {
+            tracing::warn!("listen.workers takes effect at the next start");
+        }
+        if live.config.log != self.live.config.log {
+            tracing::warn!("log.level and log.format take effect at the next start");
+        }
+        if live.config.process != self.live.config.process {
+            tracing::warn!("process.sandbox takes effect at the next start");
+        }
+        self.operators.change(operators, &live, &self.shared)?;
+        self.live = live;
+        Ok(())
+    }
+
+    fn rejected(&self, error: &anyhow::Error) {
+        self.shared.metrics.config_reloaded(false);
+        tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
+    }
+
+    /// Drains: no more connections, and what is in flight within the drain time.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        tracing::info!("stopping: finishing the requests in flight");
+        self.manager.tell(State::Stopping);
+        // Readiness is false from here on, and the admin listener goes on telling so to the end.
+        self.shared.stop.cancel();
+        for listening in self.listeners.drain(..) {
+            listening.stop.cancel();
+        }
+        while self.workers.ended().await.is_some() {}
+        self.operators.stop().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn has_token(live: Option<&Live>) {
+    match live {
+        Some(live) => live.has_token().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Jumps of the clock, as they come. The channel ends where the system does not tell of them.
+fn jumps() -> mpsc::Receiver<Jump> {
+    let (tell, jumps) = mpsc::channel(4);
+    tokio::spawn(async move {
+        // Of many at a time, one is enough.
+        let watching = clock::watch(|jump| tell.try_send(jump).unwrap_or_default());
+        tokio::select! {
+            result = watching => if let Err(error) = result {
+                tracing::debug!(%error, "cannot watch the clock");
+            },
+            () = tell.closed() => {}
+        }
+    });
+    jumps
+}

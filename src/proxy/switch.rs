@@ -1,0 +1,44 @@
+//! The proxy that is in use now, for as long as the next configuration does not bring another.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::{Proxy, ResponseBody};
+use crate::server::{ClientState, Handler, Refusal};
+
+/// A proxy that can be exchanged while it is in use: requests in flight end with the old one.
+#[derive(Debug, Clone)]
+pub struct Switch(Arc<ArcSwap<Proxy>>);
+
+impl Switch {
+    /// Begins with this one.
+    #[must_use]
+    pub fn new(proxy: Proxy) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(proxy)))
+    }
+
+    /// Requests go to this one from now on.
+    pub fn set(&self, proxy: Proxy) {
+        self.0.store(Arc::new(proxy));
+    }
+}
+
+impl Handler for Switch {
+    type Body = ResponseBody;
+
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: &Arc<ClientState>,
+    ) -> Response<ResponseBody> {
+        self.0.load_full().handle(request, client).await
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Bytes {
+        self.0.load().refuse(refusal)
+    }
+}

@@ -1,0 +1,130 @@
+//! What is read from the state at each scrape, and the series that the library has no type for.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+
+use super::Metrics;
+
+/// What is read at each scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Whether a token may be sent now.
+    pub token_usable: bool,
+    /// When the newest token ends, in seconds since 1970; `None`: there is none, or it never ends.
+    pub token_expiry: Option<f64>,
+    /// When it was issued.
+    pub token_issued: Option<f64>,
+    /// Failed token calls since the last good one.
+    pub consecutive_failures: u32,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Open connections of clients.
+    pub connections: usize,
+    /// When the credentials end, in seconds since 1970, by kind.
+    pub credential_ends: Vec<(&'static str, f64)>,
+}
+
+/// One scrape's view of what is not kept in the registry.
+#[derive(Debug)]
+pub(super) struct Scrape {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) sources: Sources,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Sources {
+            token_usable,
+            token_expiry,
+            token_issued,
+            consecutive_failures,
+            in_flight,
+            connections,
+            ref credential_ends,
+        } = self.sources;
+        self.metrics.requests.encode(&mut encoder)?;
+        for (name, help, histogram) in [
+            (
+                "request_duration_seconds",
+                "Time from the head of a request to the end of its answer",
+                &self.metrics.request_duration,
+            ),
+            (
+                "token_refresh_duration_seconds",
+                "Time of a call of the token service",
+                &self.metrics.token_refresh_duration,
+            ),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, histogram.metric_type())?;
+            EncodeMetric::encode(histogram, metric)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "credential_expiry_timestamp_seconds",
+            "When a credential ends",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (kind, at) in credential_ends {
+            let labels = [("kind", *kind)];
+            ConstGauge::new(*at).encode(family.encode_family(&labels)?)?;
+        }
+        let held = self.metrics.held.load(Ordering::Relaxed);
+        for (name, help, value) in [
+            (
+                "token_usable",
+                "1 while a token may be sent",
+                Some(f64::from(u8::from(token_usable))),
+            ),
+            (
+                "token_expiry_timestamp_seconds",
+                "When the newest token ends",
+                token_expiry,
+            ),
+            (
+                "token_issued_timestamp_seconds",
+                "When the newest token was asked for",
+                token_issued,
+            ),
+            (
+                "token_refresh_consecutive_failures",
+                "Failed token calls since the last good one",
+                Some(f64::from(consecutive_failures)),
+            ),
+            (
+                "in_flight_requests",
+                "Requests in flight",
+                Some(count(in_flight)),
+            ),
+            (
+                "connections",
+                "Open connections of clients",
+                Some(count(connections)),
+            ),
+            (
+                "held_requests",
+                "Requests that wait for a token",
+                Some(count(held)),
+            ),
+        ] {
+            if let Some(value) = value {
+                let gauge = ConstGauge::new(value);
+                let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+                gauge.encode(metric)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A count as a gauge. Counts of open things are far below what a float holds exactly.
+fn count(value: impl TryInto<u32>) -> f64 {
+    f64::from(value.try_into().unwrap_or(0))
+}
