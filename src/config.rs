@@ -7,6 +7,7 @@
 
 mod auth;
 mod client_auth;
+mod kind;
 mod layers;
 mod legs;
 mod listen;

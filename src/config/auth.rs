@@ -5,9 +5,11 @@ use std::time::Duration;
 use figment::value::Value;
 
 use super::{
-    Auth, Credentials, client_auth, legs,
-    problem::Problem,
-    reader::{Expected, Reader},
+    Auth, Credentials, client_auth,
+    kind::{KEYS, KINDS, Kind},
+    legs,
+    problem::{Expected, Problem},
+    reader::Reader,
     token_service, values,
 };
 use crate::token::{
@@ -15,82 +17,6 @@ use crate::token::{
     endpoint::{FormValue, TokenRequest},
     schedule::RefreshPolicy,
 };
-
-/// `auth.type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    CspOauthApp,
-    CspApiToken,
-    StaticToken,
-    Oauth2ClientCredentials,
-}
-
-use Kind::{CspApiToken, CspOauthApp, Oauth2ClientCredentials, StaticToken};
-
-const KINDS: [(&str, Option<Kind>); 4] = [
-    ("csp-oauth-app", Some(CspOauthApp)),
-    ("csp-api-token", Some(CspApiToken)),
-    ("static-token", Some(StaticToken)),
-    ("oauth2-client-credentials", Some(Oauth2ClientCredentials)),
-];
-
-/// The keys that only some kinds have.
-const KEYS: [(&str, &[Kind]); 30] = [
-    ("auth.preset", &[CspOauthApp, CspApiToken]),
-    ("auth.base_url", &[CspOauthApp, CspApiToken]),
-    ("auth.token_path", &[CspOauthApp, CspApiToken]),
-    (
-        "auth.proxy_url",
-        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
-    ),
-    (
-        "auth.proxy_password_file",
-        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
-    ),
-    (
-        "auth.client_cert_file",
-        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
-    ),
-    (
-        "auth.client_key_file",
-        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
-    ),
-    (
-        "auth.allow_insecure_http",
-        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
-    ),
-    ("auth.client_id", &[CspOauthApp, Oauth2ClientCredentials]),
-    (
-        "auth.client_secret",
-        &[CspOauthApp, Oauth2ClientCredentials],
-    ),
-    (
-        "auth.client_secret_file",
-        &[CspOauthApp, Oauth2ClientCredentials],
-    ),
-    (
-        "auth.client_secret_next_file",
-        &[CspOauthApp, Oauth2ClientCredentials],
-    ),
-    ("auth.org_id", &[CspOauthApp]),
-    ("auth.api_token", &[CspApiToken]),
-    ("auth.api_token_file", &[CspApiToken]),
-    ("auth.api_token_next_file", &[CspApiToken]),
-    ("auth.api_token_field", &[CspApiToken]),
-    ("auth.token", &[StaticToken]),
-    ("auth.token_file", &[StaticToken]),
-    ("auth.token_url", &[Oauth2ClientCredentials]),
-    ("auth.client_auth", &[Oauth2ClientCredentials]),
-    ("auth.private_key", &[Oauth2ClientCredentials]),
-    ("auth.private_key_file", &[Oauth2ClientCredentials]),
-    ("auth.private_key_next_file", &[Oauth2ClientCredentials]),
-    ("auth.key_id", &[Oauth2ClientCredentials]),
-    ("auth.key_next_id", &[Oauth2ClientCredentials]),
-    ("auth.assertion_algorithm", &[Oauth2ClientCredentials]),
-    ("auth.assertion_audience", &[Oauth2ClientCredentials]),
-    ("auth.scopes", &[Oauth2ClientCredentials]),
-    ("auth.endpoint_params", &[Oauth2ClientCredentials]),
-];
 
 /// Reads the section. `None` only with a problem noted.
 pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
@@ -111,15 +37,6 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
         endpoint,
         policy,
     })
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        KINDS
-            .iter()
-            .find(|(_, kind)| *kind == Some(self))
-            .map_or("", |(name, _)| name)
-    }
 }
 
 /// The one kind that everything given agrees on.
@@ -197,7 +114,7 @@ const FIELDS: [(&str, &str); 2] = [
 
 fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
     match kind {
-        CspOauthApp => {
+        Kind::CspOauthApp => {
             let base_url = token_service::base_url(reader);
             let path = reader.optional("auth.token_path", values::url_path);
             // Its credentials are joined with a colon as they are.
@@ -214,7 +131,7 @@ fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
             let request = csp::oauth_app(&base_url?, path, &id?, secret?, org);
             Some(Credentials::Endpoint(request))
         }
-        CspApiToken => {
+        Kind::CspApiToken => {
             let base_url = token_service::base_url(reader);
             let path = reader.optional("auth.token_path", values::url_path);
             let token = reader.rotating("auth.api_token", &["CSP_API_TOKEN"]);
@@ -222,11 +139,11 @@ fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
             let request = csp::api_token(&base_url?, path.as_deref(), field?, token?);
             Some(Credentials::Endpoint(request))
         }
-        StaticToken => {
+        Kind::StaticToken => {
             let token = reader.bearer("auth.token", &["WAVEFRONT_TOKEN"]);
             Some(Credentials::Static(token?))
         }
-        Oauth2ClientCredentials => client_credentials(reader).map(Credentials::Endpoint),
+        Kind::Oauth2ClientCredentials => client_credentials(reader).map(Credentials::Endpoint),
     }
 }
 

@@ -12,7 +12,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Flags, Sources, auth::Kind, problem::Problem};
+use super::{Flags, Sources, kind::Kind, problem::Problem};
 
 /// What the defaults give as their place.
 pub(super) const DEFAULT: &str = "default";

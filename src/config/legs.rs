@@ -5,11 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use figment::value::Value;
 use url::Url;
 
-use super::{
-    net,
-    reader::{Expected, Reader},
-    values,
-};
+use super::{net, problem::Expected, reader::Reader, values};
 use crate::{
     outbound::OutboundProxy,
     tls::{Identity, TlsError, TlsSettings, TlsVersion},

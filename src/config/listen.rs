@@ -5,11 +5,7 @@ use std::net::SocketAddr;
 use figment::value::Value;
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{
-    Admin, Listen, UnixAccess, net,
-    reader::{Expected, Reader},
-    sockets, values,
-};
+use super::{Admin, Listen, UnixAccess, net, problem::Expected, reader::Reader, sockets, values};
 use crate::server::{Address, Peers, TlsFileError, TlsSettings, TlsVersion};
 
 /// Where clients connect, and our side of TLS.

@@ -9,7 +9,7 @@ use figment::value::Value;
 use http::{Uri, uri::Authority};
 use url::{Host, Url};
 
-use super::{reader::Expected, sockets, values::text};
+use super::{problem::Expected, sockets, values::text};
 use crate::server::{Address, Inherited, PassedAddress};
 
 /// `IP:port` or `localhost:port`.

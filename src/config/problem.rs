@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What a parser of a value says about a wrong one: what would be right. Never the value.
+pub(super) type Expected = String;
+
 /// One mistake. It never quotes a value: the value may be a secret in the wrong place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

@@ -13,15 +13,12 @@ use url::{Position, Url};
 
 use super::{
     Resolved,
-    auth::Kind,
+    kind::Kind,
     layers::{DEFAULT, Layers, Stray},
     net,
-    problem::{Problem, printable},
+    problem::{Expected, Problem, printable},
 };
 use crate::server::Inherited;
-
-/// What a parser of a value says about a wrong one: what would be right. Never the value.
-pub(super) type Expected = String;
 
 /// It cannot be printed: it holds the secrets as they were given.
 pub(super) struct Reader {

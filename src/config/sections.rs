@@ -29,7 +29,10 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let admin = listen::admin(reader, &listen.addresses);
     let log = log(reader);
     let process = process(reader);
-    sockets::note_unused(reader, &listen.addresses, admin.address.as_ref());
+    if let Some(inherited) = &reader.inherited {
+        let unused = sockets::unused(inherited, &listen.addresses, admin.address.as_ref());
+        reader.warnings.extend(unused);
+    }
     Some(Config {
         listen,
         upstream: upstream?,

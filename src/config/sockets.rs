@@ -1,6 +1,6 @@
 //! Finds the sockets that `systemd:` addresses name among those that were passed to us.
 
-use super::reader::{Expected, Reader};
+use super::problem::Expected;
 use crate::server::{Address, FoundSocket, Inherited, PassedAddress};
 
 /// The addresses, with each name replaced by the sockets that have it. Where nothing is known of
@@ -63,24 +63,27 @@ fn names(inherited: &Inherited) -> String {
     }
 }
 
-/// Warns of sockets that were passed and lead nowhere: whoever connects to one waits for ever.
-pub(super) fn note_unused(reader: &mut Reader, listen: &[Address], admin: Option<&Address>) {
+/// A warning for each socket that was passed and leads nowhere: whoever connects to it waits for ever.
+pub(super) fn unused(
+    inherited: &Inherited,
+    listen: &[Address],
+    admin: Option<&Address>,
+) -> Vec<String> {
     let is_used = |number: usize| {
         listen.iter().chain(admin).any(|address| match address {
             Address::Passed(passed) => passed.found.is_some_and(|found| found.number == number),
             _ => false,
         })
     };
-    let Some(inherited) = reader.inherited.clone() else {
-        return;
-    };
-    for (number, passed) in inherited.iter().enumerate() {
-        if !is_used(number) {
+    let passed = inherited.iter().enumerate();
+    let unused = passed.filter(|(number, _)| !is_used(*number));
+    unused
+        .map(|(_, passed)| {
             let name = passed.name.escape_default();
-            reader.warnings.push(format!(
+            format!(
                 "listen.address: a socket was passed that no address names, so its clients wait for \
                  ever: systemd:{name}"
-            ));
-        }
-    }
+            )
+        })
+        .collect()
 }

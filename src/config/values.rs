@@ -6,7 +6,7 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::
 use figment::value::Value;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::reader::Expected;
+use super::problem::Expected;
 use crate::{
     client_token::ClientTokens,
     proxy::{RequiredField, Rule, upstream::HttpVersion},

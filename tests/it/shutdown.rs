@@ -5,7 +5,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::support::{FakeCsp, FakeService, Process, Settings, eventually, get, try_request};
+use crate::support::{
+    Connection, FakeCsp, FakeService, Process, Settings, eventually, get, try_request,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -72,6 +74,21 @@ async fn idle_connections_do_not_delay_the_end() {
     assert_eq!(client.request("GET", "/x", &[], "").await.status, 200);
     let asked = Instant::now();
     sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_connection_without_its_first_request_does_not_delay_the_end() {
+    let service = FakeService::accepting_all();
+    let mut sidecar = Process::start(&Settings::static_token("token", &service)).await;
+    let mut silent = Connection::to(sidecar.proxy_address()).await;
+    // The second is accepted after the first.
+    let mut client = crate::support::Client::connect(&sidecar.url()).await;
+    assert_eq!(client.request("GET", "/x", &[], "").await.status, 200);
+    let asked = Instant::now();
+    sidecar.signal(Signal::TERM);
+    assert!(silent.read_to_end().await.is_empty());
     assert_eq!(sidecar.wait().await.code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(5));
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ffi::OsString, fs};
 use figment::value::Value;
 
 use super::{
-    super::{auth::Kind, problem::Problem, values},
+    super::{kind::Kind, problem::Problem, values},
     Layers, Stray,
 };
 
