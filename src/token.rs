@@ -21,6 +21,7 @@ pub mod foresight;
 mod handle;
 mod refresher;
 pub mod schedule;
+mod suspicion;
 
 use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration};
 

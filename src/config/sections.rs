@@ -1,6 +1,6 @@
 //! The keys of every section but the credentials, with their bounds.
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use super::{Config, Listen, Process, auth, legs, listen, net, reader::Reader, sockets, values};
 use crate::{
@@ -13,9 +13,6 @@ use crate::{
 const LEAST: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The longest wait for one step of a token or upstream connection.
-pub(super) const STEP: RangeInclusive<Duration> = LEAST..=Duration::from_secs(10 * 60);
 
 /// More connections than this need more than one process.
 const MANY: usize = 1_000_000;
@@ -170,7 +167,7 @@ fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSet
         legs::reject_plain_detour(reader, "upstream", url, proxy.as_ref());
     }
     let http_version = reader.value("upstream.http_version", values::http_version);
-    let connect_timeout = reader.value("upstream.connect_timeout", values::duration(STEP));
+    let connect_timeout = reader.value("upstream.connect_timeout", values::duration(values::STEP));
     let idle_timeout = reader.value("upstream.idle_timeout", values::duration(LEAST..=HOUR));
     let max_idle_connections =
         reader.value("upstream.max_idle_connections", values::integer(0..=MANY));

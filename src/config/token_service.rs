@@ -8,7 +8,6 @@ use url::Url;
 use super::{
     legs, net,
     reader::{Found, Reader},
-    sections::STEP,
     values,
 };
 use crate::token::endpoint::EndpointSettings;
@@ -36,7 +35,7 @@ const CALL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::fr
 pub(super) fn settings(reader: &mut Reader) -> EndpointSettings {
     EndpointSettings {
         request_timeout: reader.value("auth.request_timeout", values::duration(CALL)),
-        connect_timeout: reader.value("auth.connect_timeout", values::duration(STEP)),
+        connect_timeout: reader.value("auth.connect_timeout", values::duration(values::STEP)),
         tls: legs::tls(reader, "auth"),
         proxy: legs::proxy(reader, "auth"),
     }

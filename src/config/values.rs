@@ -15,6 +15,10 @@ use crate::{
 
 type Parsed<T> = Result<T, Expected>;
 
+/// The longest wait for one step of a token or upstream connection.
+pub(super) const STEP: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(10 * 60);
+
 /// Text without line breaks and such, trimmed.
 pub(super) fn text(value: &Value) -> Parsed<String> {
     let text = value.as_str().ok_or("must be text in quotes")?.trim();

@@ -229,7 +229,8 @@ impl Upstream {
         {
             return Some(Lease::Http2(stream));
         }
-        self.pool.take(generation)
+        let line = self.pool.take(generation)?;
+        Some(Lease::whole(line, &self.pool))
     }
 
     /// A new connection; `None` for one that is shared, and kept by now.
@@ -241,7 +242,7 @@ impl Upstream {
                 .connector
                 .connect()
                 .await
-                .map(|line| Some(Pool::lease(&self.pool, line))),
+                .map(|line| Some(Lease::whole(line, &self.pool))),
         };
         connected.inspect_err(|error| self.metrics.connect_failed(error.label()))
     }

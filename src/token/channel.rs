@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use super::{
-    Attempt, Refresher, Snapshot, TokenHandle, TokenSource, handle::Suspicion,
-    schedule::RefreshPolicy,
+    Attempt, Refresher, Snapshot, TokenHandle, TokenSource, schedule::RefreshPolicy,
+    suspicion::Suspicion,
 };
 
 /// What both halves share.

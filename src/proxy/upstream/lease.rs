@@ -1,7 +1,7 @@
 //! A connection to the upstream, or a place on one, for the time of one exchange.
 
 use std::{
-    sync::Weak,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,6 +24,14 @@ pub(super) enum Lease {
 }
 
 impl Lease {
+    /// A connection that comes back to this pool by [`Lease::give_back`].
+    pub(super) fn whole(line: Line, pool: &Arc<Pool>) -> Self {
+        Self::Http1 {
+            pool: Arc::downgrade(pool),
+            line,
+        }
+    }
+
     /// What is spoken on it.
     pub(super) fn dialect(&self) -> Dialect {
         match self {

@@ -1,13 +1,13 @@
 //! Connections to the upstream with HTTP/1.1 that wait for their next request: last in, first out.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{lease::Lease, line::Line};
+use super::line::Line;
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -34,24 +34,16 @@ impl Pool {
     }
 
     /// The connection that was used last, if it is still there. One of another generation is closed.
-    pub(super) fn take(self: &Arc<Self>, generation: usize) -> Option<Lease> {
+    pub(super) fn take(&self, generation: usize) -> Option<Line> {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(Idle { mut line, since }) = idle.pop() {
             let is_current = line.generation() == generation;
             if is_current && now < since + self.idle_timeout && line.is_ready() {
-                return Some(Self::lease(self, line));
+                return Some(line);
             }
         }
         None
-    }
-
-    /// Lends a connection; it comes back by [`Lease::give_back`].
-    pub(super) fn lease(pool: &Arc<Self>, line: Line) -> Lease {
-        Lease::Http1 {
-            pool: Arc::downgrade(pool),
-            line,
-        }
     }
 
     /// Closes what was idle for too long.
