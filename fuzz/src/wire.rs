@@ -229,7 +229,7 @@ fn body(
             }
             let size = usize::from_str_radix(&String::from_utf8_lossy(size), 16);
             match size.map_err(|_| Flaw::Bad("chunk size"))? {
-                0 => return fields(rest).map(drop),
+                0 => return trailers(rest),
                 size => take(rest, size, content)?,
             }
             match rest {
@@ -238,6 +238,14 @@ fn body(
                 _ => return Err(Flaw::Bad("the end of a chunk")),
             }
         },
+    }
+}
+
+/// As many as a head may have fields: more are refused, and so is the message.
+fn trailers(rest: &mut &[u8]) -> Result<(), Flaw> {
+    match fields(rest)?.0.len() {
+        0..=100 => Ok(()),
+        _ => Err(Flaw::Bad("too many trailers")),
     }
 }
 

@@ -183,7 +183,12 @@ impl Framing {
         let Some(line) = line else { return Some(()) };
         let line = line.as_slice();
         if self.state != State::Trailers || line.is_empty() {
-            self.head.bytes = 0;
+            self.head = Head::default();
+        } else {
+            self.head.fields += 1;
+            if self.head.fields > MAX_FIELDS {
+                return None;
+            }
         }
         self.state = match self.state {
             State::ChunkSize => match chunk_size(line)? {

@@ -13,7 +13,7 @@ pub const MAX_TARGET: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Head {
     pub(super) bytes: usize,
-    fields: usize,
+    pub(super) fields: usize,
     /// Known with the request line.
     pub(super) asked: Option<Asked>,
     pub(super) is_http_10: bool,

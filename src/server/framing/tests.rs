@@ -216,6 +216,10 @@ fn everything_has_a_bound() {
     let chunk = "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     let extension = format!("{chunk}1;{}", "x".repeat(5 * 1024));
     assert!(matches!(scan(&extension), Err(Violation::Body { .. })));
+    let with_trailers = |count| format!("{chunk}0\r\n{}\r\n", "X: y\r\n".repeat(count));
+    assert_eq!(scan(&with_trailers(MAX_FIELDS)), Ok(()));
+    let violated = scan(&with_trailers(MAX_FIELDS + 1));
+    assert!(matches!(violated, Err(Violation::Body { .. })));
     let trailers = format!("{chunk}0\r\n{}", "X: y\r\n".repeat(3000));
     assert!(matches!(scan(&trailers), Err(Violation::Body { .. })));
 }
