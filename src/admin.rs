@@ -11,9 +11,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
+use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -277,6 +278,7 @@ impl Handler for Admin {
 
     async fn handle(&self, request: Request<Incoming>, client: &Arc<ClientState>) -> Answer {
         let admin = self.clone();
+        let has_body = !request.body().is_end_stream();
         let routes = service_fn(move |request: Request<Incoming>| {
             ready_with(Ok::<_, Infallible>(admin.answer(&request.into_parts().0)))
         });
@@ -288,8 +290,14 @@ impl Handler for Admin {
                 HeaderValue::from_static("nosniff"),
             ))
             .service(routes);
-        let Ok(answer) = stack.oneshot(request).await;
+        let Ok(mut answer) = stack.oneshot(request).await;
         client.part_over();
+        if has_body {
+            // Nothing here reads one, so what is left of it is no next request.
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+            client.part_over();
+        }
         answer
     }
 

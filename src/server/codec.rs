@@ -78,7 +78,15 @@ pub(super) async fn serve<H: Handler>(
     let (is_at_rest, refusal) = loop {
         tokio::select! {
             biased;
-            left = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            left = poll_fn(|cx| {
+                let mut polled = Pin::new(&mut connection).poll(cx);
+                let may_rest = codec.is_none() && client.is_at_rest();
+                if polled.is_pending() && may_rest {
+                    // What was dropped at the end of the exchange may have left the codec something
+                    // to do, such as to pass over the rest of a body.
+                    polled = Pin::new(&mut connection).poll(cx);
+                }
+                match polled {
                 Poll::Ready(Ok(())) => Poll::Ready((false, None)),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "a client's connection ended early");
@@ -90,6 +98,7 @@ pub(super) async fn serve<H: Handler>(
                     Poll::Ready((true, None))
                 }
                 Poll::Pending => Poll::Pending,
+                }
             }) => break left,
             () = &mut stopping, if !draining => {
                 draining = true;
@@ -105,8 +114,8 @@ pub(super) async fn serve<H: Handler>(
                 if !draining && client.is_at_rest() && client.load().1 + IDLE_TIME <= now {
                     break (true, None);
                 }
-                let nap = if phase == Phase::Busy { nap } else { nap.min(IDLE_TIME) };
-                timer.as_mut().reset(deadline.min(now + nap));
+                let look = if phase == Phase::Idle { IDLE_TIME } else { BUSY_TIME };
+                timer.as_mut().reset(deadline.min(now + nap.min(look)));
             }
         }
     };
@@ -114,7 +123,7 @@ pub(super) async fn serve<H: Handler>(
     match connection.into_parts() {
         None => Left::Gone,
         Some(Parts { io, .. }) if client.is_http2() => Left::Http2(io),
-        // What the codec still has would be lost; but then it is not idle, and this no end for it.
+        // What the codec still had would be lost with it: then the connection is too.
         Some(Parts { io, read_buf, .. }) if is_at_rest && read_buf.is_empty() => Left::AtRest(io),
         Some(Parts { io, .. }) => Left::Over(io, refusal),
     }
@@ -128,5 +137,8 @@ const CODEC_BUFFER: usize = 400 * 1024;
 /// that stays takes 18 KiB.
 const MAX_IDLE: usize = 128;
 
-/// How long the others stay.
+/// How long the others stay while nothing is asked of them, ...
 const IDLE_TIME: Duration = Duration::from_millis(250);
+
+/// ... but for how long it may take to notice that an exchange is over.
+const BUSY_TIME: Duration = Duration::from_secs(1);

@@ -195,6 +195,8 @@ impl Write for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whether or not the client takes the end at once: it is no idle connection any more.
+        self.client.is_last.store(true, Ordering::Relaxed);
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.is_shut |= matches!(shut, Poll::Ready(Ok(())));
         shut

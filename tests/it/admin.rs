@@ -108,6 +108,21 @@ async fn on_the_data_listener_its_paths_belong_to_the_upstream() {
 }
 
 #[tokio::test]
+async fn an_action_with_a_body_does_not_keep_its_connection_for_ever() {
+    let service = FakeService::accepting(["a-token"]);
+    let sidecar = Sidecar::start(&Settings::static_token("a-token", &service));
+    let address = sidecar.admin_url();
+    let address = address.trim_start_matches("http://").parse().unwrap();
+    let mut client = Connection::to(address).await;
+    client
+        .write("POST /refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
+        .await;
+    let (head, _) = client.read_message().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 2"), "{head}");
+    assert!(client.closes_within(SOON).await);
+}
+
+#[tokio::test]
 async fn hosts_and_pages_that_are_not_ours_are_refused() {
     let service = FakeService::accepting(["a-token"]);
     let settings = Settings::static_token("a-token", &service).set("admin.allow_quit", true);
