@@ -2,8 +2,8 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value, `sections`, `listen`, `sockets`, `auth`, `client_auth`, `token_service`, `legs` and `secrets` know
-//! the keys.
+//! one value, `sections`, `listen`, `sockets`, `auth`, `client_auth`, `token_service`, `legs` and
+//! `secrets` know the keys.
 
 mod auth;
 mod client_auth;

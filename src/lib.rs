@@ -31,9 +31,13 @@
 //! 5. [`proxy::upstream`] sends; a 401 asks for a newer token and sends once more.
 //! 6. `proxy::download` streams the answer and gives the connection back.
 //!
+//! A client's connection has a codec only while there is something to do (`server::codec`), and rests
+//! without one in between (`server::connection`).
+//!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
-//! holds the whole process, and [`app`] is the only file that knows everybody. To find your way, read `app.rs`, `proxy.rs`
-//! and `token.rs`, in this order.
+//! holds the whole process, and only [`app`] knows everybody: `app.rs` puts the program together,
+//! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
+//! `proxy.rs` and `token.rs`, in this order.
 
 pub mod admin;
 pub mod app;

@@ -14,7 +14,8 @@ use crate::secret::{SecretError, SecretSource};
 pub struct OutboundProxy {
     /// Its address, with its credentials if it wants some.
     pub url: Url,
-    /// The file of its password, where that is not in the address. It is read each time it is used.
+    /// The file of its password, where that is not in the address. A new one in it is used without a
+    /// restart.
     pub password_file: Option<PathBuf>,
     /// Hosts that are reached without it, as in `NO_PROXY`.
     pub no_proxy: String,

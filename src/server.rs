@@ -96,7 +96,7 @@ impl Connections {
     }
 }
 
-/// One counted connection; leaves when dropped.
+/// One of what is counted; leaves when dropped.
 #[derive(Debug)]
 struct Entered(Arc<AtomicUsize>);
 
