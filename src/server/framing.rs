@@ -90,7 +90,11 @@ impl Framing {
 
     /// Whether the head that has begun is one of HEAD, whose answer has no body.
     pub(super) fn is_for_head(&self) -> bool {
-        self.head.asked == Some(Asked::Head)
+        match self.head.asked {
+            Some(asked) => asked == Asked::Head,
+            // It may have been refused before its line had its end.
+            None => self.partial.starts_with(b"HEAD "),
+        }
     }
 
     /// Takes what has arrived.

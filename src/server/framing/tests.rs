@@ -223,3 +223,17 @@ fn everything_has_a_bound() {
     let trailers = format!("{chunk}0\r\n{}", "X: y\r\n".repeat(3000));
     assert!(matches!(scan(&trailers), Err(Violation::Body { .. })));
 }
+
+#[test]
+fn a_head_request_is_known_as_one_wherever_its_line_is_refused() {
+    for (text, is_for_head) in [
+        (&b"HEAD /\xb4 HTTP/1.1\r\n"[..], true),
+        (b"GET /\xb4 HTTP/1.1\r\n", false),
+    ] {
+        for end in text.len() - 10..=text.len() {
+            let mut framing = Framing::new(1024);
+            assert!(framing.scan(&text[..end]).is_err());
+            assert_eq!(framing.is_for_head(), is_for_head, "{end}");
+        }
+    }
+}
