@@ -5,7 +5,7 @@
 mod page;
 mod status;
 
-use std::{convert::Infallible, future::ready as ready_with, sync::Arc};
+use std::{convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -16,15 +16,17 @@ use http::{
 };
 use http_body::Body as _;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use tokio::time::Instant;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn as hyper_service};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
+    message::RequestHead,
     proxy::{Ledger, ProxyError, Rules, admit},
-    server::{ClientState, Connections, Handler, Refusal},
+    server::{Connections, Peer, Protocol, Refusal, ServerSettings, Stream},
     telemetry::{Metrics, Sources},
     token::{TokenHandle, foresight::Ends},
 };
@@ -72,8 +74,10 @@ impl Admin {
 
     fn answer(&self, request: &Parts) -> Answer {
         let view = self.0.load();
-        if let Err(error) = admit(request, &view.rules) {
-            return error.response(true).map(Full::from);
+        if let Err(error) = admit(&RequestHead::of_parts(request), &view.rules) {
+            let mut refused = error.response().map(Full::from);
+            close_behind(&mut refused);
+            return refused;
         }
         let path = request.uri.path();
         let Some(route) = ROUTES.iter().find(|route| route.paths.contains(&path)) else {
@@ -273,10 +277,14 @@ fn answer(status: StatusCode, kind: &'static str, body: String) -> Answer {
     answer
 }
 
-impl Handler for Admin {
-    type Body = Full<Bytes>;
+/// Says that a response is the last one of its connection.
+fn close_behind(answer: &mut Answer) {
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(CONNECTION, close);
+}
 
-    async fn handle(&self, request: Request<Incoming>, client: &Arc<ClientState>) -> Answer {
+impl Admin {
+    async fn handle(&self, request: Request<Incoming>) -> Answer {
         let admin = self.clone();
         let has_body = !request.body().is_end_stream();
         let routes = service_fn(move |request: Request<Incoming>| {
@@ -291,17 +299,49 @@ impl Handler for Admin {
             ))
             .service(routes);
         let Ok(mut answer) = stack.oneshot(request).await;
-        client.part_over();
         if has_body {
             // Nothing here reads one, so what is left of it is no next request.
-            let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(CONNECTION, close);
-            client.part_over();
+            close_behind(&mut answer);
         }
         answer
     }
+}
 
-    fn refuse(&self, refusal: Refusal) -> Bytes {
-        ProxyError::from(refusal).wire()
+/// Served by hyper: nothing here is forwarded, so what two parties could read in two ways is read
+/// by one alone.
+impl Protocol for Admin {
+    async fn serve(
+        self,
+        stream: Stream,
+        _peer: Peer,
+        settings: Arc<ServerSettings>,
+        stop: CancellationToken,
+    ) {
+        let requests = hyper_service(|request| {
+            let admin = self.clone();
+            async move { Ok::<_, Infallible>(admin.handle(request).await) }
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                // Also the longest time without a request.
+                .header_read_timeout(settings.header_read_timeout)
+                .max_buf_size(settings.max_header_size)
+                .serve_connection(TokioIo::new(stream), requests)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                timeout(settings.drain_timeout, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to the admin listener ended early");
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
+        ProxyError::from(refusal).response()
     }
 }

@@ -1,12 +1,17 @@
-//! Notices what the monotonic clock does not show: that the machine slept, or that the wall clock
-//! was set.
+//! The wall clock: its date, and what the monotonic one does not show: that the machine slept, or
+//! that the wall clock was set.
 //!
 //! Schedules run on the monotonic clock, which stands still while a machine sleeps. A token does
 //! not. Linux tells of both kinds of jump by a timer on the wall clock that is cancelled when that
 //! clock is set, as it is on waking up too; how long the sleep was is the lead that the boot-time
 //! clock has won over the monotonic one.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rustix::{
     io::{Errno, read},
@@ -16,6 +21,27 @@ use rustix::{
     },
 };
 use tokio::io::{Interest, unix::AsyncFd};
+
+thread_local! {
+    /// The second, and its date.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Hands over the date of now as header fields have it (RFC 9110 §5.6.7), which is written once a
+/// second.
+pub(crate) fn http_date(take: impl FnOnce(&[u8])) {
+    let now = SystemTime::now();
+    let second = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    DATE.with_borrow_mut(|(known, date)| {
+        if *known != second || date.is_empty() {
+            *known = second;
+            *date = httpdate::fmt_http_date(now);
+        }
+        take(date.as_bytes());
+    });
+}
 
 /// What became of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

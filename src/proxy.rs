@@ -4,40 +4,42 @@
 //! Read `Inner::forward` from top to bottom: that is all that happens to a request.
 
 mod admission;
-mod download;
 mod error;
 mod fields;
 mod forwarded;
-mod head;
 mod ledger;
 mod switch;
+mod transfer;
 mod tunnel;
 mod upload;
 pub mod upstream;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version, request::Parts};
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use http::{Method, Response, StatusCode};
+use tokio::time::{Instant, timeout};
 
 pub use self::{
-    admission::{Allowed, Clients, Preset, RequiredField, Rule, Rules, admit},
-    download::ResponseBody,
+    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit},
     error::{PROXY_STATUS, ProxyError},
     ledger::{Entry, Ledger},
     switch::Switch,
-    upload::{Budget, RequestBody},
+    upload::Budget,
 };
 use self::{
-    head::{Head, inbound},
-    tunnel::Offer,
+    fields::Additions,
+    transfer::Stop,
     upload::Upload,
-    upstream::{Answer, ExchangeError, Upstream},
+    upstream::{Failure, Lease, Outbound, Upstream},
 };
 use crate::{
-    server::{ClientState, Refusal},
+    message::{BodyLength, Fields, Flaw, Name, RequestHead, ResponseHead},
+    server::{Exchange, Peer, Refusal, respond, unless_gone},
     telemetry::Origin,
     token::{AccessToken, Renewal, TokenHandle},
 };
@@ -47,9 +49,11 @@ use crate::{
 pub struct ProxySettings {
     /// How long a request waits for a token.
     pub hold_timeout: Duration,
-    /// How long the upstream may take for the head of its answer, from the last byte of the
+    /// How long the upstream may take for the head of its response, from the last byte of the
     /// request that moved.
     pub response_timeout: Duration,
+    /// How long the upstream may be silent within the body of its response; `None` for ever.
+    pub body_idle_timeout: Option<Duration>,
     /// Bytes of one body that are kept so that the request can be sent again.
     pub replay_body_limit: usize,
     /// The same for all bodies together.
@@ -113,209 +117,304 @@ impl Proxy {
     }
 }
 
+/// A response of the upstream whose body is yet to be read.
+struct Received {
+    head: ResponseHead,
+    lease: Lease,
+}
+
 impl Proxy {
-    /// Answers one request, and accounts for it.
-    async fn handle(
-        &self,
-        mut request: Request<Incoming>,
-        client: &Arc<ClientState>,
-    ) -> Response<ResponseBody> {
+    /// Handles one request, and accounts for it.
+    async fn handle(&self, request: RequestHead, peer: Peer, client: &mut impl Exchange) {
         let inner = &*self.0;
-        let mut entry = inner.ledger.open(request.method().clone());
-        let is_connect = request.method() == Method::CONNECT;
-        let offer = Offer::take(&mut request).filter(|_| inner.upstream.can_switch());
-        let (parts, incoming) = request.into_parts();
-        let upload = Upload::new(incoming, client, &inner.budget);
-        let forwarded = inner
-            .forward(parts, client, &upload, offer.as_ref(), entry.started_at())
-            .await;
-        let result = forwarded.and_then(|answer| {
-            let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            // What is sent before both have agreed belongs to neither protocol (RFC 9931).
-            if switches && client.is_ahead() {
-                return Err(ProxyError::Malformed("bytes before the switch"));
+        let mut entry = inner.ledger.open(request.method.clone());
+        let is_connect = request.method == Method::CONNECT;
+        let mut call = Call {
+            expects: request.fields.has(Name::Expect),
+            informed: false,
+            upload: Upload::new(client.body_length(), &inner.budget, entry.started_at()),
+        };
+        let forwarded = inner.forward(request, peer, client, &mut call, entry.started_at());
+        match forwarded.await {
+            Ok(received) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                entry.answered(received.head.status, Origin::Upstream);
+                Box::pin(inner.switch(received, client)).await;
             }
-            Ok(answer)
-        });
-        match result {
-            Ok(answer) => {
-                entry.answered(answer.status(), Origin::Upstream);
-                let client = Arc::clone(client);
-                match offer {
-                    Some(offer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                        inner.switch(answer, offer, client, entry)
-                    }
-                    _ => answer.map(|body| ResponseBody::upstream(body, upload, client, entry)),
-                }
+            Ok(received) => {
+                entry.answered(received.head.status, Origin::Upstream);
+                inner.deliver(received, client, &mut call).await;
             }
-            Err(error) => {
-                upload.cancel();
+            Err(Stop::Failed(Failure { error, .. })) => {
                 inner.ledger.failed(&error);
-                // What is left of the request's body, or follows a CONNECT or what is malformed,
-                // is no next request.
-                let is_malformed = matches!(error, ProxyError::Malformed(_));
-                let close = is_connect || is_malformed || !upload.is_read();
-                let answer = error.response(close);
-                entry.answered(answer.status(), Origin::Sidecar);
-                answer.map(|body| ResponseBody::own(body, Arc::clone(client), Some(entry)))
+                let response = error.response();
+                entry.answered(response.status(), Origin::Sidecar);
+                // What is left of the request's body, or follows a CONNECT, is no next request.
+                let is_last = error.closes() || is_connect || !client.is_body_read();
+                let patience = client.body_idle_timeout();
+                let responded = Box::pin(respond(client, response, is_last));
+                drop(timeout(patience, responded).await);
             }
+            Err(Stop::Gone) => tracing::debug!("a client went away before its response"),
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Bytes {
+    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
         let error = ProxyError::from(refusal);
         self.0.ledger.failed(&error);
-        error.wire()
+        error.response()
     }
 }
 
+/// What is known of a request while it is forwarded.
+struct Call<'a> {
+    /// Whether the client waits for an interim response before it sends its body, ...
+    expects: bool,
+    /// ... and whether there was one.
+    informed: bool,
+    upload: Upload<'a>,
+}
+
 impl Inner {
-    /// Forwards one request and gets the head of its answer.
+    /// Forwards one request and gets the head of its response.
     async fn forward(
         &self,
-        parts: Parts,
-        client: &ClientState,
-        upload: &Upload,
-        offer: Option<&Offer>,
+        mut request: RequestHead,
+        peer: Peer,
+        client: &mut impl Exchange,
+        call: &mut Call<'_>,
         since: Instant,
-    ) -> Result<Response<Answer>, ProxyError> {
+    ) -> Result<Received, Stop> {
         if self.ledger.is_over_limit() {
-            return Err(ProxyError::Overloaded);
+            return Err(ProxyError::Overloaded.into());
         }
-        admit(&parts, &self.rules)?;
-        let mut head = Head::outbound(
-            parts,
-            client,
-            offer.is_some(),
-            &self.settings,
-            &self.upstream,
-        )?;
-        let mut token = self.token(since).await?;
-        let mut answer = self.send(&mut head, &mut token, upload).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
+        admit(&request, &self.rules)?;
+        let is_websocket = self.prepare(&mut request, peer)?;
+        let mut token = self.token(since, client).await?;
+        let mut received = self
+            .send(&request, &mut token, client, call, is_websocket)
+            .await?;
+        if received.head.status == StatusCode::UNAUTHORIZED {
             // What is rare is on the heap, here and below: every request would carry the room for
-            // it otherwise, and every idle connection too.
-            answer = Box::pin(self.retry(&mut head, token, upload, answer)).await?;
+            // it otherwise.
+            received = Box::pin(self.retry(&request, token, client, call, received)).await?;
         }
-        upload.forget();
-        if !upload.is_read() {
-            // An early answer: a client that reads it only after its last byte must not wait for us.
-            answer.body_mut().detach();
+        call.upload.forget();
+        let ResponseHead {
+            status, connection, ..
+        } = received.head;
+        let is_agreed = is_websocket && fields::names_websocket(&received.head.fields, connection);
+        if status == StatusCode::SWITCHING_PROTOCOLS && !is_agreed {
+            return Err(ProxyError::BadAnswer("101 that was not offered".to_owned()).into());
         }
-        if answer.version() == Version::HTTP_10 {
-            // The codec would speak its dialect from now on.
-            answer.body_mut().close_after();
-        }
-        inbound(answer, offer.is_some())
+        fields::inbound(&mut received.head.fields, connection);
+        Ok(received)
     }
 
-    /// Hands a client's connection over to a tunnel, behind the answer that agrees to it.
-    fn switch(
-        &self,
-        mut answer: Response<Answer>,
-        offer: Offer,
-        client: Arc<ClientState>,
-        entry: Entry,
-    ) -> Response<ResponseBody> {
-        answer.body_mut().detach();
-        let mut agreed = Response::new(());
-        *agreed.status_mut() = answer.status();
-        agreed.headers_mut().clone_from(answer.headers());
-        let idle_timeout = self.settings.tunnel_idle_timeout;
-        client.tunnel(Box::pin(tunnel::carry(offer, answer, idle_timeout, entry)));
-        agreed.map(|()| ResponseBody::own(Bytes::new(), client, None))
+    /// Makes a client's request one to the upstream, all but the token; whether it offers a change
+    /// to a WebSocket.
+    fn prepare(&self, request: &mut RequestHead, peer: Peer) -> Result<bool, ProxyError> {
+        if fields::is_loop(&request.fields) {
+            return Err(ProxyError::Loop);
+        }
+        if request.method == Method::OPTIONS {
+            fields::count_down(&mut request.fields)?;
+        }
+        if let Some(required) = &self.settings.required_field {
+            required.remove(&mut request.fields);
+        }
+        let forwarded = self.settings.forwarded;
+        let forwarded = forwarded.then(|| forwarded::element(peer, request));
+        let is_websocket = request.method == Method::GET
+            && request.version == http::Version::HTTP_11
+            && self.upstream.can_switch()
+            && fields::names_websocket(&request.fields, request.connection);
+        let additions = Additions {
+            via: self.settings.via,
+            trailers: self.upstream.speaks_http2(),
+            websocket: is_websocket,
+        };
+        fields::outbound(request, additions);
+        if let Some(forwarded) = forwarded {
+            // What the client has sent stays in front of ours, as with Via.
+            request.fields.push(b"Forwarded", forwarded.as_bytes());
+        }
+        Ok(is_websocket)
     }
 
     /// The token to send now.
-    async fn token(&self, now: Instant) -> Result<Arc<AccessToken>, ProxyError> {
+    async fn token(
+        &self,
+        now: Instant,
+        client: &mut impl Exchange,
+    ) -> Result<Arc<AccessToken>, Stop> {
         if let Some(token) = self.tokens.usable(now) {
             return Ok(token);
         }
         let _held = self.ledger.held();
         let token = self.tokens.current(now + self.settings.hold_timeout);
-        Box::pin(token).await.map_err(ProxyError::NoToken)
+        let token = Box::pin(unless_gone(client, token)).await;
+        token
+            .ok_or(Stop::Gone)?
+            .map_err(|unavailable| ProxyError::NoToken(unavailable).into())
     }
 
     /// The upstream refused the token. Gets a newer one and sends the request again, once; twice
     /// only if the newer token was itself older than the refusal, and so proves nothing.
     async fn retry(
         &self,
-        head: &mut Head,
+        request: &RequestHead,
         mut token: Arc<AccessToken>,
-        upload: &Upload,
-        mut answer: Response<Answer>,
-    ) -> Result<Response<Answer>, ProxyError> {
+        client: &mut impl Exchange,
+        call: &mut Call<'_>,
+        mut received: Received,
+    ) -> Result<Received, Stop> {
         self.ledger.unauthorized();
         let refused_at = Instant::now();
         let patience = refused_at + self.settings.hold_timeout;
         while token.requested_at < refused_at {
-            token = match self.tokens.newer_than(&token, patience).await {
+            let renewal = unless_gone(client, self.tokens.newer_than(&token, patience));
+            token = match renewal.await.ok_or(Stop::Gone)? {
                 Renewal::Newer(newer) => newer,
                 // Whether the 401 was the token's fault cannot be known now, and clients lose
                 // data on a 401: that of one who comes back is safe.
-                Renewal::Unavailable(unavailable) if upload.is_held() => {
-                    return Err(ProxyError::NoToken(unavailable));
+                Renewal::Unavailable(unavailable) if call.upload.is_held() => {
+                    return Err(ProxyError::NoToken(unavailable).into());
                 }
-                Renewal::NotToBlame | Renewal::Unavailable(_) => return Ok(answer),
+                Renewal::NotToBlame | Renewal::Unavailable(_) => return Ok(received),
             };
-            if !upload.is_held() {
+            if !call.upload.is_held() {
                 self.ledger.replayed("not_held");
                 self.tokens.did_not_help(&token);
-                return Err(ProxyError::NotReplayed);
+                return Err(ProxyError::NotReplayed.into());
             }
-            answer.into_body().finish().await;
-            answer = self.send(head, &mut token, upload).await?;
-            if answer.status() != StatusCode::UNAUTHORIZED {
+            if transfer::discard(&mut received.lease).await {
+                self.upstream.give_back(received.lease);
+            }
+            received = self.send(request, &mut token, client, call, false).await?;
+            if received.head.status != StatusCode::UNAUTHORIZED {
                 self.tokens.helped();
                 self.ledger.replayed("accepted");
-                return Ok(answer);
+                return Ok(received);
             }
         }
         self.ledger.replayed("refused");
         self.tokens.did_not_help(&token);
-        Ok(answer)
+        Ok(received)
     }
 
-    /// Sends the request with a token. A kept connection that ends without an answer is not the
-    /// client's concern: an idempotent request is sent once more, and any that was not looked at.
+    /// Sends the request with a token. A kept connection that ends without a response is not the
+    /// client's concern: what was not sent is sent on another, and of what was sent an idempotent
+    /// request is sent once more, and any that was not looked at.
     async fn send(
         &self,
-        head: &mut Head,
+        request: &RequestHead,
         token: &mut Arc<AccessToken>,
-        upload: &Upload,
-    ) -> Result<Response<Answer>, ProxyError> {
-        match self.exchange(head, token, upload).await {
-            Err(error) if error.may_send_again(&head.method) && upload.is_held() => {
-                tracing::debug!(error = %error.error, "a kept connection ended; sending again");
+        client: &mut impl Exchange,
+        call: &mut Call<'_>,
+        switches: bool,
+    ) -> Result<Received, Stop> {
+        let mut was_sent_again = false;
+        for _ in 0..upstream::MAX_CONNECTS {
+            let failure = match self.exchange(request, token, client, call, switches).await {
+                Err(Stop::Failed(failure)) if call.upload.is_held() => failure,
+                other => return other,
+            };
+            if failure.is_unsent {
+                tracing::debug!(error = %failure.error, "a kept connection had ended");
+            } else if failure.may_send_again(&request.method) && !was_sent_again {
+                tracing::debug!(error = %failure.error, "a kept connection ended; sending again");
+                was_sent_again = true;
+                if failure.on_kept_connection {
+                    self.upstream.forget_connections();
+                }
                 // The first exchange may have outlived its token.
-                *token = self.token(Instant::now()).await?;
-                Box::pin(self.exchange(head, token, upload)).await
+                *token = self.token(Instant::now(), client).await?;
+            } else {
+                return Err(failure.into());
             }
-            other => other,
         }
-        .map_err(|error| error.error)
+        let why = "it ends each connection before a request";
+        Err(ProxyError::Terminated(why.to_owned()).into())
     }
 
     async fn exchange(
         &self,
-        head: &mut Head,
+        request: &RequestHead,
         token: &AccessToken,
-        upload: &Upload,
-    ) -> Result<Response<Answer>, ExchangeError> {
-        // Nothing is left of a body that was too large to keep: whoever asks has looked first.
-        let body = upload.body().ok_or(ProxyError::NotReplayed)?;
-        let request = head.request(token, body);
-        let mut exchange = std::pin::pin!(self.upstream.exchange(request, head.is_websocket));
-        let mut since = Instant::now();
-        loop {
-            let deadline = since + self.settings.response_timeout;
-            if let Ok(result) = timeout_at(deadline, &mut exchange).await {
-                return result;
-            }
-            match upload.progress() {
-                Some(progress) if progress > since => since = progress,
-                _ => return Err(ProxyError::AnswerTimeout.into()),
-            }
+        client: &mut impl Exchange,
+        call: &mut Call<'_>,
+        switches: bool,
+    ) -> Result<Received, Stop> {
+        let lease = unless_gone(client, self.upstream.connection(switches)).await;
+        let mut lease = lease.ok_or(Stop::Gone)??;
+        call.upload.begin(Instant::now());
+        let body = call.upload.length(client.body_length());
+        lease.begin(&Outbound {
+            head: request,
+            host: self.upstream.host(),
+            body,
+            bearer: &token.bearer,
+        })?;
+        if call.expects && !call.informed && !lease.tells_interim_responses() {
+            // What the upstream would say of it does not arrive.
+            client.inform(&ResponseHead::of(StatusCode::CONTINUE, Fields::default()));
+            call.informed = true;
+        }
+        let head = transfer::request(
+            client,
+            &mut lease,
+            &mut call.upload,
+            self.settings.response_timeout,
+            &mut call.informed,
+        );
+        let head = head.await?;
+        Ok(Received { head, lease })
+    }
+
+    /// Gives the client a response, and the upstream what is left of the request.
+    async fn deliver(
+        &self,
+        mut received: Received,
+        client: &mut impl Exchange,
+        call: &mut Call<'_>,
+    ) {
+        let is_whole = call.upload.is_over();
+        // Whoever waits to be asked for the body, and is not, does not send it.
+        let is_unasked = call.expects && !call.informed && !call.upload.has_begun();
+        let wants_upload = !is_whole && !is_unasked && !received.lease.is_last();
+        let is_last = !is_whole && !wants_upload;
+        client.respond(&received.head, received.lease.body_length(), is_last);
+        let ended = transfer::response(
+            client,
+            &mut received.lease,
+            &mut call.upload,
+            wants_upload,
+            self.settings.body_idle_timeout,
+        );
+        match ended.await {
+            Ok(()) => self.upstream.give_back(received.lease),
+            Err(broken) => tracing::debug!(%broken, "a response broke off"),
+        }
+    }
+
+    /// Agrees to a WebSocket, and carries it to its end.
+    async fn switch(&self, mut received: Received, client: &mut impl Exchange) {
+        // What is sent before both have agreed belongs to neither protocol (RFC 9931).
+        if client.is_ahead() {
+            let error = ProxyError::from(Refusal::Malformed(Flaw::of("bytes before the switch")));
+            self.ledger.failed(&error);
+            drop(respond(client, error.response(), true).await);
+            return;
+        }
+        fields::switches(&mut received.head.fields);
+        client.respond(&received.head, BodyLength::EMPTY, false);
+        let patience = client.body_idle_timeout();
+        let flushed = timeout(patience, poll_fn(|cx| client.poll_flush(cx))).await;
+        if let Ok(Ok(())) = flushed
+            && let Some(client) = client.switch()
+            && let Some(upstream) = received.lease.into_tunnel()
+        {
+            tunnel::carry(client, upstream, self.settings.tunnel_idle_timeout).await;
         }
     }
 }

@@ -4,10 +4,8 @@
 //! to stop.
 
 mod address;
-mod client;
-mod codec;
-mod connection;
-mod framing;
+mod exchange;
+mod http1;
 mod http2;
 mod inherited;
 mod listener;
@@ -15,7 +13,6 @@ mod pace;
 mod peers;
 mod stream;
 mod tls;
-mod watched;
 
 use std::{
     future::Future,
@@ -27,16 +24,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::{Bytes, Incoming};
+use bytes::Bytes;
+use http::Response;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::exchange::{respond, unless_gone};
 pub use self::{
     address::{Address, FoundSocket, PassedAddress},
-    client::{ClientState, Tunnel},
-    framing::{MAX_FIELDS, MAX_TARGET, decimal},
+    exchange::Exchange,
     inherited::{InheritError, Inherited, Passed, Socket},
     listener::Listener,
     peers::Peers,
@@ -47,6 +43,7 @@ use self::{
     listener::{Arrival, Welcome},
     pace::Pace,
 };
+use crate::message::{Flaw, RequestHead};
 
 /// The bounds of the connections of clients.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,8 +72,6 @@ pub struct Connections {
     served: Arc<AtomicUsize>,
     /// Those that are told that there are too many.
     told: Arc<AtomicUsize>,
-    /// Codecs at work, and those of connections that have been idle for a moment only.
-    codecs: Arc<AtomicUsize>,
     warnings: Warnings,
 }
 
@@ -113,45 +108,84 @@ impl Drop for Entered {
     }
 }
 
-/// What a server does with a connection's requests.
-pub trait Handler: Clone + Send + Sync + 'static {
-    /// The body of its answers.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
-        + Send
-        + Unpin
-        + 'static;
+/// What is done with the connections of a listener.
+pub trait Protocol: Clone + Send + Sync + 'static {
+    /// Serves a connection to its end; once `stop` is set, to the end of what has begun.
+    fn serve(
+        self,
+        stream: Stream,
+        peer: Peer,
+        settings: Arc<ServerSettings>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send;
 
-    /// Answers one request.
+    /// The response that tells a client why its connection ends.
+    fn refuse(&self, refusal: Refusal) -> Response<Bytes>;
+}
+
+/// What is done with the requests of a connection, whatever version of HTTP they come in.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Handles one request: reads its body and responds by the exchange.
     fn handle(
         &self,
-        request: Request<Incoming>,
-        client: &Arc<ClientState>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+        request: RequestHead,
+        peer: Peer,
+        exchange: &mut impl Exchange,
+    ) -> impl Future<Output = ()> + Send;
 
-    /// The bytes that tell a client why its connection ends: a whole response.
-    fn refuse(&self, refusal: Refusal) -> Bytes;
+    /// The response that tells a client why its request is not handled.
+    fn refuse(&self, refusal: Refusal) -> Response<Bytes>;
+}
+
+/// HTTP of both versions, read by layers of our own: that of the data listeners.
+#[derive(Debug, Clone)]
+pub struct Http<H>(pub H);
+
+impl<H: Handler> Protocol for Http<H> {
+    async fn serve(
+        self,
+        stream: Stream,
+        peer: Peer,
+        settings: Arc<ServerSettings>,
+        stop: CancellationToken,
+    ) {
+        http1::serve(stream, peer, &settings, self.0, &stop).await;
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
+        self.0.refuse(refusal)
+    }
 }
 
 /// Why a connection ends before a request could be handled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There are too many connections.
+    #[error("too many connections")]
     NoRoom,
     /// The process at the other end of the unix socket may not use it.
+    #[error("a user who may not use the socket")]
     Peer,
-    /// It speaks plain HTTP where TLS is spoken.
+    /// The client speaks plain HTTP where TLS is spoken.
+    #[error("plain HTTP where TLS is spoken")]
     NotTls,
-    /// The head of the request did not arrive in time.
+    /// The request did not arrive in time.
+    #[error("a request that does not arrive in time")]
     TooSlow,
-    /// It is malformed or can be read in two ways.
-    Malformed(&'static str),
-    /// It is of another major version of HTTP.
+    /// The request is malformed or can be read in two ways.
+    #[error("a malformed request: {0}")]
+    Malformed(Flaw),
+    /// The request is of another major version of HTTP.
+    #[error("another version of HTTP")]
     Version,
-    /// Its transfer coding is not one plain `chunked`.
+    /// The transfer coding is not one plain `chunked`.
+    #[error("a transfer coding that is not plain chunked")]
     TransferCoding,
-    /// Its fields are too many or too large.
+    /// The fields are too many or too large.
+    #[error("fields that are too many or too large")]
     HeadTooLarge,
-    /// Its target is too long.
+    /// The target is too long.
+    #[error("a target that is too long")]
     TargetTooLong,
 }
 
@@ -160,19 +194,21 @@ pub enum Refusal {
 ///
 /// # Cancel safety
 /// Dropping it closes the listener and leaves the connections to their end.
-pub async fn serve<H: Handler>(
+pub async fn serve<P: Protocol>(
     listener: Listener,
     settings: Arc<ArcSwap<ServerSettings>>,
     connections: Connections,
-    handler: H,
+    protocol: P,
     stop: CancellationToken,
 ) {
+    // A token of our own, so that a worker's connections share no lock with those of others.
+    let stop = stop.child_token();
     let open = TaskTracker::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok(arrival) => {
                 let settings = settings.load_full();
-                accept(arrival, settings, &connections, &handler, &stop, &open);
+                accept(arrival, settings, &connections, &protocol, &stop, &open);
             }
             // Out of file descriptors, most often. Asking again at once would be a busy loop.
             Err(error) => {
@@ -201,11 +237,11 @@ const MAX_TOLD: usize = 256;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-fn accept<H: Handler>(
+fn accept<P: Protocol>(
     arrival: Arrival,
     settings: Arc<ServerSettings>,
     connections: &Connections,
-    handler: &H,
+    protocol: &P,
     stop: &CancellationToken,
     open: &TaskTracker,
 ) {
@@ -220,7 +256,7 @@ fn accept<H: Handler>(
     let entered = match entered {
         Ok(entered) => entered,
         Err(refusal) => {
-            let answer = handler.refuse(refusal);
+            let response = protocol.refuse(refusal);
             // Telling takes a moment and a file, so it has a bound too.
             if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
                 let certificates = warnings.certificates.clone();
@@ -228,7 +264,7 @@ fn accept<H: Handler>(
                     if let Welcome::In(stream, _) | Welcome::Refused(stream, _) =
                         arrival.welcome(patience, &certificates).await
                     {
-                        connection::refuse(stream, answer).await;
+                        http1::refuse(stream, &settings, response).await;
                     }
                     drop(entered);
                 });
@@ -236,17 +272,14 @@ fn accept<H: Handler>(
             return;
         }
     };
-    let handler = handler.clone();
-    let codecs = Arc::clone(&connections.codecs);
+    let protocol = protocol.clone();
     let stop = stop.clone();
     let certificates = warnings.certificates.clone();
     open.spawn(async move {
         match arrival.welcome(patience, &certificates).await {
-            Welcome::In(stream, peer) => {
-                connection::serve(stream, peer, &settings, handler, &codecs, &stop).await;
-            }
+            Welcome::In(stream, peer) => protocol.serve(stream, peer, settings, stop).await,
             Welcome::Refused(stream, refusal) => {
-                connection::refuse(stream, handler.refuse(refusal)).await;
+                http1::refuse(stream, &settings, protocol.refuse(refusal)).await;
             }
             Welcome::Gone => {}
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     proxy::{Budget, Proxy, Switch, upstream::Upstream},
-    server::{self, TlsInUse},
+    server::{self, Http, TlsInUse},
 };
 
 /// All workers, as the main thread sees them.
@@ -127,7 +127,7 @@ impl Worker {
                             listener,
                             Arc::clone(&self.shared.server),
                             self.shared.connections.clone(),
-                            switch.clone(),
+                            Http(switch.clone()),
                             stop,
                         ));
                     }

@@ -97,6 +97,8 @@ fn proxy(reader: &mut Reader) -> ProxySettings {
             values::duration(Duration::ZERO..=Duration::from_secs(10 * 60)),
         ),
         response_timeout: reader.value("upstream.response_timeout", values::duration(LEAST..=DAY)),
+        body_idle_timeout: reader
+            .optional("upstream.body_idle_timeout", values::duration(LEAST..=DAY)),
         tunnel_idle_timeout: reader.value(
             "upstream.tunnel_idle_timeout",
             values::duration(LEAST..=DAY),

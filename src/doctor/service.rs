@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{
-    HeaderValue, Request, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, DATE, HOST, USER_AGENT},
-};
+use http::{Method, StatusCode};
 use tokio::time::timeout;
 
 use super::{
@@ -14,8 +11,9 @@ use super::{
 };
 use crate::{
     config::{Config, Loaded},
+    message::{Name, RequestHead},
     proxy::{
-        ProxyError, RequestBody,
+        ProxyError,
         upstream::{Connector, Upstream},
     },
     telemetry::Metrics,
@@ -60,40 +58,30 @@ async fn try_visit(config: &Config, bearer: &Bearer, path: &str) -> Result<Visit
     let settings = &config.upstream;
     let connector = Connector::new(settings).map_err(|error| format!("upstream: {error}"))?;
     let upstream = Upstream::new(settings, Arc::new(connector), Arc::new(Metrics::default()));
-    let host = upstream.host().clone();
-    let request = Request::get(path)
-        .header(HOST, &host)
-        .header(AUTHORIZATION, bearer.as_header_value())
-        .header(ACCEPT, "*/*")
-        .header(
-            USER_AGENT,
-            concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")),
-        )
-        .body(RequestBody::empty())
-        .map_err(|error| format!("cannot ask for {path}: {error}"))?;
+    let host = String::from_utf8_lossy(upstream.host()).into_owned();
+    let mut request = RequestHead::to(Method::GET, path.as_bytes());
+    request.fields.push(b"Accept", b"*/*");
+    let agent = concat!("auth-sidecar/", env!("CARGO_PKG_VERSION"));
+    request.fields.push(b"User-Agent", agent.as_bytes());
     let patience = config.proxy.response_timeout.min(PATIENCE) + settings.connect_timeout;
-    let answer = timeout(patience, upstream.exchange(request, false))
+    let answer = timeout(patience, upstream.ask(&request, bearer))
         .await
-        .unwrap_or_else(|_| Err(ProxyError::AnswerTimeout.into()));
+        .unwrap_or(Err(ProxyError::AnswerTimeout));
     let answer = answer.map_err(|error| {
-        let advice = sentence(&explain(&error.error));
-        format!("{}: {}. {advice}", lossy(&host), error.error)
+        let advice = sentence(&explain(&error));
+        format!("{host}: {error}. {advice}")
     })?;
-    let date = answer.headers().get(DATE).and_then(seconds);
+    let date = answer.fields.first(Name::Date).and_then(seconds);
     Ok(Visit {
-        findings: vec![judge(answer.status(), path, &lossy(&host))],
+        findings: vec![judge(answer.status, path, &host)],
         clock: date
             .zip(now())
             .map(|(theirs, ours)| (SUBJECT, ours - theirs)),
     })
 }
 
-fn lossy(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
-fn seconds(date: &HeaderValue) -> Option<f64> {
-    let date = httpdate::parse_http_date(date.to_str().ok()?).ok()?;
+fn seconds(date: &[u8]) -> Option<f64> {
+    let date = httpdate::parse_http_date(std::str::from_utf8(date).ok()?).ok()?;
     let since = date.duration_since(std::time::SystemTime::UNIX_EPOCH);
     since.ok().map(|since| since.as_secs_f64())
 }

@@ -5,18 +5,16 @@ mod allowed;
 mod authority;
 mod browser;
 mod clients;
-mod http2;
 mod required;
-
-use http::{Method, Version, request::Parts};
 
 pub use self::{
     allowed::{Allowed, Preset, Rule},
     clients::Clients,
     required::RequiredField,
 };
-use self::{authority::check_host, browser::check_browser, http2::check_head};
+use self::{authority::check_host, browser::check_browser};
 use super::error::ProxyError;
+use crate::{client_token::ClientName, message::RequestHead};
 
 /// Who is served, and with what.
 #[derive(Debug, Clone, Default)]
@@ -36,52 +34,43 @@ pub struct Rules {
     pub allowed: Option<Allowed>,
 }
 
+/// Whom a request was let in for.
+#[derive(Debug, Clone, Default)]
+pub struct Admitted {
+    /// The client whose local token it showed, where such are asked for.
+    pub client: Option<ClientName>,
+}
+
 /// Judges a request's head.
 ///
 /// # Errors
-/// The answer that it earns.
-pub fn admit(parts: &Parts, rules: &Rules) -> Result<(), ProxyError> {
+/// The response that it earns.
+pub fn admit(head: &RequestHead, rules: &Rules) -> Result<Admitted, ProxyError> {
     // Methods are case-sensitive, but not every server knows that.
-    let is = |method: &str| parts.method.as_str().eq_ignore_ascii_case(method);
+    let is = |method: &str| head.method.as_str().eq_ignore_ascii_case(method);
     if is("TRACE") || is("TRACK") || is("CONNECT") {
         return Err(ProxyError::Method);
     }
-    if parts.version == Version::HTTP_2 {
-        check_head(parts)?;
-    }
-    check_target(parts)?;
-    let host = check_host(parts, rules)?;
-    check_browser(&parts.headers, host, rules)?;
+    let host = check_host(head, rules)?;
+    check_browser(&head.fields, host, rules)?;
     if let Some(required) = &rules.required {
-        required.check(&parts.headers)?;
+        required.check(&head.fields)?;
     }
-    if let Some(clients) = &rules.clients {
-        clients.check(&parts.headers)?;
-    }
+    let clients = rules.clients.as_ref();
+    let client = clients.map(|clients| clients.check(&head.fields));
     if let Some(allowed) = &rules.allowed {
-        allowed.check(parts)?;
+        allowed.check(head)?;
     }
-    Ok(())
-}
-
-/// RFC 9112 §3.2: the forms of a target and the methods that they belong to.
-fn check_target(parts: &Parts) -> Result<(), ProxyError> {
-    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
-        return Err(ProxyError::Malformed("asterisk-form"));
-    }
-    if parts.uri.authority().is_some() && !matches!(parts.uri.scheme_str(), Some("http" | "https"))
-    {
-        return Err(ProxyError::Malformed("authority-form, or another scheme"));
-    }
-    Ok(())
+    Ok(Admitted {
+        client: client.transpose()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, header::HOST};
+    use http::{Request, Version, header::HOST};
 
     use super::*;
-    use crate::server::{MAX_FIELDS, MAX_TARGET};
 
     fn judge(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<u16> {
         let rules = Rules {
@@ -91,8 +80,8 @@ mod tests {
             ..Rules::default()
         };
         let (parts, ()) = build(Request::builder()).body(()).unwrap().into_parts();
-        let error = admit(&parts, &rules).err()?;
-        Some(error.response(false).status().as_u16())
+        let error = admit(&RequestHead::of_parts(&parts), &rules).err()?;
+        Some(error.response().status().as_u16())
     }
 
     #[test]
@@ -205,50 +194,5 @@ mod tests {
                 .header(HOST, "localhost")
         });
         assert_eq!(connect, Some(405));
-    }
-
-    #[test]
-    fn http2_names_one_host_by_either_of_two_ways() {
-        let with = |uri: &'static str| judge(|r| r.version(Version::HTTP_2).uri(uri));
-        assert_eq!(with("/x"), Some(400));
-        assert_eq!(with("http://localhost/x"), None);
-        assert_eq!(with("http://evil.example/x"), Some(421));
-        let both = |host: &'static str| {
-            let uri = "https://localhost:1/x";
-            judge(|r| r.version(Version::HTTP_2).uri(uri).header(HOST, host))
-        };
-        assert_eq!(both("LOCALHOST:1"), None);
-        assert_eq!(both("localhost"), Some(400));
-        let host = judge(|r| {
-            r.version(Version::HTTP_2)
-                .uri("/x")
-                .header(HOST, "localhost")
-        });
-        assert_eq!(host, None);
-    }
-
-    #[test]
-    fn http2_has_the_bounds_of_http1() {
-        let with = |name: &'static str, value: &'static str, times: usize| {
-            judge(|r| {
-                let r = r.version(Version::HTTP_2).uri("http://localhost/x");
-                (0..times).fold(r, |r, _| r.header(name, value))
-            })
-        };
-        assert_eq!(with("content-length", "7", 1), None);
-        assert_eq!(with("content-length", "7", 2), Some(400));
-        assert_eq!(with("content-length", "+7", 1), Some(400));
-        assert_eq!(with("x-a", "1", MAX_FIELDS), None);
-        assert_eq!(with("x-a", "1", MAX_FIELDS + 1), Some(431));
-        let long = format!("http://localhost/{}", "x".repeat(MAX_TARGET));
-        assert_eq!(judge(|r| r.version(Version::HTTP_2).uri(long)), Some(414));
-    }
-
-    #[test]
-    fn the_asterisk_belongs_to_options() {
-        let with =
-            |method: &'static str| judge(|r| r.method(method).uri("*").header(HOST, "localhost"));
-        assert_eq!(with("OPTIONS"), None);
-        assert_eq!(with("GET"), Some(400));
     }
 }

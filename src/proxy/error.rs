@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER,
-        X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
     },
 };
 
@@ -23,12 +22,9 @@ use crate::{
 /// Why the sidecar answers itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// The request is malformed or can be read in two ways.
-    #[error("malformed request: {0}")]
-    Malformed(&'static str),
-    /// The server refused its connection.
-    #[error("refused before a request was handled: {0:?}")]
-    Refused(Refusal),
+    /// The server refused the connection, or what came on it.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
     /// It is meant for another host.
     #[error("the request names a host that is not served here")]
     Misdirected,
@@ -97,15 +93,6 @@ pub enum ProxyError {
     AnswerTimeout,
 }
 
-impl From<Refusal> for ProxyError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Malformed(what) => Self::Malformed(what),
-            other => Self::Refused(other),
-        }
-    }
-}
-
 /// One row of the table: the status, the type of RFC 9209 §2.3, our own word for it (the `details`
 /// of `Proxy-Status` and the label of the metric), the title for people.
 type Row = (u16, &'static str, &'static str, &'static str);
@@ -115,7 +102,7 @@ impl ProxyError {
     fn row(&self) -> Row {
         match self {
             Self::LastHop => (200, "http_request_error", "last_hop", "The request goes no further"),
-            Self::Malformed(_) | Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
+            Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
             Self::Refused(Refusal::NotTls) => (400, "http_request_error", "not_tls", "This port speaks TLS: use https://"),
             Self::Refused(Refusal::Peer) => (403, "http_request_denied", "peer", "This user may not use the socket"),
             Self::CrossSite => (403, "http_request_denied", "cross_site", "Cross-site requests are refused"),
@@ -162,11 +149,9 @@ impl ProxyError {
 
     /// Whether the connection ends behind it: where it is not known where the next request would
     /// begin, or where a connection is what there is too much of.
-    fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::Malformed(_) | Self::Refused(_) | Self::Overloaded
-        )
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Overloaded)
     }
 
     /// The label of the metric that counts it.
@@ -180,8 +165,7 @@ impl ProxyError {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Malformed(_)
-                | Self::Refused(_)
+            Self::Refused(_)
                 | Self::Misdirected
                 | Self::CrossSite
                 | Self::FieldMissing
@@ -194,14 +178,26 @@ impl ProxyError {
         )
     }
 
-    /// The answer. `close` ends the connection behind it, as for a request whose body nobody
-    /// will read.
+    /// What is wrong, and where, for whoever can mend it; nothing that could be a secret.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Refused(Refusal::Malformed(flaw)) => Some(flaw.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The response.
     #[must_use]
-    pub fn response(&self, close: bool) -> Response<Bytes> {
+    pub fn response(&self) -> Response<Bytes> {
         let (status, error, details, title) = self.row();
-        let body = Bytes::from(format!(
-            r#"{{"type":"about:blank","title":"{title}","status":{status}}}"#
-        ));
+        let problem = Problem {
+            kind: "about:blank",
+            title,
+            status,
+            detail: self.detail(),
+        };
+        // A structure of texts and a number can always be written.
+        let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());
         let mut response = Response::new(body);
         let length = response.body().len();
         // The table holds valid statuses only; a test goes through all of them.
@@ -224,33 +220,19 @@ impl ProxyError {
         if matches!(self, Self::Method | Self::LastHop) {
             headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
         }
-        if close || self.closes() {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         response
     }
+}
 
-    /// The same as bytes on the wire, for a connection that has no codec (any more).
-    #[must_use]
-    pub fn wire(&self) -> Bytes {
-        let response = self.response(true);
-        let status = response.status();
-        let mut bytes = format!(
-            "HTTP/1.1 {} {}\r\n",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or_default()
-        )
-        .into_bytes();
-        for (name, value) in response.headers() {
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.extend_from_slice(b"\r\n");
-        }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(response.body());
-        Bytes::from(bytes)
-    }
+/// A problem document (RFC 9457).
+#[derive(serde::Serialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
 }
 
 /// RFC 9209 §2.
@@ -268,6 +250,7 @@ fn whole_seconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Flaw;
 
     fn unavailable(millis: u64, reason: Option<Reason>) -> ProxyError {
         ProxyError::NoToken(Unavailable {
@@ -278,7 +261,7 @@ mod tests {
 
     fn all() -> Vec<ProxyError> {
         vec![
-            ProxyError::Malformed("canary"),
+            ProxyError::Refused(Refusal::Malformed(Flaw::at("part", 3, b'#'))),
             ProxyError::Refused(Refusal::TransferCoding),
             ProxyError::Refused(Refusal::Version),
             ProxyError::Refused(Refusal::NoRoom),
@@ -316,7 +299,7 @@ mod tests {
     #[test]
     fn every_answer_says_that_it_is_ours_and_nothing_of_the_cause() {
         for error in all() {
-            let response = error.response(false);
+            let response = error.response();
             let status = response.headers()[PROXY_STATUS].to_str().unwrap();
             assert!(status.starts_with("auth-sidecar; error="), "{status}");
             let body = std::str::from_utf8(response.body()).unwrap();
@@ -331,7 +314,7 @@ mod tests {
     #[test]
     fn no_failure_of_ours_looks_like_a_refusal_of_the_service() {
         for error in all().iter().filter(|error| !error.is_refusal()) {
-            let status = error.response(false).status().as_u16();
+            let status = error.response().status().as_u16();
             assert!((502..=504).contains(&status), "{error:?}");
         }
     }
@@ -339,22 +322,13 @@ mod tests {
     #[test]
     fn every_503_says_when_to_come_back() {
         for error in all() {
-            let response = error.response(false);
+            let response = error.response();
             let retry_after = response.headers().get(RETRY_AFTER);
             assert_eq!(response.status() == 503, retry_after.is_some(), "{error:?}");
         }
         for (millis, seconds) in [(0, "1"), (200, "1"), (1000, "1"), (1001, "2")] {
-            let response = unavailable(millis, None).response(false);
+            let response = unavailable(millis, None).response();
             assert_eq!(response.headers()[RETRY_AFTER], seconds);
         }
-    }
-
-    #[test]
-    fn the_wire_form_is_a_whole_response_that_closes() {
-        let wire = ProxyError::Refused(Refusal::NoRoom).wire();
-        let text = std::str::from_utf8(&wire).unwrap();
-        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
-        assert!(text.contains("\r\nconnection: close\r\n"));
-        assert!(text.ends_with("\"status\":503}"));
     }
 }

@@ -1,12 +1,13 @@
 //! Tells the upstream who asked, where that is wanted: the `Forwarded` field (RFC 7239).
 
-use http::{HeaderMap, HeaderValue, Uri, header::HOST};
-
-use crate::server::{Node, Peer};
+use crate::{
+    message::{Name, RequestHead, grammar::is_tchar},
+    server::{Node, Peer},
+};
 
 /// What we know of the client: its address, how it came to us, and by which name. To be read before
-/// `Host` is exchanged. `None` where it makes no field, which nothing that was received does.
-pub(super) fn element(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+/// `Host` is taken off.
+pub(super) fn element(peer: Peer, head: &RequestHead) -> String {
     let node = match peer.node {
         Node::Ip(address) if address.is_ipv6() => format!("\"[{address}]\""),
         Node::Ip(address) => address.to_string(),
@@ -15,20 +16,18 @@ pub(super) fn element(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Option<Head
     let proto = if peer.is_tls { "https" } else { "http" };
     let mut text = format!("for={node};proto={proto}");
     // A target that names the host goes before the field (RFC 9112 §3.2.2).
-    let host = match uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => headers.get(HOST).and_then(|host| host.to_str().ok()),
-    };
+    let host = head.authority().or_else(|| head.fields.first(Name::Host));
+    let host = host.and_then(|host| std::str::from_utf8(host).ok());
     if let Some(host) = host.filter(|host| !host.is_empty()) {
         text.push_str(";host=");
         push_value(&mut text, host);
     }
-    HeaderValue::try_from(text).ok()
+    text
 }
 
 /// A token as it is, anything else in quotes (RFC 9110 §5.6.2, §5.6.4).
 fn push_value(text: &mut String, value: &str) {
-    if value.bytes().all(is_token) {
+    if value.bytes().all(is_tchar) {
         text.push_str(value);
         return;
     }
@@ -42,22 +41,16 @@ fn push_value(text: &mut String, value: &str) {
     text.push('"');
 }
 
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn made(node: Node, is_tls: bool, target: &str, host: Option<&str>) -> String {
-        let mut headers = HeaderMap::new();
+        let mut parts = http::Request::get(target).body(()).unwrap().into_parts().0;
         if let Some(host) = host {
-            headers.insert(HOST, host.parse().unwrap());
+            parts.headers.insert("host", host.parse().unwrap());
         }
-        let peer = Peer { node, is_tls };
-        let value = element(peer, &target.parse().unwrap(), &headers).unwrap();
-        value.to_str().unwrap().to_owned()
+        element(Peer { node, is_tls }, &RequestHead::of_parts(&parts))
     }
 
     #[test]

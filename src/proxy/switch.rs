@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 
-use super::{Proxy, ResponseBody};
-use crate::server::{ClientState, Handler, Refusal};
+use super::Proxy;
+use crate::{
+    message::RequestHead,
+    server::{Exchange, Handler, Peer, Refusal},
+};
 
 /// A proxy that can be exchanged while it is in use: requests in flight end with the old one.
 #[derive(Debug, Clone)]
@@ -28,17 +30,12 @@ impl Switch {
 }
 
 impl Handler for Switch {
-    type Body = ResponseBody;
-
-    async fn handle(
-        &self,
-        request: Request<Incoming>,
-        client: &Arc<ClientState>,
-    ) -> Response<ResponseBody> {
-        self.0.load_full().handle(request, client).await
+    async fn handle(&self, request: RequestHead, peer: Peer, exchange: &mut impl Exchange) {
+        let proxy = Proxy::clone(&self.0.load());
+        proxy.handle(request, peer, exchange).await;
     }
 
-    fn refuse(&self, refusal: Refusal) -> Bytes {
+    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
         self.0.load().refuse(refusal)
     }
 }

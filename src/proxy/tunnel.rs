@@ -14,70 +14,17 @@ use std::{
     time::Duration,
 };
 
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Version,
-    header::{CONNECTION, UPGRADE},
-};
-use hyper::{
-    body::Incoming,
-    upgrade::{OnUpgrade, Upgraded, on},
-};
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
     time::{Instant, sleep_until},
 };
 
-use super::{ledger::Entry, upstream::Answer};
-
-/// A client's wish to change to a WebSocket.
-#[derive(Debug)]
-pub(super) struct Offer(OnUpgrade);
-
-impl Offer {
-    /// Takes it from a request. What else may be offered there is forgotten.
-    pub(super) fn take(request: &mut Request<Incoming>) -> Option<Self> {
-        let is_websocket = request.method() == Method::GET
-            && request.version() == Version::HTTP_11
-            && names_websocket(request.headers());
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-        upgrade.filter(|_| is_websocket).map(Self)
-    }
-}
-
-/// Whether the fields of a request or of an answer are about a WebSocket and nothing else.
-pub(super) fn names_websocket(headers: &HeaderMap) -> bool {
-    let mut protocols = headers.get_all(UPGRADE).iter();
-    let is_one = protocols
-        .next()
-        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let is_named = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-    is_one && protocols.next().is_none() && is_named
-}
-
-/// Puts the two fields back that the removal of connection fields took.
-pub(super) fn restore(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Carries the bytes of both sides, once the codecs have let go of their connections. A side that
-/// ends its half is still listened to.
+/// Carries the bytes of both sides. A side that ends its half is still listened to.
 pub(super) async fn carry(
-    offer: Offer,
-    mut answer: Response<Answer>,
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: impl AsyncRead + AsyncWrite + Unpin,
     idle_timeout: Duration,
-    entry: Entry,
 ) {
-    let (client, upstream) = tokio::join!(offer.0, on(&mut answer));
-    let (Ok(client), Ok(upstream)) = (client, upstream) else {
-        tracing::debug!("a WebSocket ended before it began");
-        return;
-    };
     let activity = Activity::new();
     let mut client = activity.watch(client);
     let mut upstream = activity.watch(upstream);
@@ -91,7 +38,6 @@ pub(super) async fn carry(
             tracing::debug!("a WebSocket was silent for too long");
         }
     }
-    drop(entry);
 }
 
 /// When a byte was last read from either side.
@@ -110,9 +56,9 @@ impl Activity {
         }
     }
 
-    fn watch(&self, upgraded: Upgraded) -> Watched {
-        Watched {
-            io: TokioIo::new(upgraded),
+    fn watch<T>(&self, io: T) -> ActivityIo<T> {
+        ActivityIo {
+            io,
             activity: self.clone(),
         }
     }
@@ -135,12 +81,12 @@ impl Activity {
 }
 
 /// One side of a tunnel.
-struct Watched {
-    io: TokioIo<Upgraded>,
+struct ActivityIo<T> {
+    io: T,
     activity: Activity,
 }
 
-impl AsyncRead for Watched {
+impl<T: AsyncRead + Unpin> AsyncRead for ActivityIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,7 +100,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<T: AsyncWrite + Unpin> AsyncWrite for ActivityIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -2,25 +2,21 @@
 //! enough, so that the request can be sent again.
 
 use std::{
-    pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
-    time::Duration,
+    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::Instant;
 
-use crate::server::ClientState;
+use super::upstream::Lease;
+use crate::{
+    http1::BodyError,
+    message::{BodyLength, Text},
+    server::Exchange,
+};
 
 /// What bodies may be kept, over all requests.
 #[derive(Debug, Clone)]
@@ -55,317 +51,179 @@ impl Budget {
     }
 }
 
-/// What a kept part costs besides its bytes.
-const PART: usize = 64;
-
-/// The body of one request, from which [`Upload::body`] can be taken again while it is still held
-/// whole: the part that was read is kept, and the rest comes from the client.
-#[derive(Debug, Clone)]
-pub(super) struct Upload(Option<Arc<Mutex<Source>>>);
-
+/// The body of one request: how much of it the upstream has got, and a copy of that for as long as
+/// it may have to be sent again.
 #[derive(Debug)]
-struct Source {
-    /// There until it is dropped.
-    incoming: Option<Incoming>,
-    client: Arc<ClientState>,
-    /// The length that the client announced.
-    size: SizeHint,
-    /// What was read so far; `None` once it was too much or is no longer needed.
-    kept: Option<Vec<Bytes>>,
-    kept_bytes: usize,
-    budget: Budget,
-    /// Which of the bodies that were handed out may read on: the last one.
-    reader: u32,
-    ended: bool,
-    /// The client broke off: from here on nobody reads it as if it were whole.
-    broken: bool,
-    /// Who waits for the next part.
-    waiting: Option<Waker>,
-    progress: Instant,
+pub(super) struct Upload<'a> {
+    budget: &'a Budget,
+    /// What has come from the client; `None` once that was too much or is no longer needed.
+    kept: Option<Text>,
+    reserved: usize,
+    /// How much of the kept part the upstream of this attempt has got.
+    sent: usize,
+    /// Whether anything has come from the client.
+    has_begun: bool,
+    state: State,
+    /// Who is waited for.
+    pub(super) waits_for: Side,
+    /// When a byte of it last moved.
+    pub(super) moved: Instant,
 }
 
-impl Upload {
-    /// Takes a request's body.
-    pub(super) fn new(incoming: Incoming, client: &Arc<ClientState>, budget: &Budget) -> Self {
-        if incoming.is_end_stream() {
-            return Self(None);
-        }
-        let size = incoming.size_hint();
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sending,
+    /// All of it was taken, and not all of it was sent.
+    Flushing,
+    Over,
+}
+
+/// One side of the exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Upstream,
+}
+
+/// Why a body does not get to the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UploadError {
+    /// The client broke off, or its framing is malformed.
+    Client(BodyError),
+    /// The upstream takes nothing more of it.
+    NotTaken,
+}
+
+impl<'a> Upload<'a> {
+    pub(super) fn new(length: BodyLength, budget: &'a Budget, now: Instant) -> Self {
         // One that is announced to be too large is not even begun to be kept.
-        let fits = size.lower() <= budget.per_request as u64;
-        Self(Some(Arc::new(Mutex::new(Source {
-            incoming: Some(incoming),
-            client: Arc::clone(client),
-            size,
-            kept: fits.then(Vec::new),
-            kept_bytes: 0,
-            budget: budget.clone(),
-            reader: 0,
-            ended: false,
-            broken: false,
-            waiting: None,
-            progress: Instant::now(),
-        }))))
+        let fits = match length {
+            BodyLength::Known(length) => length <= budget.per_request as u64,
+            BodyLength::Unknown => true,
+        };
+        Self {
+            budget,
+            kept: fits.then(Text::default),
+            reserved: 0,
+            sent: 0,
+            has_begun: false,
+            state: State::Sending,
+            waits_for: Side::Client,
+            moved: now,
+        }
     }
 
-    /// The body from its beginning, for sending; `None` when it is no longer held whole. A body
-    /// that was taken before ends with an error.
-    #[must_use]
-    pub(super) fn body(&self) -> Option<RequestBody> {
-        let Some(shared) = &self.0 else {
-            return Some(RequestBody::empty());
-        };
-        if !self.is_held() {
-            return None;
+    /// Begins an attempt to send it, from its beginning. To be asked only while it is held.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.sent = 0;
+        self.state = State::Sending;
+        self.moved = now;
+    }
+
+    /// What is known of its length, given that of what is left at the client.
+    pub(super) fn length(&self, left: BodyLength) -> BodyLength {
+        match left {
+            BodyLength::Known(left) => {
+                let kept = self.kept.as_ref().map_or(0, |kept| kept.len());
+                BodyLength::Known(left + kept as u64)
+            }
+            BodyLength::Unknown => BodyLength::Unknown,
         }
-        let mut source = lock(shared);
-        source.supersede();
-        Some(RequestBody(Some(Reader {
-            number: source.reader,
-            next: 0,
-            source: Arc::clone(shared),
-        })))
     }
 
     /// Whether it can be sent from its beginning.
-    #[must_use]
     pub(super) fn is_held(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| {
-            let source = lock(shared);
-            !source.broken && (source.reader == 0 || source.kept.is_some())
-        })
+        !self.has_begun || self.kept.is_some()
     }
 
-    /// Ends the sending of it, where it goes on: the request has got its answer from elsewhere.
-    pub(super) fn cancel(&self) {
-        if let Some(shared) = &self.0 {
-            let mut source = lock(shared);
-            source.supersede();
-            source.forget();
-        }
+    /// Whether the upstream has got it whole.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
     }
 
-    /// Ends it once nothing of it has moved for a moment. The answer is over, so on a stream of
-    /// HTTP/2 nobody else would ever end it; on a connection with HTTP/1 the client's patience does.
-    pub(super) fn cancel_when_silent(self) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        runtime.spawn(async move {
-            let mut seen = None;
-            while !self.is_read() && self.progress() != seen {
-                seen = self.progress();
-                sleep(REST_TIME).await;
-            }
-            self.cancel();
-        });
+    /// Whether anything of it has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Says that it will not be sent again; what was kept is freed.
-    pub(super) fn forget(&self) {
-        if let Some(shared) = &self.0 {
-            lock(shared).forget();
-        }
-    }
-
-    /// When a part of it last moved; `None` for a body that is over or empty.
-    #[must_use]
-    pub(super) fn progress(&self) -> Option<Instant> {
-        self.0.as_ref().map(|shared| lock(shared).progress)
-    }
-
-    /// Whether the client has nothing more to send.
-    #[must_use]
-    pub(super) fn is_read(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| {
-            let source = lock(shared);
-            source.ended || source.incoming.as_ref().is_none_or(Body::is_end_stream)
-        })
-    }
-}
-
-impl Source {
-    /// Takes the reading from whoever reads now, who learns it by an error.
-    fn supersede(&mut self) {
-        self.reader += 1;
-        if let Some(waiting) = self.waiting.take() {
-            waiting.wake();
-        }
-    }
-
-    /// The client owes nothing more, or what it owes is not wanted.
-    fn over(&mut self) {
-        if !self.ended {
-            self.ended = true;
-            self.client.part_over();
-        }
-    }
-
-    fn forget(&mut self) {
-        self.kept = None;
-        self.budget.release(std::mem::take(&mut self.kept_bytes));
-    }
-
-    fn keep(&mut self, data: &Bytes) {
-        let Some(kept) = &mut self.kept else { return };
-        // A part costs more than its bytes, and there may be many of one byte.
-        let cost = data.len() + PART;
-        let fits = self.kept_bytes + data.len() <= self.budget.per_request;
-        if fits && self.budget.reserve(cost) {
-            kept.push(data.clone());
-            self.kept_bytes += cost;
-        } else {
-            self.forget();
-        }
-    }
-
-    /// The next part from the client. Trailers end here: nothing behind us needs them, and they
-    /// are a way to smuggle fields.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadError>>> {
-        loop {
-            if self.broken {
-                return Poll::Ready(Some(Err(UploadError::Broken)));
-            }
-            let Some(incoming) = &mut self.incoming else {
-                return Poll::Ready(None);
-            };
-            let polled = Pin::new(incoming).poll_frame(cx);
-            if polled.is_pending() {
-                self.waiting = Some(cx.waker().clone());
-                self.client.waits_for_upload();
-                return Poll::Pending;
-            }
-            self.client.upload_moved();
-            self.progress = Instant::now();
-            match ready!(polled) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.keep(&data);
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-                Some(Err(error)) => {
-                    self.broken = true;
-                    self.forget();
-                    self.over();
-                    return Poll::Ready(Some(Err(UploadError::Client(error))));
-                }
-                None => {
-                    self.over();
-                    return Poll::Ready(None);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        if self.client.is_stream()
-            && !self.ended
-            && let Some(rest) = self.incoming.take()
-            && !rest.is_end_stream()
+    pub(super) fn forget(&mut self) {
+        // What the upstream has not got yet is still needed.
+        if self
+            .kept
+            .as_ref()
+            .is_some_and(|kept| self.sent == kept.len())
         {
-            finish(rest);
+            self.kept = None;
+            self.budget.release(std::mem::take(&mut self.reserved));
         }
-        self.over();
-        self.forget();
     }
-}
 
-/// Reads the little that may be left of a body on a stream of HTTP/2. Often that is its end alone,
-/// which the answer has overtaken; dropped before it, the stream is reset (RFC 9113 §8.1), which
-/// some clients take for a failure, and after many of which the codec gives up the connection.
-fn finish(mut rest: Incoming) {
-    let Ok(runtime) = Handle::try_current() else {
-        return;
-    };
-    let read = async move {
-        let mut read = 0;
-        while read <= REST
-            && let Some(Ok(frame)) = rest.frame().await
-        {
-            read += frame.data_ref().map_or(0, Bytes::len);
-        }
-    };
-    runtime.spawn(timeout(REST_TIME, read));
-}
-
-const REST: usize = 64 * 1024;
-const REST_TIME: Duration = Duration::from_secs(1);
-
-fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
-    // A panic elsewhere leaves a body half read at worst; its length still says so.
-    source.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Why a body ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// The client broke off.
-    #[error("the client broke off its body")]
-    Client(#[source] hyper::Error),
-    /// It had broken off before.
-    #[error("the body is broken")]
-    Broken,
-    /// The request was sent again on another connection.
-    #[error("the body is read elsewhere now")]
-    Superseded,
-}
-
-/// A request's body as it is sent.
-#[derive(Debug)]
-pub struct RequestBody(Option<Reader>);
-
-impl RequestBody {
-    /// Nothing.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self(None)
-    }
-}
-
-#[derive(Debug)]
-struct Reader {
-    source: Arc<Mutex<Source>>,
-    number: u32,
-    /// The kept part that comes next.
-    next: usize,
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+    /// Moves what can be moved now; ready when all of it was sent.
+    pub(super) fn poll(
+        &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Some(reader) = &mut self.get_mut().0 else {
-            return Poll::Ready(None);
-        };
-        let mut source = lock(&reader.source);
-        if source.reader != reader.number {
-            return Poll::Ready(Some(Err(UploadError::Superseded)));
+        client: &mut impl Exchange,
+        upstream: &mut Lease,
+    ) -> Poll<Result<(), UploadError>> {
+        while self.state == State::Sending {
+            let rest = self.kept.as_ref().and_then(|kept| kept.get(self.sent..));
+            if let Some(rest @ [_, ..]) = rest {
+                self.waits_for = Side::Upstream;
+                let count = ready!(upstream.poll_write(cx, rest)).ok_or(UploadError::NotTaken)?;
+                self.sent += count;
+                self.moved = Instant::now();
+                continue;
+            }
+            self.waits_for = Side::Client;
+            let Poll::Ready(data) = client.poll_body(cx).map_err(UploadError::Client)? else {
+                // What there is goes out meanwhile.
+                if let Poll::Ready(None) = upstream.poll_flush(cx) {
+                    return Poll::Ready(Err(UploadError::NotTaken));
+                }
+                return Poll::Pending;
+            };
+            if data.is_empty() {
+                upstream.finish();
+                self.state = State::Flushing;
+                break;
+            }
+            self.waits_for = Side::Upstream;
+            let count = ready!(upstream.poll_write(cx, data)).ok_or(UploadError::NotTaken)?;
+            self.has_begun = true;
+            self.moved = Instant::now();
+            keep(
+                self.budget,
+                &mut self.kept,
+                &mut self.reserved,
+                data.get(..count).unwrap_or_default(),
+            );
+            self.sent += count;
+            client.consume_body(count);
         }
-        let kept = source.kept.as_ref().and_then(|kept| kept.get(reader.next));
-        let data = match kept {
-            Some(data) => Some(Ok(data.clone())),
-            None if source.ended && !source.broken => None,
-            None => ready!(source.poll_next(cx)),
-        };
-        reader.next += 1;
-        Poll::Ready(data.map(|data| data.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            None => SizeHint::with_exact(0),
-            Some(reader) => lock(&reader.source).size,
+        if self.state == State::Flushing {
+            self.waits_for = Side::Upstream;
+            ready!(upstream.poll_flush(cx)).ok_or(UploadError::NotTaken)?;
+            self.state = State::Over;
         }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn keep(budget: &Budget, kept: &mut Option<Text>, reserved: &mut usize, data: &[u8]) {
+    let Some(text) = kept else { return };
+    let fits = text.len() + data.len() <= budget.per_request;
+    if fits && budget.reserve(data.len()) {
+        text.extend_from_slice(data);
+        *reserved += data.len();
+    } else {
+        *kept = None;
+        budget.release(std::mem::take(reserved));
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.reserved);
     }
 }

@@ -1,36 +1,37 @@
-//! The one origin behind us: its address, its connections, and one exchange with it.
+//! The one origin behind us: its address, and its connections.
 //!
 //! Each worker has its own: connections are never handed between cores.
 
-mod answer;
 mod connect;
 mod detour;
-pub(super) mod dialect;
+mod http1;
+mod http2;
 mod lease;
-mod line;
 mod multiplexed;
 mod pool;
+mod stream;
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     sync::{Arc, Weak},
+    task::{Poll, ready},
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response};
+use http::Method;
 use tokio::time::sleep;
 use url::Url;
 
-pub use self::{answer::Answer, connect::Connector};
-use self::{lease::Lease, multiplexed::Multiplexed, pool::Pool};
-use super::{
-    error::ProxyError,
-    upload::{RequestBody, UploadError},
-};
+pub use self::connect::Connector;
+pub(super) use self::lease::Lease;
+use self::{multiplexed::Multiplexed, pool::Pool};
+use super::error::ProxyError;
 use crate::{
+    message::{BodyLength, RequestHead, ResponseHead},
     outbound::OutboundProxy,
     telemetry::Metrics,
-    tls::{TlsError, TlsSettings, refuses_client},
+    tls::{TlsError, TlsSettings},
+    token::Bearer,
 };
 
 /// Where the upstream is, and the bounds of talking to it.
@@ -89,33 +90,44 @@ pub enum UpstreamError {
     Address(&'static str),
 }
 
-/// Why an exchange failed, and whether it may be tried again.
-#[derive(Debug)]
-pub struct ExchangeError {
-    /// What the client is told.
-    pub error: ProxyError,
-    /// Whether a kept connection ended before it brought a whole head of an answer, as happens when
-    /// the upstream closes it at the moment of its reuse.
-    pub on_reused_connection: bool,
-    /// Whether the upstream says that it has not looked at the request (RFC 9113 §8.7).
-    pub is_unprocessed: bool,
+/// A request as it goes to the upstream: the only thing that holds a credential on its way there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outbound<'a> {
+    pub(super) head: &'a RequestHead,
+    pub(super) host: &'a [u8],
+    pub(super) body: BodyLength,
+    pub(super) bearer: &'a Bearer,
 }
 
-impl From<ProxyError> for ExchangeError {
+/// Why there is no response, and whether the request may be sent again.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the client is told.
+    pub(super) error: ProxyError,
+    /// Whether a kept connection ended before it brought a whole head of a response, as happens when
+    /// the upstream closes it at the moment of its reuse.
+    pub(super) on_kept_connection: bool,
+    /// Whether no byte of the request was sent.
+    pub(super) is_unsent: bool,
+    /// Whether the upstream says that it has not looked at the request (RFC 9113 §8.7).
+    pub(super) is_unprocessed: bool,
+}
+
+impl From<ProxyError> for Failure {
     fn from(error: ProxyError) -> Self {
         Self {
             error,
-            on_reused_connection: false,
+            on_kept_connection: false,
+            is_unsent: false,
             is_unprocessed: false,
         }
     }
 }
 
-impl ExchangeError {
+impl Failure {
     /// Whether a second exchange would do nothing twice (RFC 9110 §9.2.2).
-    #[must_use]
-    pub fn may_send_again(&self, method: &Method) -> bool {
-        self.is_unprocessed || (self.on_reused_connection && method.is_idempotent())
+    pub(super) fn may_send_again(&self, method: &Method) -> bool {
+        self.is_unprocessed || (self.on_kept_connection && method.is_idempotent())
     }
 }
 
@@ -158,8 +170,8 @@ impl Upstream {
 
     /// The value of `Host` for it.
     #[must_use]
-    pub fn host(&self) -> &HeaderValue {
-        self.connector.host()
+    pub fn host(&self) -> &[u8] {
+        self.connector.host().as_bytes()
     }
 
     /// Closes connections that were idle for too long, for as long as it is used.
@@ -179,93 +191,108 @@ impl Upstream {
         }
     }
 
-    /// Sends a request and gets the head of its answer, whose body keeps the connection until it is
-    /// over. `switches` asks for a connection that can become
-    /// a WebSocket.
+    /// A connection for one exchange: one that is open already, or a new one. `switches` asks for
+    /// one that can become a WebSocket.
     ///
     /// # Errors
-    /// What the client is told, and whether a kept connection was to blame. Then the other kept
-    /// ones are closed too: what has ended one (a restart, a forgotten flow) has ended all, so who
-    /// tries again gets a new one.
+    /// What the client is told.
     ///
     /// # Cancel safety
-    /// Dropping it aborts the exchange and closes its connection.
-    pub async fn exchange(
-        &self,
-        mut request: Request<RequestBody>,
-        switches: bool,
-    ) -> Result<Response<Answer>, ExchangeError> {
-        for _ in 0..MAX_CONNECTS {
-            let (mut lease, is_kept) = match self.kept(switches) {
-                Some(lease) => {
-                    let is_kept = lease.is_proven();
-                    (lease, is_kept)
-                }
-                None => match Box::pin(self.connect(switches)).await? {
-                    Some(lease) => (lease, false),
-                    // There is one for all who wait.
-                    None => continue,
-                },
-            };
-            if self.multiplexed.is_some() {
-                lease.dialect().apply(&mut request, &self.connector);
-            }
-            match lease.send(request).await {
-                Ok(response) => return Ok(response.map(|body| Answer::new(body, lease))),
-                // A kept connection that has ended gives the request back unsent; then the next one.
-                Err((Some(unsent), _)) if is_kept || self.multiplexed.is_some() => request = unsent,
-                Err((_, error)) => return Err(self.failed(&error, is_kept)),
-            }
+    /// Safe: what was begun for others goes on.
+    pub(super) async fn connection(&self, switches: bool) -> Result<Lease, ProxyError> {
+        if let Some(lease) = self.kept(switches) {
+            return Ok(lease);
         }
-        let why = "it ends each connection before a request";
-        Err(ProxyError::Terminated(why.to_owned()).into())
+        // What is rare is on the heap.
+        Box::pin(self.connect(switches)).await
+    }
+
+    /// Sends a request of our own, without a body, and gets the head of its response.
+    ///
+    /// # Errors
+    /// There is none.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes the connection.
+    pub async fn ask(
+        &self,
+        head: &RequestHead,
+        bearer: &Bearer,
+    ) -> Result<ResponseHead, ProxyError> {
+        let mut lease = self.connection(false).await?;
+        let begun = lease.begin(&Outbound {
+            head,
+            host: self.host(),
+            body: BodyLength::EMPTY,
+            bearer,
+        });
+        begun.map_err(|failure| failure.error)?;
+        lease.finish();
+        poll_fn(|cx| {
+            // Whether it is taken or not: a response may be there.
+            if lease.poll_flush(cx).is_pending() {
+                return Poll::Pending;
+            }
+            loop {
+                match ready!(lease.poll_head(cx)) {
+                    Ok(head) if head.status.is_informational() => {}
+                    ended => return Poll::Ready(ended.map_err(|failure| failure.error)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Takes a connection back whose exchange is over.
+    pub(super) fn give_back(&self, lease: Lease) {
+        if let Lease::Http1(connection) = lease
+            && let Some(connection) = connection.kept()
+        {
+            self.pool.put(connection);
+        }
+    }
+
+    /// Uses none of the present connections again: what has ended one (a restart, a forgotten flow)
+    /// has ended all, so who tries again gets a new one.
+    pub(super) fn forget_connections(&self) {
+        self.pool.clear();
+        if let Some(multiplexed) = &self.multiplexed {
+            multiplexed.clear();
+        }
     }
 
     /// A connection that is open already.
     fn kept(&self, switches: bool) -> Option<Lease> {
         let generation = self.connector.generation();
         if let Some(multiplexed) = self.multiplexed.as_ref().filter(|_| !switches)
-            && let Some(stream) = multiplexed.take(generation)
+            && let Some(place) = multiplexed.take(generation)
         {
-            return Some(Lease::Http2(stream));
+            let exchange = http2::Exchange::new(place, self.connector.origin());
+            return Some(Lease::Http2(Box::new(exchange)));
         }
-        let line = self.pool.take(generation)?;
-        Some(Lease::whole(line, &self.pool))
+        self.pool.take(generation).map(Lease::Http1)
     }
 
-    /// A new connection; `None` for one that is shared, and kept by now.
-    async fn connect(&self, switches: bool) -> Result<Option<Lease>, ProxyError> {
-        let multiplexed = self.multiplexed.as_ref();
-        let connected = match multiplexed.filter(|shared| !switches && !shared.is_declined()) {
-            Some(multiplexed) => multiplexed.connect(&self.connector).await.map(|()| None),
-            None => self
-                .connector
-                .connect()
-                .await
-                .map(|line| Some(Lease::whole(line, &self.pool))),
-        };
-        connected.inspect_err(|error| self.metrics.connect_failed(error.label()))
-    }
-
-    fn failed(&self, error: &hyper::Error, is_kept: bool) -> ExchangeError {
-        let stream_error = h2_error(error).filter(|error| error.is_reset());
-        let is_unprocessed = h2_error(error).is_some_and(is_unprocessed);
-        let error = classify(error);
-        let on_reused_connection = is_kept
-            && !is_unprocessed
-            && stream_error.is_none()
-            && matches!(error, ProxyError::Terminated(_));
-        if on_reused_connection {
-            self.pool.clear();
-            if let Some(multiplexed) = &self.multiplexed {
-                multiplexed.clear();
+    async fn connect(&self, switches: bool) -> Result<Lease, ProxyError> {
+        for _ in 0..MAX_CONNECTS {
+            let multiplexed = self.multiplexed.as_ref();
+            let connected = match multiplexed.filter(|shared| !switches && !shared.is_declined()) {
+                // There is one for all who wait, and kept by now.
+                Some(multiplexed) => multiplexed.connect(&self.connector).await.map(|()| None),
+                None => self.connector.connect().await.map(Some),
+            };
+            let connected =
+                connected.inspect_err(|error| self.metrics.connect_failed(error.label()))?;
+            let lease = match connected {
+                Some(connection) => Some(Lease::Http1(Box::new(connection))),
+                None => self.kept(switches),
+            };
+            if let Some(lease) = lease {
+                return Ok(lease);
             }
         }
-        ExchangeError {
-            error,
-            on_reused_connection,
-            is_unprocessed,
-        }
+        let why = "each connection is taken by others before a request";
+        Err(ProxyError::Terminated(why.to_owned()))
     }
 }
 
@@ -274,44 +301,4 @@ impl Upstream {
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many connections one request may see end before it was sent, or filled by others.
-const MAX_CONNECTS: usize = 64;
-
-/// Whether the upstream has refused a stream, or ended the connection before it (RFC 9113 §8.7).
-fn is_unprocessed(error: &h2::Error) -> bool {
-    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    let gone = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-    error.is_remote() && (refused || gone)
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    std::error::Error::source(error).and_then(<dyn std::error::Error>::downcast_ref)
-}
-
-/// What the operating system said, if it was the connection that failed.
-fn io_kind(error: &hyper::Error) -> Option<std::io::ErrorKind> {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        source = inner.source();
-    }
-    None
-}
-
-fn classify(error: &hyper::Error) -> ProxyError {
-    let cause = std::error::Error::source(error);
-    if cause.is_some_and(<dyn std::error::Error>::is::<UploadError>) {
-        return ProxyError::Malformed("body");
-    }
-    // With TLS 1.3 it is said only after the handshake, when we read.
-    if let Some(why) = refuses_client(error) {
-        return ProxyError::ClientCertificate(why);
-    }
-    if error.is_parse() {
-        ProxyError::BadAnswer(error.to_string())
-    } else {
-        let kind = io_kind(error).map_or_else(String::new, |kind| format!(" ({kind})"));
-        ProxyError::Terminated(format!("{error}{kind}"))
-    }
-}
+pub(super) const MAX_CONNECTS: usize = 64;

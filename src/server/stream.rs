@@ -8,8 +8,10 @@ use std::{
     net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -68,6 +70,31 @@ impl Stream {
             Self::Tcp(stream) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
             Self::Tls(stream) => stream.get_ref().0.readable().await,
+        }
+    }
+}
+
+impl Stream {
+    /// Whether the other side has responded with a reset to what was written.
+    pub(super) fn is_broken(&self) -> bool {
+        let error = match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+            Self::Tls(stream) => stream.get_ref().0.take_error(),
+        };
+        !matches!(error, Ok(None))
+    }
+
+    /// Has the connection end with a reset, as one does that breaks off.
+    pub(super) fn reset_when_closed(&self) {
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            // A unix socket has no reset.
+            Self::Unix(_) => return,
+        };
+        if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection ends without the reset that it should end with");
         }
     }
 }

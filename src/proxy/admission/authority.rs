@@ -3,42 +3,47 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::{Version, header::HOST, request::Parts, uri::Authority};
+use http::{Version, uri::Authority};
 
 use super::Rules;
-use crate::proxy::error::ProxyError;
+use crate::{
+    message::{Flaw, Name, RequestHead},
+    proxy::error::ProxyError,
+    server::Refusal,
+};
 
-/// RFC 9112 §3.2: exactly one valid Host with HTTP/1.1. What it names must be us.
+/// RFC 9112 §3.2: exactly one valid Host with HTTP/1.1. What it names must be us. Gives what the
+/// request names: the authority of its target before its Host (RFC 9112 §3.2.2).
 pub(super) fn check_host<'a>(
-    parts: &'a Parts,
+    head: &'a RequestHead,
     rules: &Rules,
-) -> Result<Option<&'a Authority>, ProxyError> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
+) -> Result<Option<&'a [u8]>, ProxyError> {
+    let mut hosts = head.fields.all(Name::Host);
     let host = hosts.next();
     if hosts.next().is_some() {
-        return Err(ProxyError::Malformed("several Host fields"));
+        return Err(malformed("Host: a second one"));
     }
     match host {
-        Some(host) if rules.names_us(host.as_bytes()) => {}
-        Some(host) => rules.check_authority(&authority(host.as_bytes())?)?,
-        None if parts.version == Version::HTTP_11 => {
-            return Err(ProxyError::Malformed("no Host"));
-        }
+        Some(host) if rules.names_us(host) => {}
+        Some(host) => rules.check_authority(&authority(host, "Host")?)?,
+        None if head.version == Version::HTTP_11 => return Err(malformed("Host: none")),
         None => {}
     }
-    // Absolute-form: the target's authority counts (RFC 9112 §3.2.2), and Host must be ours too.
-    let target = parts.uri.authority();
+    let target = head.authority();
     if let Some(target) = target {
-        rules.check_authority(&authority(target.as_str().as_bytes())?)?;
+        rules.check_authority(&authority(target, "target: its authority")?)?;
     }
-    Ok(target)
+    Ok(target.or(host))
+}
+
+fn malformed(part: &'static str) -> ProxyError {
+    Refusal::Malformed(Flaw::of(part)).into()
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2), to the letter: what is between brackets is an IPv6
 /// address, and a port is digits.
-fn authority(text: &[u8]) -> Result<Authority, ProxyError> {
-    let malformed = ProxyError::Malformed("authority");
-    let authority = Authority::try_from(text).map_err(|_| malformed.clone())?;
+fn authority(text: &[u8], part: &'static str) -> Result<Authority, ProxyError> {
+    let authority = Authority::try_from(text).map_err(|_| malformed(part))?;
     let host = authority.host();
     let rest = authority.as_str().strip_prefix(host);
     let is_port = |rest: &str| {
@@ -57,7 +62,7 @@ fn authority(text: &[u8]) -> Result<Authority, ProxyError> {
     if is_host && rest.is_some_and(|rest| rest.is_empty() || is_port(rest)) {
         Ok(authority)
     } else {
-        Err(malformed)
+        Err(malformed(part))
     }
 }
 

@@ -3,23 +3,17 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{
-    HeaderMap, HeaderName,
-    header::{AUTHORIZATION, HeaderValue},
-};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::{
     client_token::{ClientName, ClientTokens, Hash},
+    message::{Fields, Name},
     proxy::error::ProxyError,
     telemetry::Metrics,
 };
 
 /// The fields that hold a token as it is, next to `Authorization: Bearer`.
-const PLAIN: [HeaderName; 2] = [
-    HeaderName::from_static("x-auth-token"),
-    HeaderName::from_static("csp-auth-token"),
-];
+const PLAIN: [Name; 2] = [Name::XAuthToken, Name::CspAuthToken];
 
 /// The clients that are let in. The list can change while requests run.
 #[derive(Debug, Clone)]
@@ -60,14 +54,14 @@ impl Clients {
 
     /// Lets a request in that shows a valid token in any field that clients use for one. It may
     /// bring others besides: none of them goes on.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), ProxyError> {
+    pub(super) fn check(&self, fields: &Fields) -> Result<ClientName, ProxyError> {
         let known = self.known.load();
-        let client = presented(headers)
+        let client = presented(fields)
             .find_map(|token| find(&known, token))
             .ok_or(ProxyError::UnknownClient)?;
         client.requests.inc();
         tracing::debug!(client = client.name.as_str(), "admitted a request");
-        Ok(())
+        Ok(client.name.clone())
     }
 }
 
@@ -84,15 +78,14 @@ fn find<'a>(known: &'a [Known], token: &[u8]) -> Option<&'a Known> {
 }
 
 /// Every token that a request shows.
-fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(bearer);
-    let plain = PLAIN.into_iter().flat_map(|name| headers.get_all(name));
-    bearer.chain(plain.map(|value| value.as_bytes().trim_ascii()))
+fn presented(fields: &Fields) -> impl Iterator<Item = &[u8]> {
+    let bearer = fields.all(Name::Authorization).filter_map(bearer);
+    bearer.chain(PLAIN.into_iter().flat_map(|name| fields.all(name)))
 }
 
 /// RFC 6750 §2.1, and RFC 9110 §11.1: the scheme's case does not matter.
-fn bearer(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
     scheme
         .eq_ignore_ascii_case(b"Bearer ")
         .then(|| token.trim_ascii())
@@ -108,13 +101,13 @@ mod tests {
     }
 
     fn lets_in(clients: &Clients, fields: &[(&'static str, &str)]) -> bool {
-        let mut headers = HeaderMap::new();
+        let mut sent = Fields::default();
         for (name, value) in fields {
-            headers.append(*name, value.parse().unwrap());
+            sent.push(name.as_bytes(), value.as_bytes());
         }
-        let answer = clients.check(&headers);
-        assert!(matches!(answer, Ok(()) | Err(ProxyError::UnknownClient)));
-        answer.is_ok()
+        let admitted = clients.check(&sent);
+        assert!(matches!(admitted, Ok(_) | Err(ProxyError::UnknownClient)));
+        admitted.is_ok()
     }
 
     #[test]

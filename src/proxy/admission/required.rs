@@ -3,9 +3,9 @@
 
 use std::{fmt, str::FromStr};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
-use crate::proxy::error::ProxyError;
+use crate::{message::Fields, proxy::error::ProxyError};
 
 /// The field, and the value that it must have, if any value will not do.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,11 +72,10 @@ impl fmt::Display for RequiredField {
 }
 
 impl RequiredField {
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), ProxyError> {
-        let mut values = headers.get_all(&self.name).iter().peekable();
+    pub(super) fn check(&self, fields: &Fields) -> Result<(), ProxyError> {
+        let mut values = fields.named(self.name.as_str().as_bytes()).peekable();
         let is_there = values.peek().is_some();
-        let is_right =
-            |value: &HeaderValue| self.value.as_ref().is_none_or(|expected| expected == value);
+        let is_right = |value: &[u8]| self.value.as_ref().is_none_or(|expected| expected == value);
         if is_there && values.all(is_right) {
             Ok(())
         } else {
@@ -85,8 +84,9 @@ impl RequiredField {
     }
 
     /// Takes it off a request: it is between the client and us.
-    pub(in crate::proxy) fn remove(&self, headers: &mut HeaderMap) {
-        headers.remove(&self.name);
+    pub(in crate::proxy) fn remove(&self, fields: &mut Fields) {
+        let name = self.name.as_str().as_bytes();
+        fields.retain(|field| !field.name.eq_ignore_ascii_case(name));
     }
 }
 
@@ -97,14 +97,14 @@ mod tests {
     #[test]
     fn any_value_will_do_unless_one_is_named() {
         let check = |field: &str, sent: &[(&'static str, &str)]| {
-            let mut headers = HeaderMap::new();
+            let mut fields = Fields::default();
             for (name, value) in sent {
-                headers.append(*name, value.parse().unwrap());
+                fields.push(name.as_bytes(), value.as_bytes());
             }
             let field: RequiredField = field.parse().unwrap();
-            let is_right = field.check(&headers).is_ok();
-            field.remove(&mut headers);
-            assert!(!headers.contains_key("x-mine"));
+            let is_right = field.check(&fields).is_ok();
+            field.remove(&mut fields);
+            assert_eq!(fields.named(b"x-mine").count(), 0);
             is_right
         };
         assert!(check("X-Mine", &[("x-mine", "anything")]));

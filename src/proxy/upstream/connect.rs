@@ -1,5 +1,5 @@
 //! Makes connections to the upstream: a stream of bytes (name lookup, TCP, maybe through a proxy),
-//! then TLS, then the codec of either version of HTTP.
+//! then TLS, and with HTTP/2 its codec.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -12,26 +12,26 @@ use http::{
     HeaderValue,
     uri::{Authority, Scheme},
 };
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
     sync::watch,
     time::{interval, timeout},
 };
-use tokio_rustls::client::TlsStream;
 use url::Url;
 
 use super::{
     HttpVersion, UpstreamError, UpstreamSettings,
     detour::{Detour, of_proxy},
-    line::Line,
+    http1::Connection,
+    http2::RequestBody,
+    stream::Stream,
 };
 use crate::{
     gather::Gather,
-    proxy::{error::ProxyError, upload::RequestBody},
+    proxy::error::ProxyError,
     tls::{TlsClient, mistrusts, refuses_client},
 };
 
@@ -50,17 +50,10 @@ pub struct Connector {
     timeout: Duration,
 }
 
-/// A way to the upstream, over which TLS with it may follow.
-enum Way {
-    Tcp(TcpStream),
-    /// Through a proxy with which TLS is spoken.
-    Secured(Box<TlsStream<TcpStream>>),
-}
-
 /// A connection, by what was agreed on it.
 #[derive(Debug)]
 pub(super) enum Connected {
-    Http1(Line),
+    Http1(Stream),
     Http2 {
         sender: http2::SendRequest<RequestBody>,
         /// How many requests the upstream takes at a time.
@@ -124,58 +117,57 @@ impl Connector {
     }
 
     /// A new connection with HTTP/1.1, within the connect timeout.
-    pub(super) async fn connect(&self) -> Result<Line, ProxyError> {
+    pub(super) async fn connect(&self) -> Result<Connection, ProxyError> {
         let generation = self.generation();
-        let line = self.in_time(async {
-            match self.way().await? {
-                Way::Tcp(stream) => self.http1(stream).await,
-                Way::Secured(stream) => self.http1(stream).await,
-            }
+        let stream = self.in_time(async {
+            let way = self.way().await?;
+            self.secured(way, &[]).await
         });
-        line.await.map(|line| line.of_generation(generation))
+        Ok(Connection::new(stream.await?, generation))
     }
 
     /// A new connection with HTTP/2, or with what the upstream prefers, within the connect timeout.
     pub(super) async fn connect_multiplexed(&self) -> Result<Connected, ProxyError> {
         self.in_time(async {
-            match self.way().await? {
-                Way::Tcp(stream) => self.multiplexed(stream).await,
-                Way::Secured(stream) => self.multiplexed(stream).await,
+            let offered: &[&[u8]] = match self.version {
+                HttpVersion::Http2 => &[H2],
+                _ => &[H2, b"http/1.1"],
+            };
+            let way = self.way().await?;
+            let stream = self.secured(way, offered).await?;
+            let agreed = match &stream {
+                _ if self.tls.is_none() => return http2(stream).await,
+                Stream::Tcp(_) => None,
+                Stream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+                Stream::TlsInTls(stream) => stream.get_ref().1.alpn_protocol(),
+            };
+            match (agreed, self.version) {
+                (Some(H2), _) => http2(stream).await,
+                (_, HttpVersion::Auto) => Ok(Connected::Http1(stream)),
+                _ => Err(ProxyError::Tls("it does not speak HTTP/2".to_owned())),
             }
         })
         .await
     }
 
-    async fn http1<T>(&self, stream: T) -> Result<Line, ProxyError>
-    where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    /// TLS with the upstream, where it is spoken, over a way to it.
+    async fn secured(&self, way: Stream, offered: &[&[u8]]) -> Result<Stream, ProxyError> {
         let Some(tls) = &self.tls else {
-            return http1(stream).await;
+            return Ok(way);
         };
-        let secured = tls.connect(stream, &[]).await;
-        http1(secured.map_err(|error| tls_error(&error))?).await
-    }
-
-    async fn multiplexed<T>(&self, stream: T) -> Result<Connected, ProxyError>
-    where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let Some(tls) = &self.tls else {
-            return http2(stream).await;
-        };
-        let offered: &[&[u8]] = match self.version {
-            HttpVersion::Http2 => &[H2],
-            _ => &[H2, b"http/1.1"],
-        };
-        let secured = tls.connect(stream, offered).await;
-        let stream = secured.map_err(|error| tls_error(&error))?;
-        let agreed = stream.get_ref().1.alpn_protocol();
-        match (agreed, self.version) {
-            (Some(H2), _) => http2(stream).await,
-            (_, HttpVersion::Auto) => http1(stream).await.map(Connected::Http1),
-            _ => Err(ProxyError::Tls("it does not speak HTTP/2".to_owned())),
-        }
+        let failed = |error: rustls::Error| tls_error(&error);
+        Ok(match way {
+            Stream::Tcp(stream) => {
+                let stream = tls.connect(stream, offered).await.map_err(failed)?;
+                Stream::Tls(Box::new(stream))
+            }
+            Stream::Tls(stream) => {
+                let stream = tls.connect(stream, offered).await.map_err(failed)?;
+                Stream::TlsInTls(Box::new(stream))
+            }
+            // There is no third one on any way.
+            Stream::TlsInTls(_) => return Err(ProxyError::Tls("twice".to_owned())),
+        })
     }
 
     async fn in_time<T>(
@@ -187,16 +179,16 @@ impl Connector {
             .unwrap_or(Err(ProxyError::ConnectTimeout))
     }
 
-    async fn way(&self) -> Result<Way, ProxyError> {
+    async fn way(&self) -> Result<Stream, ProxyError> {
         let Some(proxy) = &self.proxy else {
-            return self.tcp(&self.host, self.port).await.map(Way::Tcp);
+            return self.tcp(&self.host, self.port).await.map(Stream::Tcp);
         };
         let stream = self.tcp(&proxy.host, proxy.port).await.map_err(of_proxy)?;
         match &proxy.tls {
-            None => proxy.tunnel(stream).await.map(Way::Tcp),
+            None => proxy.tunnel(stream).await.map(Stream::Tcp),
             Some(tls) => {
                 let stream = Box::new(Detour::secure(tls, stream).await?);
-                proxy.tunnel(stream).await.map(Way::Secured)
+                proxy.tunnel(stream).await.map(Stream::Tls)
             }
         }
     }
@@ -262,10 +254,7 @@ fn authority(url: &Url, host: &str) -> String {
 /// The name of HTTP/2 in the choice of protocols of TLS.
 const H2: &[u8] = b"h2";
 
-async fn http2<T>(stream: T) -> Result<Connected, ProxyError>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn http2(stream: Stream) -> Result<Connected, ProxyError> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_max_send_streams(0)
@@ -305,27 +294,15 @@ where
 /// How often a new connection is looked at until the upstream's settings are known.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// How much of one answer may wait for a slow client. All of them together have no bound but that of
-/// their number, or a few slow clients would stop the answers of all others.
+/// How much of one response may wait for a slow client. All of them together have no bound but that of
+/// their number, or a few slow clients would stop the responses of all others.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
-/// The largest head of an answer, as the codec of HTTP/1 would hold one.
+/// The largest head of a response, as with HTTP/1.
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 const SEND_BUFFER: usize = 256 * 1024;
-
-async fn http1<T>(stream: T) -> Result<Line, ProxyError>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .handshake(Gather(stream))
-        .await
-        .map_err(|error| ProxyError::Terminated(error.to_string()))?;
-    Ok(Line::new(sender, connection.with_upgrades()))
-}
 
 fn tls_error(error: &rustls::Error) -> ProxyError {
     if let Some(why) = refuses_client(error) {

@@ -1,106 +1,136 @@
-//! A connection to the upstream, or a place on one, for the time of one exchange.
+//! A connection to the upstream, or a place on one, for the time of one exchange, whatever version of
+//! HTTP is spoken on it.
 
-use std::{
-    sync::{Arc, Weak},
-    task::{Context, Poll},
-    time::Duration,
+use std::task::{Context, Poll};
+
+use super::{Failure, Outbound, http1, http2, stream::Stream};
+use crate::{
+    http1::{BodyError, Rewound},
+    message::{BodyLength, Fields, ResponseHead},
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use tokio::time::timeout;
-
-use super::{dialect::Dialect, line::Line, multiplexed::Stream, pool::Pool};
-use crate::proxy::upload::RequestBody;
-
-/// A connection in use. Dropped before its exchange is over, it is closed (one that a task drives,
-/// once its request is sent or broken off); with HTTP/2 it is the stream that is.
+/// A connection in use. Dropped before its exchange is over, it is closed; with HTTP/2 it is the
+/// stream that is reset.
 #[derive(Debug)]
-pub(super) enum Lease {
-    /// A whole connection, which comes back to the pool.
-    Http1 { pool: Weak<Pool>, line: Line },
+pub(in crate::proxy) enum Lease {
+    /// A whole connection.
+    Http1(Box<http1::Connection>),
     /// A place on one.
-    Http2(Stream),
+    Http2(Box<http2::Exchange>),
+}
+
+/// Does the same on whichever it is.
+macro_rules! either {
+    ($lease:expr, $one:ident => $do:expr) => {
+        match $lease {
+            Lease::Http1($one) => $do,
+            Lease::Http2($one) => $do,
+        }
+    };
 }
 
 impl Lease {
-    /// A connection that comes back to this pool by [`Lease::give_back`].
-    pub(super) fn whole(line: Line, pool: &Arc<Pool>) -> Self {
-        Self::Http1 {
-            pool: Arc::downgrade(pool),
-            line,
-        }
+    /// Whether interim responses of the upstream can be told from others.
+    pub(in crate::proxy) fn tells_interim_responses(&self) -> bool {
+        matches!(self, Self::Http1(_))
     }
 
-    /// What is spoken on it.
-    pub(super) fn dialect(&self) -> Dialect {
+    /// Begins to send a request.
+    ///
+    /// # Errors
+    /// The version of HTTP that is spoken has no room for its target.
+    pub(in crate::proxy) fn begin(&mut self, request: &Outbound<'_>) -> Result<(), Failure> {
         match self {
-            Self::Http1 { .. } => Dialect::Http1,
-            Self::Http2(_) => Dialect::Http2,
+            Self::Http1(connection) => {
+                connection.begin(request);
+                Ok(())
+            }
+            Self::Http2(exchange) => exchange.begin(request),
         }
     }
 
-    /// Whether an answer has come on the connection before.
-    pub(super) fn is_proven(&self) -> bool {
-        match self {
-            Self::Http1 { .. } => true,
-            Self::Http2(stream) => stream.is_proven(),
-        }
-    }
-
-    /// Sends a request on it; an error comes with the request, if no byte of it was sent.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, (Option<Request<RequestBody>>, hyper::Error)> {
-        let sent = match self {
-            Self::Http1 { line, .. } => line.send(request).await,
-            Self::Http2(stream) => stream.connection.sender.try_send_request(request).await,
-        };
-        if let (Self::Http2(stream), Ok(_)) = (&*self, &sent) {
-            stream.answered();
-        }
-        sent.map_err(|mut error| (error.take_message(), error.into_error()))
-    }
-
-    /// Polls something that the connection makes ready.
-    pub(super) fn poll<T>(
+    /// Takes a part of the request's body: how much of it. `None` when the upstream takes nothing
+    /// more; its response may be there all the same.
+    pub(in crate::proxy) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
+        data: &[u8],
+    ) -> Poll<Option<usize>> {
+        either!(self, one => one.poll_write(cx, data))
+    }
+
+    /// Says that the request's body is given over.
+    pub(in crate::proxy) fn finish(&mut self) {
+        either!(self, one => one.finish());
+    }
+
+    /// Sends what was taken; `None` as from [`Lease::poll_write`].
+    pub(in crate::proxy) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
         match self {
-            Self::Http1 { line, .. } => line.poll(cx, poll),
-            Self::Http2(_) => poll(cx),
+            Self::Http1(connection) => connection.poll_flush(cx),
+            // The connection's own task sends.
+            Self::Http2(_) => Poll::Ready(Some(())),
         }
     }
 
-    /// Has the connection move on its own from now on.
-    pub(super) fn detach(&mut self) {
-        if let Self::Http1 { line, .. } = self {
-            line.detach();
+    /// The head of the next response, which may be an interim one.
+    ///
+    /// # Errors
+    /// There will be none.
+    pub(in crate::proxy) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, Failure>> {
+        either!(self, one => one.poll_head(cx))
+    }
+
+    /// What is known of the length of what is left of the response's body.
+    pub(in crate::proxy) fn body_length(&self) -> BodyLength {
+        either!(self, one => one.body_length())
+    }
+
+    /// The next bytes of the response's body; none at its end. They stay until they are consumed.
+    ///
+    /// # Errors
+    /// The body breaks off.
+    pub(in crate::proxy) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<&[u8], BodyError>> {
+        either!(self, one => one.poll_body(cx))
+    }
+
+    /// Has used so much of what [`Lease::poll_body`] gave.
+    pub(in crate::proxy) fn consume(&mut self, count: usize) {
+        either!(self, one => one.consume(count));
+    }
+
+    /// The trailers behind a body that is over.
+    pub(in crate::proxy) fn take_trailers(&mut self) -> Option<Fields> {
+        either!(self, one => one.take_trailers())
+    }
+
+    /// Ready when the upstream will take nothing more of a request whose response is over.
+    pub(in crate::proxy) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(connection) => connection.poll_closed(cx),
+            Self::Http2(_) => Poll::Pending,
         }
     }
 
-    /// Says that the answer was read to its end.
-    pub(super) fn give_back(self) {
-        let Self::Http1 { pool, mut line } = self else {
-            return;
-        };
-        let Some(pool) = pool.upgrade() else { return };
-        if line.is_ready() {
-            pool.put(line);
-        } else if !line.is_closed() {
-            // An early answer: the request is still being sent. Worth a short wait; an upstream
-            // that does not take the rest will close the connection.
-            line.detach();
-            tokio::spawn(async move {
-                if timeout(LAST_BYTES, line.ready()).await == Ok(true) {
-                    pool.put(line);
-                }
-            });
+    /// Whether the response says that the connection ends behind it.
+    pub(in crate::proxy) fn is_last(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_last(),
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// The connection once it is no longer HTTP.
+    pub(in crate::proxy) fn into_tunnel(self) -> Option<Rewound<Stream>> {
+        match self {
+            Self::Http1(connection) => Some(connection.into_tunnel()),
+            Self::Http2(_) => None,
         }
     }
 }
-
-const LAST_BYTES: Duration = Duration::from_secs(1);

@@ -13,9 +13,11 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     connect::{Connected, Connector},
+    http1,
+    http2::RequestBody,
     pool::Pool,
 };
-use crate::proxy::{error::ProxyError, upload::RequestBody};
+use crate::proxy::error::ProxyError;
 
 /// The connections of one worker: one as long as it has room for every request, and more when
 /// it does not.
@@ -39,7 +41,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// A connection, and what is known of it.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<RequestBody>,
+    sender: SendRequest<RequestBody>,
     load: Arc<Load>,
 }
 
@@ -55,10 +57,10 @@ struct Load {
     idle_since: Mutex<Instant>,
 }
 
-/// One request on a connection; its place is free when it is dropped.
+/// A place for one request on a connection; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) connection: Connection,
+pub(super) struct Place {
+    connection: Connection,
 }
 
 impl Multiplexed {
@@ -73,12 +75,12 @@ impl Multiplexed {
 
     /// A place on a connection that is open. One of another generation is not used again; requests
     /// on it go on.
-    pub(super) fn take(&self, generation: usize) -> Option<Stream> {
+    pub(super) fn take(&self, generation: usize) -> Option<Place> {
         let mut connections = lock(&self.connections);
         connections.retain(|connection| {
             connection.load.generation == generation && !connection.sender.is_closed()
         });
-        connections.iter().find_map(Connection::stream)
+        connections.iter().find_map(Connection::place)
     }
 
     /// Whether there is no use in asking for it.
@@ -140,9 +142,10 @@ impl Multiplexed {
                 let load = Arc::new(load);
                 lock(&self.connections).push(Connection { sender, load });
             }
-            Connected::Http1(line) => {
+            Connected::Http1(stream) => {
                 self.is_declined.store(true, Ordering::Relaxed);
-                self.pool.put(line.of_generation(generation));
+                let connection = http1::Connection::new(stream, generation);
+                self.pool.put(Box::new(connection));
             }
         }
         Ok(())
@@ -168,33 +171,38 @@ impl Multiplexed {
 }
 
 impl Connection {
-    fn stream(&self) -> Option<Stream> {
+    fn place(&self) -> Option<Place> {
         let limit = *self.load.limit.borrow();
         // One thread only takes, so nothing comes between the look and the taking.
         if !self.sender.is_ready() || self.load.streams.load(Ordering::Relaxed) >= limit {
             return None;
         }
         self.load.streams.fetch_add(1, Ordering::Relaxed);
-        Some(Stream {
+        Some(Place {
             connection: self.clone(),
         })
     }
 }
 
-impl Stream {
+impl Place {
+    /// By which a request is sent.
+    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+        &mut self.connection.sender
+    }
+
     /// Whether the connection has worked before.
     pub(super) fn is_proven(&self) -> bool {
         self.connection.load.has_answered.load(Ordering::Relaxed)
     }
 
-    /// It works.
+    /// Says that the connection works.
     pub(super) fn answered(&self) {
         let has_answered = &self.connection.load.has_answered;
         has_answered.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Stream {
+impl Drop for Place {
     fn drop(&mut self) {
         let load = &self.connection.load;
         *lock(&load.idle_since) = Instant::now();

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::http1::Connection;
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    line: Line,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -34,13 +34,17 @@ impl Pool {
     }
 
     /// The connection that was used last, if it is still there. One of another generation is closed.
-    pub(super) fn take(&self, generation: usize) -> Option<Line> {
+    pub(super) fn take(&self, generation: usize) -> Option<Box<Connection>> {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Idle { mut line, since }) = idle.pop() {
-            let is_current = line.generation() == generation;
-            if is_current && now < since + self.idle_timeout && line.is_ready() {
-                return Some(line);
+        while let Some(one) = idle.pop() {
+            let Idle {
+                mut connection,
+                since,
+            } = one;
+            let is_current = connection.generation() == generation;
+            if is_current && now < since + self.idle_timeout && connection.is_quiet() {
+                return Some(connection);
             }
         }
         None
@@ -50,7 +54,7 @@ impl Pool {
     pub(super) fn close_idle(&self, idle_timeout: Duration) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain_mut(|one| now < one.since + idle_timeout && one.line.is_ready());
+        idle.retain_mut(|one| now < one.since + idle_timeout && one.connection.is_quiet());
     }
 
     /// Closes all that are idle.
@@ -61,11 +65,11 @@ impl Pool {
             .clear();
     }
 
-    pub(super) fn put(&self, line: Line) {
+    pub(super) fn put(&self, connection: Box<Connection>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.max_idle {
             let since = Instant::now();
-            idle.push(Idle { line, since });
+            idle.push(Idle { connection, since });
         }
     }
 }

@@ -1,13 +1,7 @@
-//! How many requests a client may break off before there is an answer (CVE-2023-44487): each one
+//! How many requests a client may break off before there is a response (CVE-2023-44487): each one
 //! may have cost a connection to the upstream.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,51 +9,39 @@ use tokio::time::Instant;
 /// time: a client that gives up now and then may do so for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Resets {
-    /// Written with the lock held.
-    excess: AtomicUsize,
+    excess: usize,
     most: usize,
     /// Until when time is counted.
-    counted: Mutex<Instant>,
+    counted: Instant,
 }
 
 impl Resets {
     /// For a client that may give up all of so many requests at once.
     pub(super) fn new(max_concurrent: usize) -> Self {
         Self {
-            excess: AtomicUsize::new(0),
+            excess: 0,
             most: MANY.saturating_add(max_concurrent),
-            counted: Mutex::new(Instant::now()),
+            counted: Instant::now(),
         }
     }
 
     /// A request ended well.
-    pub(super) fn answered(&self) {
-        // Most clients never give up: no lock for them.
-        if self.excess.load(Ordering::Relaxed) > 0 {
-            self.change(|_, excess| excess.saturating_sub(1));
-        }
+    pub(super) fn answered(&mut self) {
+        self.excess = self.excess.saturating_sub(1);
     }
 
-    /// A request was broken off before there was an answer.
-    pub(super) fn broken_off(&self) {
-        self.change(|counted, excess| {
-            let seconds = counted.elapsed().as_secs();
-            *counted += Duration::from_secs(seconds);
-            let forgiven = usize::try_from(seconds).unwrap_or(usize::MAX);
-            let forgiven = forgiven.saturating_mul(A_SECOND);
-            excess.saturating_sub(forgiven).saturating_add(1)
-        });
+    /// A request was broken off before there was a response.
+    pub(super) fn broken_off(&mut self) {
+        let seconds = self.counted.elapsed().as_secs();
+        self.counted += Duration::from_secs(seconds);
+        let forgiven = usize::try_from(seconds).unwrap_or(usize::MAX);
+        let forgiven = forgiven.saturating_mul(A_SECOND);
+        self.excess = self.excess.saturating_sub(forgiven).saturating_add(1);
     }
 
     /// Whether the client does little else.
     pub(super) fn are_too_many(&self) -> bool {
-        self.excess.load(Ordering::Relaxed) > self.most
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Instant, usize) -> usize) {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let excess = change(&mut counted, self.excess.load(Ordering::Relaxed));
-        self.excess.store(excess, Ordering::Relaxed);
+        self.excess > self.most
     }
 }
 
@@ -79,7 +61,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_now_and_then_may_do_so_for_ever() {
-        let resets = Resets::new(OPEN);
+        let mut resets = Resets::new(OPEN);
         for _ in 0..100_000 {
             advance(Duration::from_millis(150)).await;
             resets.broken_off();
@@ -95,7 +77,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_half_of_many_requests_may_do_so_for_ever() {
-        let resets = Resets::new(OPEN);
+        let mut resets = Resets::new(OPEN);
         for _ in 0..100_000 {
             resets.broken_off();
             resets.answered();
@@ -106,7 +88,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_does_little_else_is_found_out() {
         for pause in [0, 1, 50] {
-            let resets = Resets::new(OPEN);
+            let mut resets = Resets::new(OPEN);
             let mut count = 0;
             while !resets.are_too_many() {
                 advance(Duration::from_millis(pause)).await;

@@ -1,6 +1,6 @@
 //! Fields that end here and fields that go on (RFC 9110 §7.6, §10.1).
 
-use crate::case::{Case, End, Part, Reply, SMUGGLED, Step, Upstream, case, get, post};
+use crate::case::{Case, End, OK, Part, Reply, SMUGGLED, Step, Upstream, case, get, post};
 
 const X: &str = "GET /x HTTP/1.1";
 
@@ -295,12 +295,14 @@ fn expect() -> Vec<Case> {
     let head = "Expect: 100-continue\r\nContent-Length: 5";
     vec![
         case("9110 §10.1.1", "who waits is told to continue", post(head, ""))
+            .answers_early([Part::Say(b"HTTP/1.1 100 Continue\r\n\r\n".into()), Part::Pause, Part::Say(OK.into())])
             .step(Step::Interim(100))
             .send("hello")
             .forwarded("POST /x HTTP/1.1")
             .content("hello")
-            .without(&["expect"]),
+            .with("expect", &["100-continue"]),
         case("9110 §10.1.1", "who waits with chunks is told to continue", post("Expect: 100-Continue\r\nTransfer-Encoding: chunked", ""))
+            .answers_early([Part::Say(b"HTTP/1.1 100 Continue\r\n\r\n".into()), Part::Pause, Part::Say(OK.into())])
             .step(Step::Interim(100))
             .send("5\r\nhello\r\n0\r\n\r\n")
             .forwarded("POST /x HTTP/1.1")

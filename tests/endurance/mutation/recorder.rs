@@ -164,7 +164,6 @@ impl Book {
             "te",
             "trailer",
             "http2-settings",
-            "expect",
             "x-auth-token",
         ];
         let connection = (!switches).then_some("connection");
