@@ -1,12 +1,16 @@
 //! Notices what the monotonic clock does not show: that the machine slept, or that the wall clock
-//! was set.
+//! was set. And says which moments of the wall clock have a name.
 //!
 //! Schedules run on the monotonic clock, which stands still while a machine sleeps. A token does
 //! not. Linux tells of both kinds of jump by a timer on the wall clock that is cancelled when that
 //! clock is set, as it is on waking up too; how long the sleep was is the lead that the boot-time
 //! clock has won over the monotonic one.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, SystemTime},
+};
 
 use rustix::{
     io::{Errno, read},
@@ -16,6 +20,16 @@ use rustix::{
     },
 };
 use tokio::io::{Interest, unix::AsyncFd};
+
+/// The last second that RFC 3339 has a name for, the end of the year 9999.
+const LAST_NAMED: Duration = Duration::from_secs(253_402_300_799);
+
+/// The nearest moment that can be written as a date. To write another one is a panic, and moments
+/// come from services, files and clocks that are wrong.
+#[must_use]
+pub fn nameable(at: SystemTime) -> SystemTime {
+    at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST_NAMED)
+}
 
 /// What became of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +126,21 @@ mod tests {
         assert_eq!(jump(seconds(5), seconds(3605)), Jump::Slept(seconds(3600)));
         assert_eq!(jump(seconds(5), seconds(5)), Jump::Set);
         assert_eq!(jump(seconds(5), seconds(4)), Jump::Set);
+    }
+
+    #[test]
+    fn every_moment_becomes_one_that_has_a_name() {
+        let (first, last) = ("1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
+        let epoch = SystemTime::UNIX_EPOCH;
+        for (at, name) in [
+            (epoch - Duration::from_secs(1), first),
+            (epoch, first),
+            (epoch + LAST_NAMED, last),
+            (epoch + Duration::from_secs(u64::MAX / 4), last),
+        ] {
+            let written = humantime::format_rfc3339_seconds(nameable(at)).to_string();
+            assert_eq!(written, name);
+        }
     }
 
     #[tokio::test]

@@ -51,6 +51,7 @@ mod gather;
 pub mod local_ca;
 pub mod local_token;
 pub mod outbound;
+pub mod output;
 pub mod proxy;
 pub mod sandbox;
 pub mod secret;

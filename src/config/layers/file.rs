@@ -35,17 +35,21 @@ impl Layers {
     pub(super) fn merge_toml(&mut self, text: &str, source: &dyn Fn(String) -> String) {
         // Not through figment's own format, and never the error's `Display`: both quote the line,
         // which may hold a secret. The bare message is made of fixed words and names of types.
-        let table = match DeTable::parse(text) {
-            Ok(table) => table.into_inner(),
-            Err(error) => {
-                self.incomplete = true;
-                let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-                let place = source(format!("{line}:{column}"));
-                let what = format!("is no TOML: {}", error.message());
-                self.problems.push(Problem::new("config", place, what));
-                return;
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let table = table.into_inner();
+        if let Some(error) = errors.first() {
+            self.incomplete = true;
+            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+            let place = source(format!("{line}:{column}"));
+            let what = format!("is no TOML: {}", error.message());
+            // Of the rest only how to tell of this is believed.
+            let log = table.get("log").and_then(|log| log.get_ref().as_table());
+            if let Some(format) = log.and_then(|log| log.get("format")) {
+                self.merge("log.format", convert(format.get_ref()), place.as_str());
             }
-        };
+            self.problems.push(Problem::new("config", place, what));
+            return;
+        }
         for (section, entries) in &table {
             let place = |start| source(position(text, start).0.to_string());
             let name = section.get_ref();
