@@ -57,6 +57,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod telemetry;
+mod text;
 pub mod tls;
 pub mod token;
 pub mod wait;

@@ -85,7 +85,7 @@ pub enum Lifetime {
 pub struct Bearer(HeaderValue);
 
 /// The longest token that is accepted, in bytes. Real ones have several KiB of claims.
-pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 impl Bearer {
     /// Makes `Bearer …` of a token; `None` when the token is empty, longer than

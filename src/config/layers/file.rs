@@ -9,6 +9,7 @@ use super::{
     super::{problem::Problem, values},
     Layers, Stray,
 };
+use crate::text;
 
 impl Layers {
     /// Merges the file that `named_by` names.
@@ -35,6 +36,7 @@ impl Layers {
     pub(super) fn merge_toml(&mut self, text: &str, source: &dyn Fn(String) -> String) {
         // Not through figment's own format, and never the error's `Display`: both quote the line,
         // which may hold a secret. The bare message is made of fixed words and names of types.
+        let text = text::unmarked(text);
         let (table, errors) = DeTable::parse_recoverable(text);
         let table = table.into_inner();
         if let Some(error) = errors.first() {
@@ -81,7 +83,7 @@ impl Layers {
 }
 
 /// Types that no key takes become the empty value, which no key takes either.
-fn convert(value: &DeValue<'_>) -> Value {
+pub(in crate::config) fn convert(value: &DeValue<'_>) -> Value {
     let empty = Value::from(Empty::Unit);
     match value {
         DeValue::String(text) => Value::from(text.as_ref()),
