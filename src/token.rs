@@ -220,6 +220,8 @@ pub struct Snapshot {
     pub token: Option<Arc<AccessToken>>,
     /// Why the last attempt failed; `None` when it did not.
     pub failure: Option<FetchError>,
+    /// When the first attempt since the last success began that failed.
+    pub failing_since: Option<Instant>,
     /// Failures since the last success.
     pub consecutive_failures: u32,
     /// How many attempts are over.
