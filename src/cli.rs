@@ -1,6 +1,6 @@
 //! The command line: commands, flags, and help for someone who reads nothing else.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -233,6 +233,33 @@ impl Cli {
     pub fn command(self) -> Command {
         self.command.unwrap_or(Command::Run(self.flags))
     }
+}
+
+/// What a command line that is wrong says about the log of `run`, if that was meant.
+#[must_use]
+pub fn salvage(arguments: impl IntoIterator<Item = OsString>) -> Option<Flags> {
+    let arguments = arguments.into_iter().skip(1);
+    let arguments: Vec<String> = arguments
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let command = arguments.first().filter(|first| !first.starts_with('-'));
+    if command.is_some_and(|command| command != "run") {
+        return None;
+    }
+    let value = |flag: &str| {
+        let mut rest = arguments.iter().skip_while(|argument| {
+            let name = argument.split('=').next();
+            name != Some(flag)
+        });
+        let found = rest.next()?;
+        let joined = found.split_once('=').map(|(_, value)| value.to_owned());
+        joined.or_else(|| rest.next().cloned())
+    };
+    Some(Flags {
+        config: value("--config").map(PathBuf::from),
+        log_format: value("--log-format"),
+        ..Flags::default()
+    })
 }
 
 impl LocalCaFlags {

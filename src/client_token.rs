@@ -6,6 +6,8 @@ use std::{collections::HashMap, fmt, fs, io, path::Path, str::FromStr};
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
+use crate::text;
+
 /// No list is longer; a larger file is a mistake.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -142,6 +144,7 @@ impl ClientTokens {
     /// # Errors
     /// When there is nothing in it, or a line is wrong; all that are.
     pub fn parse(text: &str) -> Result<Self, ClientTokensError> {
+        let text = text::unmarked(text);
         if text.trim().is_empty() {
             return Err(ClientTokensError::Empty);
         }
@@ -235,6 +238,9 @@ mod tests {
         let names: Vec<&str> = tokens.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["grafana", "tele.graf_2-x"]);
         assert_eq!(tokens.len(), 2);
+        let marked = format!("\u{feff}grafana:{ABC}");
+        assert_eq!(ClientTokens::parse(&marked).unwrap().len(), 1);
+        assert!(mistakes("\u{feff}\r\n").contains("is empty"));
         assert!(ClientTokens::parse("# nobody\n").unwrap().is_empty());
     }
 

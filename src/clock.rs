@@ -1,5 +1,5 @@
-//! The wall clock: its date, and what the monotonic one does not show: that the machine slept, or
-//! that the wall clock was set.
+//! The wall clock: its date, which of its moments have a name, and what the monotonic clock does not
+//! show: that the machine slept, or that the wall clock was set.
 //!
 //! Schedules run on the monotonic clock, which stands still while a machine sleeps. A token does
 //! not. Linux tells of both kinds of jump by a timer on the wall clock that is cancelled when that
@@ -30,7 +30,7 @@ thread_local! {
 /// Hands over the date of now as header fields have it (RFC 9110 §5.6.7), which is written once a
 /// second.
 pub(crate) fn http_date(take: impl FnOnce(&[u8])) {
-    let now = SystemTime::now();
+    let now = nameable(SystemTime::now());
     let second = now
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());
@@ -41,6 +41,16 @@ pub(crate) fn http_date(take: impl FnOnce(&[u8])) {
         }
         take(date.as_bytes());
     });
+}
+
+/// The last second that RFC 3339 has a name for, the end of the year 9999.
+const LAST_NAMED: Duration = Duration::from_secs(253_402_300_799);
+
+/// The nearest moment that can be written as a date. To write another one is a panic, and moments
+/// come from services, files and clocks that are wrong.
+#[must_use]
+pub fn nameable(at: SystemTime) -> SystemTime {
+    at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST_NAMED)
 }
 
 /// What became of the clocks.
@@ -138,6 +148,21 @@ mod tests {
         assert_eq!(jump(seconds(5), seconds(3605)), Jump::Slept(seconds(3600)));
         assert_eq!(jump(seconds(5), seconds(5)), Jump::Set);
         assert_eq!(jump(seconds(5), seconds(4)), Jump::Set);
+    }
+
+    #[test]
+    fn every_moment_becomes_one_that_has_a_name() {
+        let (first, last) = ("1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
+        let epoch = SystemTime::UNIX_EPOCH;
+        for (at, name) in [
+            (epoch - Duration::from_secs(1), first),
+            (epoch, first),
+            (epoch + LAST_NAMED, last),
+            (epoch + Duration::from_secs(u64::MAX / 4), last),
+        ] {
+            let written = humantime::format_rfc3339_seconds(nameable(at)).to_string();
+            assert_eq!(written, name);
+        }
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ use crate::{
     proxy::{ProxySettings, upstream::UpstreamSettings},
     secret::SecretSource,
     server::{Address, Inherited, ServerSettings, TlsSettings},
-    telemetry::LogSettings,
+    telemetry::{LogFormat, LogSettings},
     token::{
         endpoint::{EndpointSettings, TokenRequest},
         schedule::RefreshPolicy,
@@ -249,6 +249,15 @@ impl Sources {
             ..Self::default()
         }
     }
+}
+
+/// The form of the log that is asked for, as far as a configuration tells that may be wrong.
+#[must_use]
+pub fn log_format(sources: &Sources) -> LogFormat {
+    let layers = Layers::collect(sources);
+    let asked = layers.figment.find_value("log.format").ok();
+    let format = asked.and_then(|value| values::log_format(&value).ok());
+    format.flatten().unwrap_or(LogFormat::Text)
 }
 
 /// The environment of this process. Nothing else reads it.

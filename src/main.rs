@@ -8,30 +8,65 @@ use std::{
 
 use auth_sidecar::{
     app::{App, ServiceManager, shutdown_signal},
-    cli::{Cli, Command, DoctorFlags},
-    config::{Config, ConfigError, Loaded, Sources, process_environment},
+    cli::{Cli, Command, DoctorFlags, salvage},
+    config::{Config, ConfigError, Loaded, Sources, log_format, process_environment},
     demo, doctor, local_ca, local_token,
+    output::Output,
     sandbox::Sandbox,
     server::{InheritError, Inherited},
-    telemetry, wait,
+    telemetry::{
+        self, LogFormat,
+        log::{self, LogWriter},
+    },
+    wait,
 };
 use clap::Parser;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command();
-    match run(command) {
-        Ok(code) => code,
-        Err(error) => {
-            say(&format!("auth-sidecar: {error:#}"));
-            // The demo loads a configuration too.
-            if error.is::<ConfigError>() || error.is::<InheritError>() {
-                ExitCode::from(MISUSED)
-            } else {
-                ExitCode::FAILURE
-            }
+    let code = match Cli::try_parse() {
+        Ok(cli) => run(cli.command()).unwrap_or_else(|error| failed(&error)),
+        Err(error) => answer(&error),
+    };
+    log::finish();
+    code
+}
+
+/// Help and the version, or a word on a command line that is wrong.
+fn answer(error: &clap::Error) -> ExitCode {
+    let flags = error.use_stderr().then(|| salvage(std::env::args_os()));
+    let sources = flags.flatten();
+    let sources = sources.map(|flags| Sources::new(flags, process_environment()));
+    match sources.as_ref().map(log_format) {
+        Some(LogFormat::Json) => {
+            log::open(LogFormat::Json);
+            log::fail(&error.to_string());
         }
+        // With its colours. Whoever is away does not hear of it.
+        _ => drop(error.print()),
     }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    // The demo loads a configuration too.
+    if let Some(wrong) = error.downcast_ref::<ConfigError>() {
+        return misused(wrong);
+    }
+    log::fail(&format!("auth-sidecar: {error:#}"));
+    if error.is::<InheritError>() {
+        ExitCode::from(MISUSED)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Each problem is a line of its own.
+fn misused(wrong: &ConfigError) -> ExitCode {
+    for problem in wrong.problems() {
+        log::fail(&problem.to_string());
+    }
+    ExitCode::from(MISUSED)
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -40,16 +75,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(flags) => {
             let sources = Sources::new(flags, process_environment());
+            log::open(log_format(&sources));
             // Before anything else is opened, and before the first other thread.
             let names = sources.variable("LISTEN_FDNAMES");
             let for_process = sources.variable("LISTEN_PID");
             let inherited = Inherited::take(names, for_process)?;
             let manager = ServiceManager::at(sources.variable("NOTIFY_SOCKET"));
             let sources = sources.with_sockets(inherited);
-            let Some(Loaded { config, file, .. }) = load(&sources) else {
-                return Ok(ExitCode::from(MISUSED));
-            };
-            telemetry::log_to(&config.log, io::stderr)?;
+            let Loaded { config, file, .. } = Config::load(&sources)?;
+            telemetry::log_to(&config.log, || LogWriter)?;
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
@@ -60,25 +94,27 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             } else {
                 sandbox.open();
             }
+            log::start();
             block_on(async {
                 let app = App::bind(config)?.reloading(sources, file);
                 app.managed_by(manager).run(shutdown_signal()?).await
             })?;
         }
-        Command::Check(flags) => match load(&Sources::new(flags, process_environment())) {
-            Some(loaded) => write!(io::stdout(), "{loaded}")?,
-            None => return Ok(ExitCode::from(MISUSED)),
-        },
+        Command::Check(flags) => {
+            let loaded = Config::load(&Sources::new(flags, process_environment()))?;
+            let mut output = Output::asked_for();
+            write!(output, "{loaded}")?;
+            output.flush()?;
+        }
         Command::Doctor(DoctorFlags { flags, path }) => {
-            let Some(loaded) = load(&Sources::new(flags, process_environment())) else {
-                return Ok(ExitCode::from(MISUSED));
-            };
+            let loaded = Config::load(&Sources::new(flags, process_environment()))?;
             if loaded.config.process.sandbox {
                 drop(sandbox.restrict(&[]));
             }
             let mut healthy = false;
             block_on(async {
-                healthy = doctor::examine(&loaded, path.as_deref(), &mut io::stdout()).await?;
+                let mut output = Output::asked_for();
+                healthy = doctor::examine(&loaded, path.as_deref(), &mut output).await?;
                 Ok(())
             })?;
             if !healthy {
@@ -86,20 +122,23 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Demo(flags) => {
-            telemetry::log_to(&flags.log_settings(), io::stderr)?;
+            let settings = flags.log_settings();
+            log::open(settings.format);
+            telemetry::log_to(&settings, || LogWriter)?;
             tracing::info!("sandbox: {}", sandbox.restrict(&[]));
+            log::start();
             block_on(async {
                 // The whole program is in it: too large for the stack of whoever polls it.
-                let mut stdout = io::stdout();
-                Box::pin(demo::run(flags.into(), &mut stdout, shutdown_signal()?)).await
+                let mut output = Output::extra();
+                Box::pin(demo::run(flags.into(), &mut output, shutdown_signal()?)).await
             })?;
         }
-        Command::LocalCa(flags) => local_ca::make(&flags.wish(), &mut io::stdout())?,
+        Command::LocalCa(flags) => local_ca::make(&flags.wish(), &mut Output::asked_for())?,
         Command::LocalToken(flags) => local_token::make(
             &flags.name,
             flags.file.as_deref(),
             &mut io::stdout(),
-            &mut io::stderr(),
+            &mut LogWriter,
         )?,
         Command::Wait(flags) => {
             block_on(wait::until_ready(&flags.admin, flags.timeout))?;
@@ -110,13 +149,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 const MISUSED: u8 = 2;
 
-/// The configuration, or a word on everything that is wrong with it.
-fn load(sources: &Sources) -> Option<Loaded> {
-    Config::load(sources)
-        .inspect_err(|error| say(&error.to_string()))
-        .ok()
-}
-
 /// Runs the control plane: signals, the refresher, the admin listener. The data plane has its own
 /// threads.
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -125,9 +157,4 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
     // A name lookup that hangs must not hold up the end.
     runtime.shutdown_background();
     result
-}
-
-fn say(text: &str) {
-    // Nobody is left to tell when standard error is gone.
-    drop(writeln!(io::stderr(), "{text}"));
 }

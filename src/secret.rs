@@ -10,13 +10,18 @@ use secrecy::{
 };
 use tokio::time::sleep;
 
+use crate::text;
+
 /// No secret of this field is longer; a larger file is a mistake (a log, a directory dump).
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
+/// What may be around it: a mark in front, line ends behind.
+const AROUND: usize = 16;
 
 /// A secret, or the place to read it from.
 ///
 /// A file is read at each use, so a rotated mount works without a restart. Its trailing line
-/// break is not part of the secret: editors and `kubectl create secret` add one.
+/// break is not part of the secret: editors and `kubectl create secret` add one. Nor is the mark
+/// that some editors put in front.
 #[derive(Clone)]
 pub enum SecretSource {
     /// The secret itself, as an environment variable or the configuration file gave it.
@@ -93,17 +98,27 @@ fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
     };
     let file = fs::File::open(path).map_err(unreadable)?;
     // Room for all of it at once: what outgrows its room leaves a copy behind that nobody wipes.
-    let size = file.metadata().map_err(unreadable)?.len().min(MAX_BYTES);
-    let room = usize::try_from(size).unwrap_or_default() + 64;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let most = MAX_BYTES + AROUND;
+    let room = usize::try_from(size).unwrap_or(most).min(most) + 64;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    file.take(MAX_BYTES + 1)
+    file.take(most as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(not_a_secret("it is larger than 64 KiB"));
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(not_a_secret(
+            "it looks like UTF-16, not UTF-8 text; save it as that",
+        ));
+    }
+    let too_large = || not_a_secret("it is larger than 64 KiB");
+    if bytes.len() > most {
+        return Err(too_large());
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| not_a_secret("it is not UTF-8 text"))?;
-    let text = text.trim_end_matches(['\r', '\n']);
+    let text = text::value(text);
+    if text.len() > MAX_BYTES {
+        return Err(too_large());
+    }
     if text.trim().is_empty() {
         return Err(SecretError::Empty { path: path.clone() });
     }
@@ -275,6 +290,30 @@ mod tests {
             let (_directory, source) = file(bytes.as_bytes());
             assert_eq!(content(&source).unwrap(), "s3cret");
         }
+    }
+
+    #[test]
+    fn the_mark_in_front_of_a_text_is_not_part_of_the_secret() {
+        for bytes in ["\u{feff}s3cret", "\u{feff}s3cret\r\n"] {
+            let (_directory, source) = file(bytes.as_bytes());
+            assert_eq!(content(&source).unwrap(), "s3cret");
+        }
+        let (_directory, source) = file("\u{feff}\r\n".as_bytes());
+        assert!(content(&source).unwrap_err().contains("is empty"));
+        // As PowerShell writes it.
+        let utf16 = "canary".encode_utf16().flat_map(u16::to_le_bytes);
+        let bytes: Vec<u8> = [0xff, 0xfe].into_iter().chain(utf16).collect();
+        let (_directory, source) = file(&bytes);
+        assert!(content(&source).unwrap_err().contains("UTF-16"));
+    }
+
+    #[test]
+    fn the_longest_token_fits_with_its_line_end() {
+        let token = "x".repeat(64 * 1024);
+        let (_directory, source) = file(format!("\u{feff}{token}\r\n").as_bytes());
+        assert_eq!(content(&source).unwrap().len(), token.len());
+        let (_directory, source) = file(format!("{token}x").as_bytes());
+        assert!(content(&source).unwrap_err().contains("larger than 64 KiB"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! because no type that it is given can print one.
 
 mod histogram;
+pub mod log;
 mod metrics;
 
 use std::io;
@@ -56,6 +57,8 @@ where
     let builder = tracing_subscriber::fmt()
         .with_env_filter(settings.filter()?)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        // They would go to standard error by the way that may block.
+        .log_internal_errors(false)
         .with_writer(writer);
     let initialised = match settings.format {
         LogFormat::Text => builder.with_target(false).finish().try_init(),

@@ -2,6 +2,7 @@
 
 mod client;
 mod identity;
+pub(crate) mod pem;
 
 use std::{
     io,
@@ -12,7 +13,7 @@ use std::{
 use rustls::{
     ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::CertificateDer,
     version::TLS13,
 };
 
@@ -123,37 +124,125 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
     // Some system stores hold certificates that no longer parse; the others still count.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let (_, ignored) = roots.add_parsable_certificates(found.certs);
+    let ignored = ignored + found.errors.len();
     if roots.is_empty() {
         return Err(TlsError::NoSystemRoots);
+    }
+    if ignored > 0 {
+        tracing::warn!(
+            ignored,
+            "some of this system's authorities cannot be read, and are not trusted"
+        );
     }
     Ok(roots)
 }
 
-/// The certificate authorities in a PEM file.
+/// The certificate authorities in a PEM file. One that is broken is told of, and costs the others
+/// nothing.
 ///
 /// # Errors
 /// When it cannot be read, or holds none.
 pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate)?;
+    let (roots, broken) = judged_roots(path)?;
+    for text in broken {
+        tracing::warn!("{text}");
     }
     Ok(roots)
 }
 
-/// The certificates in a PEM file, at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = std::fs::read(path).map_err(|error| TlsError::Unreadable {
-        path: path.to_owned(),
-        kind: error.kind(),
-    })?;
-    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    certificates
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| TlsError::NoCertificate {
+/// The same without a word to the log: what is to be said of broken ones.
+pub(crate) fn judged_roots(path: &Path) -> Result<(RootCertStore, Vec<String>), TlsError> {
+    let mut roots = RootCertStore::empty();
+    let mut bundle = pem::bundle(path)?;
+    let mut broken = std::mem::take(&mut bundle.broken);
+    for (number, certificate) in bundle.certificates {
+        if roots.add(certificate).is_err() {
+            broken.push(number);
+        }
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoCertificate {
             path: path.to_owned(),
-        })
+        });
+    }
+    broken.sort_unstable();
+    let tell = |number: usize| {
+        let path = path.display();
+        format!("certificate {number} of {path} is broken, and not used; the others are")
+    };
+    Ok((roots, broken.into_iter().map(tell).collect()))
+}
+
+/// The certificates in a PEM file, at least one. For a chain, of which each counts.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bundle = pem::bundle(path)?;
+    if bundle.certificates.is_empty() || !bundle.broken.is_empty() {
+        return Err(TlsError::NoCertificate {
+            path: path.to_owned(),
+        });
+    }
+    let certificates = bundle.certificates.into_iter();
+    Ok(certificates.map(|(_, certificate)| certificate).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> String {
+        let parameters = rcgen::CertificateParams::new(vec!["ca".to_owned()]).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        parameters.self_signed(&key).unwrap().pem()
+    }
+
+    fn roots(text: &str) -> Result<usize, TlsError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, text).unwrap();
+        file_roots(&path).map(|roots| roots.len())
+    }
+
+    #[test]
+    fn certificates_are_found_however_their_text_was_put_together() {
+        let (one, two) = (certificate(), certificate());
+        let mark = '\u{feff}';
+        for text in [
+            format!("{one}{two}"),
+            format!("{one}{two}").replace('\n', "\r\n"),
+            format!("{one}{two}").replace('\n', "\r"),
+            // Each file of its own editor.
+            format!("{mark}{one}{mark}{two}"),
+            // The first had no line end.
+            format!("{}{two}", one.trim_end()),
+            format!("subject=CN = a\n{one}\n# two\n{two}")
+                .trim_end()
+                .to_owned(),
+            // From a block of YAML.
+            format!("{one}{two}").replace('\n', "\n    "),
+        ] {
+            assert_eq!(roots(&text).unwrap(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_bad_certificate_costs_the_others_nothing() {
+        let (one, two) = (certificate(), certificate());
+        let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        for bad in [
+            format!("{begin}\n!!!!\n{end}\n"),
+            format!("{begin}\nAAAA\n{end}\n"),
+            format!("{begin}\n{end}\n"),
+            format!("{begin}\nAAAA\n"),
+            one.replacen('M', "", 1),
+            one.lines().take(4).collect::<Vec<_>>().join("\n") + "\n",
+        ] {
+            assert_eq!(roots(&format!("{one}{bad}{two}")).unwrap(), 2, "{bad}");
+            assert_eq!(roots(&format!("{bad}{two}")).unwrap(), 1, "{bad}");
+            assert_eq!(roots(&format!("{one}{bad}")).unwrap(), 1, "{bad}");
+            assert!(roots(&bad).is_err(), "{bad}");
+        }
+    }
 }

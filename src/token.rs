@@ -85,7 +85,7 @@ pub enum Lifetime {
 pub struct Bearer(HeaderValue);
 
 /// The longest token that is accepted, in bytes. Real ones have several KiB of claims.
-pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 impl Bearer {
     /// Makes `Bearer …` of a token; `None` when the token is empty, longer than
@@ -220,6 +220,8 @@ pub struct Snapshot {
     pub token: Option<Arc<AccessToken>>,
     /// Why the last attempt failed; `None` when it did not.
     pub failure: Option<FetchError>,
+    /// When the first attempt since the last success began that failed.
+    pub failing_since: Option<Instant>,
     /// Failures since the last success.
     pub consecutive_failures: u32,
     /// How many attempts are over.

@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use auth_sidecar::token::{Lifetime, MAX_TOKEN_BYTES, endpoint::answer, schedule::RefreshPolicy};
+use auth_sidecar::token::{
+    Lifetime, MAX_TOKEN_BYTES,
+    endpoint::answer,
+    schedule::{Fault, RefreshPolicy},
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
 use libfuzzer_sys::fuzz_target;
 
@@ -66,7 +70,12 @@ fn judge(status: StatusCode, fields: &HeaderMap, body: &[u8]) {
             assert!(text.len() < 2000, "{text}");
             let rejected = error.reason == auth_sidecar::token::Reason::InvalidClient;
             for failures in [0, 1, 7, u32::MAX] {
-                let pause = policy.back_off(failures, rejected, error.retry_after, 1.0);
+                let fault = if rejected {
+                    Fault::Rejection(failures)
+                } else {
+                    Fault::Outage(Duration::from_secs(failures.into()))
+                };
+                let pause = policy.back_off(fault, error.retry_after, 1.0);
                 assert!(pause >= policy.floor);
                 let longest = policy.retry_after_ceiling + policy.backoff_ceiling;
                 assert!(pause <= longest.max(Duration::from_secs(3600)), "{pause:?}");

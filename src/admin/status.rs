@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Answer, View};
 use crate::{
+    clock::nameable,
     telemetry::Origin,
     token::{Attempt, Snapshot},
 };
@@ -43,7 +44,7 @@ impl Clock {
         let ahead = at.saturating_duration_since(self.now);
         let behind = self.now.saturating_duration_since(at);
         let wall = (self.wall + ahead).checked_sub(behind).unwrap_or(self.wall);
-        humantime::format_rfc3339_millis(wall).to_string()
+        humantime::format_rfc3339_millis(nameable(wall)).to_string()
     }
 }
 
@@ -155,7 +156,7 @@ pub(super) fn status(view: &View) -> Status {
             .into_iter()
             .map(|end| Credential {
                 kind: end.kind,
-                expires_at: humantime::format_rfc3339_seconds(end.at).to_string(),
+                expires_at: humantime::format_rfc3339_seconds(nameable(end.at)).to_string(),
                 expires_in_seconds: unix_seconds(end.at) - unix_seconds(clock.wall),
             })
             .collect(),

@@ -7,6 +7,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::telemetry::log;
+
 /// Waits for SIGTERM or SIGINT. A second one ends the process at once, with exit code 1.
 ///
 /// # Errors
@@ -40,5 +42,6 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     reason = "somebody asked twice: nothing that is still open is worth waiting for"
 )]
 fn exit_now() {
+    log::finish();
     std::process::exit(1);
 }

@@ -22,7 +22,10 @@ use crate::token::{
 pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
     let kind = kind(reader);
     reject_foreign(reader, kind);
-    let credentials = kind.and_then(|kind| credentials(reader, kind));
+    let mut credentials = kind.and_then(|kind| credentials(reader, kind));
+    if let Some(Credentials::Endpoint(request)) = &mut credentials {
+        request.token_type = reader.optional("auth.token_type", values::text);
+    }
     let endpoint = token_service::settings(reader);
     if let Some(Credentials::Endpoint(request)) = &credentials {
         legs::reject_plain_detour(reader, "auth", &request.url, endpoint.proxy.as_ref());
@@ -42,10 +45,11 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
 /// The one kind that everything given agrees on.
 fn kind(reader: &mut Reader) -> Option<Kind> {
     const KEY: &str = "auth.type";
-    let mut said = std::mem::take(&mut reader.implied);
+    let mut implied = std::mem::take(&mut reader.implied);
+    let mut chosen = None;
     if let Some(found) = reader.find(KEY) {
         match values::one_of(&KINDS)(&found.value) {
-            Ok(kind) => said.extend(kind.map(|kind| (kind, found.source))),
+            Ok(kind) => chosen = kind.map(|kind| (kind, found.source)),
             Err(expected) => {
                 reader
                     .problems
@@ -54,6 +58,16 @@ fn kind(reader: &mut Reader) -> Option<Kind> {
             }
         }
     }
+    if let Some((chosen, _)) = &chosen {
+        // A kind that takes the key is not contradicted by who gives it.
+        let takes = |key: &str| {
+            KEYS.iter()
+                .any(|(one, kinds)| *one == key && kinds.contains(chosen))
+        };
+        implied.retain(|one| !takes(one.key));
+    }
+    let implied = implied.into_iter().map(|one| (one.kind, one.source));
+    let mut said: Vec<_> = implied.chain(chosen).collect();
     said.sort_by_key(|(kind, _)| *kind);
     said.dedup_by_key(|(kind, _)| *kind);
     match said.as_slice() {
@@ -150,7 +164,7 @@ fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
 fn client_credentials(reader: &mut Reader) -> Option<TokenRequest> {
     let url = token_service::token_url(reader);
     let client_auth = client_auth::read(reader, url.as_ref());
-    let scopes = reader.value("auth.scopes", values::list(char::is_whitespace));
+    let scopes = reader.value("auth.scopes", values::scopes);
     let parameters = reader.value("auth.endpoint_params", endpoint_params);
 
     let mut form = vec![("grant_type".to_owned(), "client_credentials".to_owned())];
@@ -164,6 +178,7 @@ fn client_credentials(reader: &mut Reader) -> Option<TokenRequest> {
         .collect();
     Some(TokenRequest {
         details_url: None,
+        token_type: None,
         url: url?,
         client_auth: client_auth?,
         form,

@@ -42,12 +42,12 @@ const KEYS: [(&str, &[Method]); 10] = [
 
 /// Reads the method and its keys. `None` only with a problem noted.
 pub(super) fn read(reader: &mut Reader, token_url: Option<&Url>) -> Option<ClientAuth> {
-    let client_id = reader.required("auth.client_id", &[], values::text);
+    let client_id = reader.required("auth.client_id", &["CSP_APP_ID"], values::text);
     let method = reader.required("auth.client_auth", &[], values::one_of(&METHODS))?;
     reject_foreign(reader, method);
     match method {
         Basic | Post => {
-            let client_secret = reader.rotating("auth.client_secret", &[]);
+            let client_secret = reader.rotating("auth.client_secret", &["CSP_APP_SECRET"]);
             let (client_id, client_secret) = (client_id?, client_secret?);
             Some(if method == Post {
                 ClientAuth::Post {

@@ -20,7 +20,7 @@ pub(super) const KINDS: [(&str, Option<Kind>); 4] = [
 ];
 
 /// The keys that only some kinds have.
-pub(super) const KEYS: [(&str, &[Kind]); 30] = [
+pub(super) const KEYS: [(&str, &[Kind]); 31] = [
     ("auth.preset", &[CspOauthApp, CspApiToken]),
     ("auth.base_url", &[CspOauthApp, CspApiToken]),
     ("auth.token_path", &[CspOauthApp, CspApiToken]),
@@ -73,6 +73,10 @@ pub(super) const KEYS: [(&str, &[Kind]); 30] = [
     ("auth.key_next_id", &[Oauth2ClientCredentials]),
     ("auth.assertion_algorithm", &[Oauth2ClientCredentials]),
     ("auth.assertion_audience", &[Oauth2ClientCredentials]),
+    (
+        "auth.token_type",
+        &[CspOauthApp, CspApiToken, Oauth2ClientCredentials],
+    ),
     ("auth.scopes", &[Oauth2ClientCredentials]),
     ("auth.endpoint_params", &[Oauth2ClientCredentials]),
 ];

@@ -4,6 +4,8 @@
 mod environment;
 mod file;
 
+pub(super) use self::file::convert;
+
 use std::{collections::BTreeSet, path::PathBuf};
 
 use figment::{
@@ -31,12 +33,20 @@ pub(super) struct Layers {
     pub(super) file: Option<PathBuf>,
     pub(super) strays: Vec<Stray>,
     /// The kinds of credentials that variables of the ecosystem imply, with their places.
-    pub(super) implied: Vec<(Kind, String)>,
+    pub(super) implied: Vec<Implied>,
     pub(super) problems: Vec<Problem>,
     /// Keys whose value was given but could not be read: they are not missing.
     pub(super) unread: BTreeSet<String>,
     /// The file could not be read, so nothing can be called missing.
     pub(super) incomplete: bool,
+}
+
+/// A kind of credentials that a variable of the ecosystem implies.
+pub(super) struct Implied {
+    pub(super) kind: Kind,
+    /// The key that it sets.
+    pub(super) key: &'static str,
+    pub(super) source: String,
 }
 
 /// A name that cannot be a key.

@@ -8,12 +8,16 @@ use url::Url;
 use super::{net, problem::Expected, reader::Reader, values};
 use crate::{
     outbound::OutboundProxy,
-    tls::{Identity, TlsError, TlsSettings, TlsVersion},
+    tls::{Identity, TlsError, TlsSettings, TlsVersion, judged_roots},
 };
 
 /// Whom to trust and who we are, by the keys of that section.
 pub(super) fn tls(reader: &mut Reader, section: &str) -> TlsSettings {
     let ca_file = reader.optional(&format!("{section}.ca_file"), values::ca_file);
+    let broken = ca_file.as_ref().and_then(|path| judged_roots(path).ok());
+    for text in broken.into_iter().flat_map(|(_, broken)| broken) {
+        reader.warnings.push(format!("{section}.ca_file: {text}"));
+    }
     let identity = identity(reader, section);
     let min_version = reader.value(&format!("{section}.min_tls_version"), tls_version);
     TlsSettings {

@@ -13,12 +13,11 @@ use url::{Position, Url};
 
 use super::{
     Resolved,
-    kind::Kind,
-    layers::{DEFAULT, Layers, Stray},
+    layers::{DEFAULT, Implied, Layers, Stray},
     net,
     problem::{Expected, Problem, printable},
 };
-use crate::server::Inherited;
+use crate::{server::Inherited, text};
 
 /// It cannot be printed: it holds the secrets as they were given.
 pub(super) struct Reader {
@@ -29,7 +28,7 @@ pub(super) struct Reader {
     strays: Vec<Stray>,
     unread: BTreeSet<String>,
     incomplete: bool,
-    pub(super) implied: Vec<(Kind, String)>,
+    pub(super) implied: Vec<Implied>,
     /// The sockets that were passed to us.
     pub(super) inherited: Option<Inherited>,
     pub(super) resolved: Vec<Resolved>,
@@ -129,17 +128,33 @@ impl Reader {
         found: Found,
         parse: impl FnOnce(&Value) -> Result<T, Expected>,
     ) -> Option<T> {
+        let is_quoted = has_quotes(&found.value);
         match parse(&found.value) {
             Ok(value) => {
                 self.resolved(key, shown(&found.value), &found.source);
+                if is_quoted {
+                    self.warn_of_quotes(key, &found.source);
+                }
                 Some(value)
             }
-            Err(expected) => {
+            Err(mut expected) => {
+                if is_quoted {
+                    expected
+                        .push_str("; the quotation marks around it are part of it: remove them");
+                }
                 self.problems
                     .push(Problem::new(key, found.source, expected));
                 None
             }
         }
+    }
+
+    /// Notes that a value looks as if an env file had left quotation marks around it.
+    pub(super) fn warn_of_quotes(&mut self, key: &str, source: &str) {
+        self.warnings.push(format!(
+            "{key} ({source}): the quotation marks around the value are part of it; if an env file \
+             has left them there, remove them"
+        ));
     }
 
     /// Notes what a key came to be.
@@ -227,6 +242,16 @@ impl Reader {
         self.figment
             .get_metadata(value.tag())
             .map_or_else(|| DEFAULT.to_owned(), |metadata| metadata.name.to_string())
+    }
+}
+
+/// Whether a text of the value is in quotation marks.
+fn has_quotes(value: &Value) -> bool {
+    match value {
+        Value::String(_, text) => text::is_in_quotes(text),
+        Value::Array(_, items) => items.iter().any(has_quotes),
+        Value::Dict(_, table) => table.values().any(has_quotes),
+        _ => false,
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     secret::{RotatingSecret, SecretSource},
+    text,
     tls::signing_key,
 };
 
@@ -114,13 +115,16 @@ impl Reader {
             None => Err("must be text in quotes"),
             Some(text) => {
                 // The line break that a file or a here-document adds; nothing else is trimmed.
-                let secret = SecretString::from(text.trim_end_matches(['\r', '\n']));
+                let secret = SecretString::from(text::value(text));
                 judge(&secret, rule).map(|()| secret)
             }
         };
         match judged {
             Ok(secret) => {
                 self.resolved(key, "(set)".to_owned(), &found.source);
+                if is_in_quotes(&secret) {
+                    self.warn_of_quotes(key, &found.source);
+                }
                 Some(SecretSource::Value(secret))
             }
             Err(text) => {
@@ -133,12 +137,15 @@ impl Reader {
 
     fn secret_file(&mut self, key: &str, found: &Found, rule: Rule) -> Option<SecretSource> {
         let checked = values::path(&found.value).and_then(|path| {
-            let readable_by_all = check_file(&path, rule)?;
-            Ok((path, readable_by_all))
+            let look = check_file(&path, rule)?;
+            Ok((path, look))
         });
         match checked {
-            Ok((path, readable_by_all)) => {
-                if readable_by_all {
+            Ok((path, look)) => {
+                if look.is_quoted {
+                    self.warn_of_quotes(key, &found.source);
+                }
+                if look.is_readable_by_all {
                     let path = path.display();
                     let warning = format!(
                         "{key}: every user of this machine can read {path}; chmod o-r takes that away"
@@ -162,8 +169,14 @@ fn has_mode(path: &Path, bits: u32) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & bits != 0)
 }
 
-/// Reads the file once now, so that a mistake is found at the start; says whether others can too.
-fn check_file(path: &PathBuf, rule: Rule) -> Result<bool, String> {
+/// What is odd about a secret file, though it can be used.
+struct Look {
+    is_readable_by_all: bool,
+    is_quoted: bool,
+}
+
+/// Reads the file once now, so that a mistake is found at the start.
+fn check_file(path: &PathBuf, rule: Rule) -> Result<Look, String> {
     let metadata =
         fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     // Reading a pipe would take from it what is read at each use.
@@ -174,8 +187,19 @@ fn check_file(path: &PathBuf, rule: Rule) -> Result<bool, String> {
         .read()
         .map_err(|error| error.to_string())?;
     judge(&secret, rule).map_err(|text| format!("what is in {} {text}", path.display()))?;
-    // Not the group: secret volumes of Kubernetes are made readable by theirs.
-    Ok(metadata.permissions().mode() & 0o004 != 0)
+    Ok(Look {
+        // Not the group: secret volumes of Kubernetes are made readable by theirs.
+        is_readable_by_all: metadata.permissions().mode() & 0o004 != 0,
+        is_quoted: is_in_quotes(&secret),
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only its first and last character are looked at"
+)]
+fn is_in_quotes(secret: &SecretString) -> bool {
+    text::is_in_quotes(secret.expose_secret())
 }
 
 #[expect(

@@ -2,6 +2,7 @@
 
 mod client_auth;
 mod legs;
+mod text;
 mod token_service;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};

@@ -4,9 +4,10 @@
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use figment::value::Value;
+use toml::de::DeValue;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::problem::Expected;
+use super::{layers::convert, problem::Expected};
 use crate::{
     client_token::ClientTokens,
     proxy::{RequiredField, Rule, upstream::HttpVersion},
@@ -136,7 +137,7 @@ pub(super) fn list(separates: fn(char) -> bool) -> impl Fn(&Value) -> Parsed<Vec
     move |value| {
         let items = match value {
             Value::Array(_, items) => items.clone(),
-            Value::String(..) => vec![value.clone()],
+            Value::String(_, text) => array(text).unwrap_or_else(|| vec![value.clone()]),
             _ => return Err("must be text in quotes or a list of such".to_owned()),
         };
         let mut parts = Vec::new();
@@ -151,6 +152,31 @@ pub(super) fn list(separates: fn(char) -> bool) -> impl Fn(&Value) -> Parsed<Vec
             );
         }
         Ok(parts)
+    }
+}
+
+/// A list that stands in a text as it would in the file: a variable has nothing but text.
+fn array(text: &str) -> Option<Vec<Value>> {
+    let value = DeValue::parse(text.trim()).ok()?;
+    let Value::Array(_, items) = convert(value.get_ref()) else {
+        return None;
+    };
+    let is_list = !items.is_empty() && items.iter().all(|item| item.as_str().is_some());
+    is_list.then_some(items)
+}
+
+/// A table that stands in a text as it would in the file.
+pub(super) fn table(text: &str) -> Option<Value> {
+    let value = DeValue::parse(text.trim()).ok()?;
+    let value = convert(value.get_ref());
+    value.as_dict().is_some().then_some(value)
+}
+
+/// What is asked for: text like any other list, or a list, in which a comma may be part of an item.
+pub(super) fn scopes(value: &Value) -> Parsed<Vec<String>> {
+    match value {
+        Value::String(_, text) if array(text).is_none() => list(comma_or_space)(value),
+        _ => list(char::is_whitespace)(value),
     }
 }
 
@@ -258,7 +284,7 @@ pub(super) fn log_level(value: &Value) -> Parsed<String> {
 /// A PEM file of certificates, read once now to see that it is one.
 pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
     let path = path(value)?;
-    match crate::tls::file_roots(&path) {
+    match crate::tls::judged_roots(&path) {
         Ok(_) => Ok(path),
         Err(_) => Err(format!(
             "{} must be a readable PEM file with certificates",

@@ -95,6 +95,12 @@ fn explain(error: &FetchError, config: &Config) -> String {
                      credentials"
                 .to_owned(),
         },
+        Reason::BadStatus if detail.starts_with("status 40") => {
+            "this is no answer of a token endpoint about the credentials: a firewall or proxy may \
+             stand in between, or the address is wrong. Check the way to it, auth.base_url, \
+             auth.token_path or auth.token_url, and whether it needs auth.proxy_url"
+                .to_owned()
+        }
         Reason::BadStatus => {
             "it has trouble, or something else answers in its place: try again later, and check \
              auth.base_url, auth.token_path or auth.token_url"

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{access::whole_seconds, finding::Finding};
 use crate::{
-    app,
+    app, clock,
     config::{Config, Credentials, Loaded},
     server::Address,
     wait,
@@ -166,7 +166,7 @@ fn end(what: &str, at: Option<SystemTime>) -> Finding {
     let Some(at) = at else {
         return Finding::ok(SUBJECT, format!("{what} does not end by itself"));
     };
-    let date = humantime::format_rfc3339_seconds(at);
+    let date = humantime::format_rfc3339_seconds(clock::nameable(at));
     match at.duration_since(SystemTime::now()) {
         Err(_) => Finding::failed(SUBJECT, format!("{what} ended at {date}: put in a new one")),
         Ok(left) if left < SOON => {

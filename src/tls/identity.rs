@@ -10,7 +10,7 @@ use rustls::{
 };
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroize};
 
-use super::{TlsError, certificates};
+use super::{TlsError, certificates, pem::tidied};
 use crate::secret::{SecretError, SecretSource};
 
 /// A client certificate and its key, as files.
@@ -53,7 +53,7 @@ impl Identity {
     reason = "the text becomes a key that only signs; its bytes are wiped"
 )]
 pub fn signing_key(pem: &SecretString) -> Option<Arc<dyn SigningKey>> {
-    let mut der = PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()).ok()?;
+    let mut der = PrivateKeyDer::from_pem_slice(&tidied(pem.expose_secret().as_bytes())).ok()?;
     let key = any_supported_type(&der).ok();
     der.zeroize();
     key

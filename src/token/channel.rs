@@ -70,6 +70,7 @@ pub fn channel<S: TokenSource, E: Events>(
         snapshot: ArcSwap::from_pointee(Snapshot {
             token: None,
             failure: None,
+            failing_since: None,
             consecutive_failures: 0,
             attempts: 0,
             next_attempt: Instant::now(),

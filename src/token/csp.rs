@@ -35,6 +35,7 @@ pub fn oauth_app(
         },
         form,
         details_url: None,
+        token_type: None,
     }
 }
 
@@ -55,6 +56,7 @@ pub fn api_token(
             (name.to_owned(), FormValue::Secret(api_token)),
         ],
         details_url: Some(join(base_url, API_TOKEN_DETAILS)),
+        token_type: None,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod answer;
 mod assertion;
 mod client;
+mod encoding;
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderValue,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE},
 };
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use url::{
@@ -38,6 +39,8 @@ pub struct TokenRequest {
     pub form: Vec<(String, FormValue)>,
     /// Where the end of the credential itself can be asked for.
     pub details_url: Option<Url>,
+    /// A `token_type` besides bearer whose tokens are used as bearer tokens.
+    pub token_type: Option<String>,
 }
 
 /// Client authentication (RFC 6749 §2.3), by its registered name (OIDC Core §9).
@@ -124,7 +127,7 @@ impl TokenEndpoint {
         let response = request.send().await.map_err(|e| transport(&e))?;
         let (status, fields) = (response.status(), response.headers().clone());
         let body = read_body(response).await?;
-        answer::read(status, &fields, &body)
+        answer::read_typed(status, &fields, &body, self.request.token_type.as_deref())
     }
 
     fn build(&self, which: Which) -> Result<reqwest::RequestBuilder, FetchError> {
@@ -140,7 +143,8 @@ impl TokenEndpoint {
             .caller
             .client()
             .post(self.request.url.clone())
-            .header(ACCEPT, "application/json");
+            .header(ACCEPT, "application/json")
+            .header(ACCEPT_ENCODING, "identity");
         match &self.request.client_auth {
             ClientAuth::None => {}
             ClientAuth::Basic {
@@ -208,7 +212,7 @@ impl TokenSource for TokenEndpoint {
         let result = self.ask(first).await;
         let has_other = self.request.secrets().any(|one| one.next_file.is_some());
         match result {
-            Err(error) if error.reason == Reason::InvalidClient && has_other => {
+            Err(error) if has_other && may_be_the_secret(&error) => {
                 self.calls = 2;
                 let second = self.ask(first.other()).await;
                 match second {
@@ -232,6 +236,12 @@ impl TokenSource for TokenEndpoint {
             () = self.caller.renewed() => {}
         }
     }
+}
+
+/// Whether another secret could help. A 401 without a word may come from the service as well as
+/// from something in between, and to ask once more costs little.
+fn may_be_the_secret(error: &FetchError) -> bool {
+    error.reason == Reason::InvalidClient || error.detail.starts_with("status 401")
 }
 
 fn read(secret: &RotatingSecret, which: Which) -> Result<SecretString, FetchError> {

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +18,12 @@ use super::{
     FetchError, Reason,
     endpoint::{Caller, EndpointError, EndpointSettings, answer, read_body, transport},
 };
-use crate::secret::{Fingerprint, RotatingSecret, Which, changed, wiped};
+use crate::{
+    clock,
+    secret::{Fingerprint, RotatingSecret, Which, changed, wiped},
+    text,
+    tls::pem,
+};
 
 /// How often is looked, besides when a file changes.
 const INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
@@ -172,7 +176,7 @@ fn warn(
     let threshold = WARNINGS.into_iter().filter(reached).min()?;
     let is_news = warned.is_none_or(|(end, last)| end != at || threshold < last);
     if is_news {
-        let ends_at = humantime::format_rfc3339_seconds(at).to_string();
+        let ends_at = humantime::format_rfc3339_seconds(clock::nameable(at)).to_string();
         let days_left = left.as_secs() / DAY.as_secs();
         tracing::warn!(kind, ends_at, days_left, "a credential ends soon; renew it");
     }
@@ -184,9 +188,9 @@ fn unreadable(detail: String) -> FetchError {
 }
 
 fn first_end(path: &Path) -> Result<Option<SystemTime>, FetchError> {
-    let pem = std::fs::read(path).map_err(|error| unreadable(error.kind().to_string()))?;
-    let ends = CertificateDer::pem_slice_iter(&pem).filter_map(|certificate| {
-        let certificate = Certificate::from_der(&certificate.ok()?).ok()?;
+    let bundle = pem::bundle(path).map_err(|error| unreadable(error.to_string()))?;
+    let ends = bundle.certificates.iter().filter_map(|(_, certificate)| {
+        let certificate = Certificate::from_der(certificate).ok()?;
         let end = certificate.tbs_certificate.validity.not_after;
         Some(SystemTime::UNIX_EPOCH + end.to_unix_duration())
     });
@@ -227,6 +231,7 @@ async fn ask(
         .post(url.clone())
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "application/json")
+        .header(http::header::ACCEPT_ENCODING, "identity")
         .body(wiped(body))
         .send()
         .await
@@ -240,8 +245,8 @@ async fn ask(
     expires_at(&body)
 }
 
-/// `expiresAt` in seconds or milliseconds since 1970, by magnitude: servers differ. Zero and
-/// `null` mean that it does not end.
+/// `expiresAt` in seconds or milliseconds since 1970, by magnitude: servers differ. Zero, `null`
+/// and what is beyond the year 9999 mean that it does not end.
 fn expires_at(body: &[u8]) -> Result<Option<SystemTime>, FetchError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -252,7 +257,8 @@ fn expires_at(body: &[u8]) -> Result<Option<SystemTime>, FetchError> {
     const MILLISECONDS: f64 = 1e11;
 
     let no_date = || unreadable("the answer tells no end".to_owned());
-    let details: Details = serde_json::from_slice(body).map_err(|_| no_date())?;
+    let details: Details =
+        serde_json::from_slice(text::unmarked_bytes(body)).map_err(|_| no_date())?;
     let number = match details.expires_at {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => answer::number(&value).ok_or_else(no_date)?,
@@ -267,7 +273,9 @@ fn expires_at(body: &[u8]) -> Result<Option<SystemTime>, FetchError> {
     };
     let since = Duration::try_from_secs_f64(seconds).map_err(|_| no_date())?;
     let at = SystemTime::UNIX_EPOCH.checked_add(since);
-    at.map(Some).ok_or_else(no_date)
+    let at = at.ok_or_else(no_date)?;
+    // What no calendar has is how some programs write "never".
+    Ok((clock::nameable(at) == at).then_some(at))
 }
 
 #[cfg(test)]
@@ -287,6 +295,11 @@ mod tests {
             r#"{"expiresAt": 0}"#,
             r#"{"expiresAt": -1}"#,
             "{}",
+            "\u{feff}{}",
+            // The "never" of a Java program, and what comes after the last date that has a name.
+            r#"{"expiresAt": 9223372036854775807}"#,
+            r#"{"expiresAt": 253402300800000}"#,
+            r#"{"expiresAt": 1e15}"#,
         ] {
             assert_eq!(read(body).unwrap(), None, "{body}");
         }

@@ -11,7 +11,7 @@ use super::{
     AccessToken, Attempt, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot, TokenResponse,
     TokenSource,
     channel::{Order, Shared},
-    schedule::{Occasion, RefreshPolicy},
+    schedule::{Fault, Occasion, RefreshPolicy},
 };
 
 /// Gets a token, publishes it, and waits until the next is due; for ever.
@@ -151,6 +151,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
             Ok((token, renew_after)) => Snapshot {
                 token: Some(Arc::new(token)),
                 failure: None,
+                failing_since: None,
                 consecutive_failures: 0,
                 attempts,
                 next_attempt: (started_at + renew_after).max(now),
@@ -158,15 +159,18 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
             },
             Err(error) => {
                 let consecutive_failures = previous.consecutive_failures.saturating_add(1);
-                let back_off = self.policy.back_off(
-                    consecutive_failures,
-                    error.reason == Reason::InvalidClient,
-                    error.retry_after,
-                    (self.random)(),
-                );
+                let failing_since = previous.failing_since.unwrap_or(started_at);
+                let fault = match error.reason {
+                    Reason::InvalidClient => Fault::Rejection(consecutive_failures),
+                    Reason::RateLimited => Fault::Limit(consecutive_failures),
+                    _ => Fault::Outage(now - failing_since),
+                };
+                let retry_after = error.retry_after;
+                let back_off = self.policy.back_off(fault, retry_after, (self.random)());
                 Snapshot {
                     token: previous.token.clone(),
                     failure: Some(error),
+                    failing_since: Some(failing_since),
                     consecutive_failures,
                     attempts,
                     next_attempt: now + back_off,

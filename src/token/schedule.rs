@@ -11,7 +11,7 @@ pub struct RefreshPolicy {
     pub max_lifetime: Duration,
     /// The least time between the starts of two token calls, whatever happens.
     pub floor: Duration,
-    /// The ceiling of the first back-off; each further failure doubles it.
+    /// The least ceiling of a back-off. It grows with the outage, or doubles with each rejection.
     pub backoff_base: Duration,
     /// The ceiling of all back-offs after a fault of the network or the service.
     pub backoff_ceiling: Duration,
@@ -45,6 +45,17 @@ pub enum Occasion {
     Synchronised,
 }
 
+/// What a failed attempt was, which decides how long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The network or the service; no attempt has succeeded for so long.
+    Outage(Duration),
+    /// The service has more to do than it can; so many attempts in a row have failed, from 1.
+    Limit(u32),
+    /// The credential was rejected; so many attempts in a row have failed, from 1.
+    Rejection(u32),
+}
+
 impl RefreshPolicy {
     /// How long before its end a token is renewed at the latest: 30 s, or a tenth of the lifetime
     /// where that is more, but never more than half of it, since a minute is a legal lifetime.
@@ -68,26 +79,21 @@ impl RefreshPolicy {
         between(earliest..latest, random).max(self.floor)
     }
 
-    /// How long to wait after the `failures`-th failure in a row (from 1), `random` in 0..1.
+    /// How long to wait after a failure, `random` in 0..1.
     ///
-    /// Exponential with full jitter between the floor and a ceiling. What the service asked for
-    /// by `Retry-After` is waited for in full, then spread over as long again: a backlog that
-    /// takes so long to work off comes back no faster than it can be worked off.
+    /// Full jitter between the floor and a ceiling. After a fault of the network or the service that
+    /// is half of the time that the outage has lasted: who was away for a short time is found back
+    /// in a short time. After a rejected credential, and where the service has too much to do, it
+    /// doubles with each failure. What the service
+    /// asked for by `Retry-After` is waited for in full, then spread over as long again: a backlog
+    /// that takes so long to work off comes back no faster than it can be worked off.
     #[must_use]
-    pub fn back_off(
-        &self,
-        failures: u32,
-        rejected: bool,
-        retry_after: Option<Duration>,
-        random: f64,
-    ) -> Duration {
-        let ceiling = if rejected {
-            self.rejected_ceiling
-        } else {
-            self.backoff_ceiling
+    pub fn back_off(&self, fault: Fault, retry_after: Option<Duration>, random: f64) -> Duration {
+        let step = match fault {
+            Fault::Outage(lasted) => (lasted / 2).clamp(self.backoff_base, self.backoff_ceiling),
+            Fault::Limit(failures) => self.doubled(failures).min(self.backoff_ceiling),
+            Fault::Rejection(failures) => self.doubled(failures).min(self.rejected_ceiling),
         };
-        let doublings = failures.saturating_sub(1).min(16);
-        let step = (self.backoff_base * 2_u32.pow(doublings)).min(ceiling);
         let own = between(self.floor..step, random);
         match retry_after {
             Some(asked) if !asked.is_zero() => {
@@ -97,6 +103,13 @@ impl RefreshPolicy {
             }
             _ => own,
         }
+    }
+}
+
+impl RefreshPolicy {
+    fn doubled(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16);
+        self.backoff_base * 2_u32.pow(doublings)
     }
 }
 
@@ -165,21 +178,42 @@ mod tests {
     }
 
     #[test]
-    fn backing_off_doubles_up_to_the_ceiling_with_full_jitter() {
+    fn backing_off_grows_with_the_outage_with_full_jitter() {
         let policy = RefreshPolicy::default();
-        let ceiling = |failures| policy.back_off(failures, false, None, 1.0);
+        let after = |lasted, random| policy.back_off(Fault::Outage(seconds(lasted)), None, random);
+        for (lasted, latest) in [
+            (0.0, 1.0),
+            (1.0, 1.0),
+            (2.0, 1.0),
+            (9.0, 4.5),
+            (60.0, 30.0),
+            (120.0, 60.0),
+            (1e12, 60.0),
+        ] {
+            assert_eq!(after(lasted, 1.0), seconds(latest), "{lasted}");
+            assert_eq!(after(lasted, 0.0), policy.floor);
+        }
+    }
+
+    #[test]
+    fn backing_off_from_a_refusal_doubles_up_to_its_ceiling() {
+        let policy = RefreshPolicy::default();
+        let limited = policy.back_off(Fault::Limit(u32::MAX), None, 1.0);
+        assert_eq!(limited, policy.backoff_ceiling);
+        let ceiling = |failures| policy.back_off(Fault::Rejection(failures), None, 1.0);
         assert_eq!(
-            [1, 2, 3, 4, 7, 100, u32::MAX].map(ceiling),
-            [1.0, 2.0, 4.0, 8.0, 60.0, 60.0, 60.0].map(seconds)
+            [1, 2, 3, 4, 9, 100, u32::MAX].map(ceiling),
+            [1.0, 2.0, 4.0, 8.0, 256.0, 300.0, 300.0].map(seconds)
         );
-        assert_eq!(policy.back_off(100, false, None, 0.0), policy.floor);
-        assert_eq!(policy.back_off(100, true, None, 1.0), seconds(300.0));
     }
 
     #[test]
     fn what_the_service_asks_for_is_waited_for_within_reason() {
         let policy = RefreshPolicy::default();
-        let after = |asked: f64, random| policy.back_off(1, false, Some(seconds(asked)), random);
+        let after = |asked: f64, random| {
+            let fault = Fault::Outage(Duration::ZERO);
+            policy.back_off(fault, Some(seconds(asked)), random)
+        };
         assert_eq!(after(7.0, 0.0), seconds(7.0));
         assert_eq!(after(8.0, 1.0), seconds(16.0));
         assert_eq!(after(0.0, 0.0), policy.floor);

@@ -106,3 +106,31 @@ async fn each_failed_attempt_says_its_class_and_when_the_next_comes() {
     }
     drop(logs::captured());
 }
+
+#[tokio::test]
+async fn an_end_that_no_calendar_has_harms_nobody() {
+    for never in [
+        json!(i64::MAX),
+        json!(253_402_300_800_000_u64),
+        json!(9e15),
+        json!("1e17"),
+    ] {
+        let csp = FakeCsp::start();
+        let service = FakeService::start(csp.validator());
+        csp.api_token_details(json!({"tokenValue": API_TOKEN, "expiresAt": never}));
+        let settings = Settings::api_token(&csp, &service);
+        let sidecar = Sidecar::start(&settings);
+        let line = r#"auth_sidecar_credential_check_total{kind="api_token",result="success"} 1"#;
+        let checked = async || sidecar.admin_get("/metrics").await.1.contains(line);
+        eventually_async(checked, SOON).await;
+        for path in ["/status", "/", "/metrics"] {
+            assert_eq!(sidecar.admin_get(path).await.0, 200, "{path}");
+        }
+        let files = tempfile::tempdir().unwrap();
+        let config = settings.write(files.path());
+        let arguments = ["doctor", "--config", config.to_str().unwrap()];
+        let mut doctor = Process::spawn(&arguments, &[]);
+        assert_eq!(doctor.wait().await.code(), Some(0), "{}", doctor.output());
+        assert!(doctor.stdout().contains("api token does not end by itself"));
+    }
+}

@@ -45,6 +45,8 @@ mod idle;
 mod limits;
 /// Certificates for localhost, made here.
 mod local_ca;
+/// Whoever reads the log, or does not.
+mod log_readers;
 /// HTTP proxies on the way to the upstream.
 mod outbound;
 /// Who is refused: hosts, browsers, ambiguous requests.

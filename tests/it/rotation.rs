@@ -271,3 +271,17 @@ async fn what_the_service_asked_for_is_kept_even_when_the_file_changes() {
     assert!(csp.calls()[1].at - first >= Duration::from_secs(3));
     drop(sidecar);
 }
+
+#[tokio::test]
+async fn the_next_secret_is_tried_also_where_a_refusal_says_nothing() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    // A token service that answers 401 without a word; then the next secret is asked with.
+    csp.script([Answer::Status(401, String::new(), vec![])]);
+    let settings = Settings::new(&csp, &service)
+        .set("auth.client_secret", "of-yesterday")
+        .file("auth.client_secret_next_file", CLIENT_SECRET);
+    let sidecar = Sidecar::start(&settings);
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    assert_eq!(csp.call_count(), 2);
+}

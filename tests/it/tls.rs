@@ -331,3 +331,23 @@ async fn changed_files_of_the_token_leg_are_tried_at_once() {
         "a broken file is no reason to call"
     );
 }
+
+#[tokio::test]
+async fn a_bad_certificate_in_a_bundle_costs_itself_alone_and_is_told() {
+    let csp = FakeCsp::start_tls();
+    let service = FakeService::start(csp.validator());
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let bundle = format!("\u{feff}{broken}{}", csp.ca_pem());
+    let settings = Settings::new(&csp, &service).file("auth.ca_file", &bundle);
+    let sidecar = Process::start(&settings).await;
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    let said = || {
+        let output = sidecar.output();
+        output.contains("WARN") && output.contains("certificate 1 of ")
+    };
+    eventually(said, SOON).await;
+    // And of a bundle that gets one while it runs.
+    let bundle = format!("{}{broken}", csp.ca_pem());
+    sidecar.rewrite("auth.ca_file", &bundle);
+    eventually(|| sidecar.output().contains("certificate 2 of "), SOON).await;
+}

@@ -305,3 +305,149 @@ async fn the_token_service_is_reached_over_tls_with_a_private_ca() {
     eventually_async(says_why, SOON).await;
     assert_eq!(request("GET", &sidecar.url(), &[], "").await.status, 503);
 }
+
+fn compressed(coding: &'static str, text: &str) -> Answer {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write};
+
+    let level = Compression::default();
+    let body = match coding {
+        "gzip" | "x-gzip" | "GZIP" => {
+            let mut gzip = write::GzEncoder::new(Vec::new(), level);
+            gzip.write_all(text.as_bytes()).unwrap();
+            gzip.finish().unwrap()
+        }
+        "deflate" => {
+            let mut zlib = write::ZlibEncoder::new(Vec::new(), level);
+            zlib.write_all(text.as_bytes()).unwrap();
+            zlib.finish().unwrap()
+        }
+        // As some servers understood the word.
+        _ => {
+            let mut raw = write::DeflateEncoder::new(Vec::new(), level);
+            raw.write_all(text.as_bytes()).unwrap();
+            raw.finish().unwrap()
+        }
+    };
+    let coding = coding.trim_start_matches("raw ");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: {coding}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    Answer::Raw([head.into_bytes(), body].concat())
+}
+
+#[tokio::test]
+async fn a_token_answer_that_comes_compressed_is_read() {
+    let grant = json!({"access_token": "a-token", "expires_in": 60}).to_string();
+    for coding in ["gzip", "x-gzip", "GZIP", "deflate", "raw deflate"] {
+        let csp = FakeCsp::start();
+        csp.always(compressed(coding, &grant));
+        let service = FakeService::accepting(["a-token"]);
+        let sidecar = Sidecar::between(&csp, &service);
+        assert_eq!(
+            get(&format!("{}/x", sidecar.url())).await.status,
+            200,
+            "{coding}"
+        );
+        let call = &csp.calls()[0];
+        assert_eq!(call.headers["accept-encoding"], "identity");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_read_within_a_bound_and_others_not_at_all() {
+    let long = json!({"access_token": "a-token", "x": "x".repeat(100 << 20)}).to_string();
+    let broken = Answer::Status(
+        200,
+        "no gzip".to_owned(),
+        vec![("content-encoding", "gzip".to_owned())],
+    );
+    let grant = json!({"access_token": "a-token"}).to_string();
+    let strange = Answer::Status(200, grant, vec![("content-encoding", "br".to_owned())]);
+    for (answer, word) in [
+        (compressed("gzip", &long), "larger than 256 KiB"),
+        (broken, "compressed"),
+        (strange, "compressed"),
+    ] {
+        let csp = FakeCsp::start();
+        csp.always(answer);
+        let service = FakeService::accepting(["a-token"]);
+        let settings = Settings::new(&csp, &service).set("auth.hold_timeout", "0s");
+        let sidecar = Sidecar::start(&settings);
+        let said = async || {
+            let (_, status) = sidecar.admin_get("/status").await;
+            status.contains("bad_response") && status.contains(word)
+        };
+        eventually_async(said, SOON).await;
+        assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 503);
+    }
+}
+
+#[tokio::test]
+async fn a_firewall_is_not_taken_for_the_service() {
+    let page = "<html><h1>Access denied by policy</h1></html>".to_owned();
+    for status in [400, 401, 403, 404, 451] {
+        let csp = FakeCsp::start();
+        csp.always(Answer::Status(status, page.clone(), vec![]));
+        let service = FakeService::start(csp.validator());
+        let settings = Settings::new(&csp, &service).set("auth.hold_timeout", "0s");
+        let sidecar = Sidecar::start(&settings);
+        let line = r#"auth_sidecar_token_refresh_total{result="failure",reason="bad_status"}"#;
+        let counted = async || sidecar.admin_get("/metrics").await.1.contains(line);
+        eventually_async(counted, SOON).await;
+        let (_, metrics) = sidecar.admin_get("/metrics").await;
+        assert!(!metrics.contains("invalid_client\"} 1"), "{metrics}");
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 503);
+        let why = reply.header("proxy-status").unwrap();
+        assert!(!why.contains("credentials_rejected"), "{status}: {why}");
+        csp.restore();
+        sidecar.ready().await;
+    }
+}
+
+#[tokio::test]
+async fn a_type_of_token_that_a_key_names_is_taken_for_a_bearer_token() {
+    let answer = || Answer::Json(json!({"access_token": "a-token", "token_type": "N_A"}));
+    let csp = FakeCsp::start();
+    csp.always(answer());
+    let service = FakeService::accepting(["a-token"]);
+    let settings = Settings::oauth2(&csp, &service).set("auth.hold_timeout", "0s");
+    let sidecar = Sidecar::start(&settings);
+    let refused = async || {
+        sidecar
+            .admin_get("/status")
+            .await
+            .1
+            .contains("auth.token_type")
+    };
+    eventually_async(refused, SOON).await;
+    for settings in [
+        settings.set("auth.token_type", "n_a"),
+        Settings::new(&csp, &service).set("auth.token_type", "N_A"),
+    ] {
+        let sidecar = Sidecar::start(&settings);
+        sidecar.ready().await;
+        assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_longest_token_reaches_the_service() {
+    let token = "x".repeat(64 * 1024);
+    let csp = FakeCsp::start();
+    csp.always(Answer::Json(
+        json!({"access_token": token, "expires_in": 60}),
+    ));
+    let service = FakeService::accepting([token.as_str()]);
+    let sidecar = Sidecar::between(&csp, &service);
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    let settings = Settings::static_token("x", &service)
+        .unset("auth.token")
+        .file("auth.token_file", &format!("\u{feff}{token}\r\n"));
+    let sidecar = Sidecar::start(&settings);
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+}

@@ -8,8 +8,9 @@ use figment::value::Value;
 
 use super::{
     super::{kind::Kind, problem::Problem, values},
-    Layers, Stray,
+    Implied, Layers, Stray,
 };
+use crate::text;
 
 const PREFIX: &str = "AUTH_SIDECAR_";
 
@@ -85,7 +86,12 @@ impl Layers {
             };
             match value.to_str() {
                 Some("") => {}
-                Some(value) => {
+                Some(given) => {
+                    let value = match text::value(given) {
+                        // Whoever gives nothing but a line end has meant something.
+                        "" => given,
+                        value => value,
+                    };
                     own.insert(name.into_owned(), value.to_owned());
                 }
                 None => {
@@ -107,7 +113,11 @@ impl Layers {
                 .map(|_| known.name)
                 .or(file.map(|_| file_name.as_str()));
             if let (Some(kind), Some(name)) = (known.kind, given_by) {
-                self.implied.push((kind, place(name)));
+                self.implied.push(Implied {
+                    kind,
+                    key: known.key,
+                    source: place(name),
+                });
             }
             if let Some(value) = value {
                 self.merge(known.key, Value::from(value.as_str()), place(known.name));
@@ -135,7 +145,7 @@ impl Layers {
         match read {
             Ok(text) => {
                 let source = format!("{named_by}, file {path}");
-                self.merge(key, Value::from(text.trim()), source);
+                self.merge(key, Value::from(text::unmarked(&text).trim()), source);
             }
             Err(what) => {
                 self.problems.push(Problem::new(key, named_by, what));
@@ -180,7 +190,11 @@ impl Layers {
                 _ => false,
             };
             if is_key {
-                self.merge(key, Value::from(value.as_str()), place(name));
+                let table = (key == "auth.endpoint_params").then(|| values::table(value));
+                let value = table
+                    .flatten()
+                    .unwrap_or_else(|| Value::from(value.as_str()));
+                self.merge(key, value, place(name));
             } else {
                 self.strays.push(Stray {
                     name: key,

@@ -9,6 +9,7 @@ use super::{
     super::{problem::Problem, values},
     Layers, Stray,
 };
+use crate::text;
 
 impl Layers {
     /// Merges the file that `named_by` names.
@@ -35,17 +36,22 @@ impl Layers {
     pub(super) fn merge_toml(&mut self, text: &str, source: &dyn Fn(String) -> String) {
         // Not through figment's own format, and never the error's `Display`: both quote the line,
         // which may hold a secret. The bare message is made of fixed words and names of types.
-        let table = match DeTable::parse(text) {
-            Ok(table) => table.into_inner(),
-            Err(error) => {
-                self.incomplete = true;
-                let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-                let place = source(format!("{line}:{column}"));
-                let what = format!("is no TOML: {}", error.message());
-                self.problems.push(Problem::new("config", place, what));
-                return;
+        let text = text::unmarked(text);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let table = table.into_inner();
+        if let Some(error) = errors.first() {
+            self.incomplete = true;
+            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+            let place = source(format!("{line}:{column}"));
+            let what = format!("is no TOML: {}", error.message());
+            // Of the rest only how to tell of this is believed.
+            let log = table.get("log").and_then(|log| log.get_ref().as_table());
+            if let Some(format) = log.and_then(|log| log.get("format")) {
+                self.merge("log.format", convert(format.get_ref()), place.as_str());
             }
-        };
+            self.problems.push(Problem::new("config", place, what));
+            return;
+        }
         for (section, entries) in &table {
             let place = |start| source(position(text, start).0.to_string());
             let name = section.get_ref();
@@ -77,7 +83,7 @@ impl Layers {
 }
 
 /// Types that no key takes become the empty value, which no key takes either.
-fn convert(value: &DeValue<'_>) -> Value {
+pub(in crate::config) fn convert(value: &DeValue<'_>) -> Value {
     let empty = Value::from(Empty::Unit);
     match value {
         DeValue::String(text) => Value::from(text.as_ref()),

@@ -8,10 +8,10 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::Metrics;
+use super::{super::log, Metrics};
 
 /// What is read at each scrape.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,11 @@ impl Collector for Scrape {
             let labels = [("kind", *kind)];
             ConstGauge::new(*at).encode(family.encode_family(&labels)?)?;
         }
+        let dropped = ConstCounter::new(log::dropped_lines());
+        let kind = dropped.metric_type();
+        let what = "Lines of the log that could not be written";
+        let metric = encoder.encode_descriptor("log_lines_dropped", what, None, kind)?;
+        dropped.encode(metric)?;
         let held = self.metrics.held.load(Ordering::Relaxed);
         for (name, help, value) in [
             (

@@ -10,7 +10,10 @@ use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::token::{Bearer, FetchError, Lifetime, Reason, TokenResponse};
+use crate::{
+    text::unmarked_bytes,
+    token::{Bearer, FetchError, Lifetime, Reason, TokenResponse},
+};
 
 /// RFC 6749 §5.1. Any field may be missing or null, unknown ones are ignored.
 #[derive(Deserialize)]
@@ -34,6 +37,13 @@ struct Refused {
     trace_id: Option<Value>,
 }
 
+impl Refused {
+    /// Whether it has codes that no other service has.
+    fn is_csp(&self) -> bool {
+        self.csp_error_code.is_some() || self.module_code.is_some()
+    }
+}
+
 /// The codes of RFC 6749 §5.2 that only another configuration or another secret can mend.
 const REJECTIONS: [&str; 6] = [
     "invalid_client",
@@ -53,18 +63,31 @@ pub fn read(
     fields: &HeaderMap,
     body: &[u8],
 ) -> Result<TokenResponse, FetchError> {
+    read_typed(status, fields, body, None)
+}
+
+/// The same where tokens of one more type are taken for bearer tokens.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_typed(
+    status: StatusCode,
+    fields: &HeaderMap,
+    body: &[u8],
+    accepted: Option<&str>,
+) -> Result<TokenResponse, FetchError> {
     if status.is_success() {
-        granted(body)
+        granted(body, accepted)
     } else {
         Err(refused(status, retry_after(fields), body))
     }
 }
 
 /// Reads a 2xx answer.
-fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
+fn granted(body: &[u8], accepted: Option<&str>) -> Result<TokenResponse, FetchError> {
     let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
-    let granted: Granted =
-        serde_json::from_slice(body).map_err(|_| bad("the answer is no JSON token response"))?;
+    let granted: Granted = serde_json::from_slice(unmarked_bytes(body))
+        .map_err(|_| bad("the answer is no JSON token response"))?;
     let Some(token) = granted.access_token else {
         return Err(match granted.error.as_ref().and_then(rejection) {
             Some(code) => FetchError::new(Reason::InvalidClient, format!("{code} (status 200)")),
@@ -73,9 +96,13 @@ fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
     };
     let token = SecretString::from(token);
     // RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
-    let is_bearer = |kind: &String| kind.eq_ignore_ascii_case("bearer");
-    if !granted.token_type.as_ref().is_none_or(is_bearer) {
-        return Err(bad("the token_type is not bearer"));
+    let is_accepted = |kind: &String| {
+        is_bearer(kind) || accepted.is_some_and(|other| kind.trim().eq_ignore_ascii_case(other))
+    };
+    if !granted.token_type.as_ref().is_none_or(is_accepted) {
+        return Err(bad(
+            "the token_type is not bearer; if its tokens are used as such, name it in auth.token_type",
+        ));
     }
     let bearer = Bearer::new(&token)
         .ok_or_else(|| bad("the access_token is empty, too long or no legal field value"))?;
@@ -87,22 +114,36 @@ fn granted(body: &[u8]) -> Result<TokenResponse, FetchError> {
     Ok(TokenResponse { bearer, lifetime })
 }
 
+/// Whether a `token_type` means bearer (RFC 6750), as providers spell it. Nothing at all does too.
+fn is_bearer(kind: &str) -> bool {
+    let is_letter = |c: &char| !matches!(c, ' ' | '_' | '-');
+    let plain: String = kind.chars().filter(is_letter).collect();
+    ["", "bearer", "bearertoken"].contains(&plain.to_ascii_lowercase().as_str())
+}
+
 /// Reads any other answer.
+///
+/// Only who knows the credential can reject it, and such an answer has an error code. Whatever else
+/// says 401 or 403 stands in between: a firewall, a sign-in page.
 pub(in crate::token) fn refused(
     status: StatusCode,
     retry_after: Option<Duration>,
     body: &[u8],
 ) -> FetchError {
-    let refused: Refused = serde_json::from_slice(body).unwrap_or_default();
+    let refused: Refused = serde_json::from_slice(unmarked_bytes(body)).unwrap_or_default();
     let code = refused.error.as_ref().and_then(rejection);
     // CSP says it in the text of the message; the code is all that is taken from there.
     let code = code.or_else(|| refused.message.as_ref().and_then(mentioned_rejection));
     // An API token that CSP does not know: status 404 and module 540, as a number or a string.
     let is_unknown_token = status == StatusCode::NOT_FOUND
         && refused.module_code.as_ref().and_then(number) == Some(540.0);
-    let is_rejection = status == StatusCode::UNAUTHORIZED
-        || status == StatusCode::FORBIDDEN
-        || (status.is_client_error() && (code.is_some() || is_unknown_token));
+    let is_rejection = match status {
+        StatusCode::UNAUTHORIZED => code.is_some() || refused.error.is_some() || refused.is_csp(),
+        StatusCode::FORBIDDEN => {
+            code.is_some() || refused.error.as_ref().is_some_and(is_code) || refused.is_csp()
+        }
+        _ => status.is_client_error() && (code.is_some() || is_unknown_token),
+    };
     let reason = if status == StatusCode::TOO_MANY_REQUESTS {
         Reason::RateLimited
     } else if is_rejection {
@@ -163,6 +204,14 @@ pub(in crate::token) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn rejection(error: &Value) -> Option<&'static str> {
     let error = error.as_str()?;
     REJECTIONS.into_iter().find(|code| *code == error)
+}
+
+/// Whether it has the form of an error code, and not of a sentence.
+fn is_code(error: &Value) -> bool {
+    let is_of_code = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    error
+        .as_str()
+        .is_some_and(|error| !error.is_empty() && error.bytes().all(is_of_code))
 }
 
 fn mentioned_rejection(message: &Value) -> Option<&'static str> {

@@ -6,6 +6,7 @@ use reqwest::{Client, NoProxy, Proxy, Response, redirect};
 use rustls::ClientConfig;
 use secrecy::zeroize::Zeroizing;
 
+use super::encoding::decoded;
 use crate::{
     outbound::OutboundProxy,
     secret::{Fingerprint, SecretError, changed},
@@ -135,6 +136,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024;
 pub(in crate::token) async fn read_body(
     mut response: Response,
 ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    let fields = response.headers().clone();
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(|e| transport(&e))? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -145,7 +147,7 @@ pub(in crate::token) async fn read_body(
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    decoded(&fields, body, MAX_ANSWER_BYTES)
 }
 
 /// What went wrong on the way, without the address: the library's text may quote it.

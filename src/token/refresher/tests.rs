@@ -492,3 +492,34 @@ async fn a_renewal_that_nobody_has_judged_does_not_speak_for_the_next_token() {
     let renewal = newer(&tokens, &second).await;
     assert!(matches!(renewal, Renewal::Newer(token) if token.generation == 3));
 }
+
+/// A service that refuses connections until then.
+struct Away(Instant);
+
+impl TokenSource for Away {
+    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
+        sleep(Duration::from_millis(10)).await;
+        if Instant::now() < self.0 {
+            return Err(FetchError::new(Reason::Network, "refused"));
+        }
+        Ok(response("back", Lifetime::Limited(seconds(3.0))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_back_is_found_within_half_of_its_absence() {
+    for away in [0.5, 2.0, 9.0, 40.0, 600.0] {
+        let begin = Instant::now();
+        let source = Away(begin + seconds(away));
+        // The unluckiest dice.
+        let (refresher, tokens) = channel(source, RefreshPolicy::default(), NoEvents, || 1.0);
+        let running = tokio::spawn(refresher.run());
+        while tokens.snapshot().token.is_none() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let late = begin.elapsed().as_secs_f64() - away;
+        let longest = (away / 2.0).clamp(1.0, 60.0) + 0.05;
+        assert!(late <= longest, "{away} s away, found {late} s later");
+        running.abort();
+    }
+}

@@ -1,7 +1,7 @@
 use super::*;
 
 fn lifetime(body: &str) -> Result<Lifetime, Reason> {
-    match granted(body.as_bytes()) {
+    match granted(body.as_bytes(), None) {
         Ok(response) => Ok(response.lifetime),
         Err(error) => Err(error.reason),
     }
@@ -58,7 +58,7 @@ fn a_jwt_tells_its_lifetime_when_the_service_does_not() {
 #[test]
 fn what_is_no_token_is_a_bad_response() {
     let deep = format!(r#"{{"access_token":{}"#, "[".repeat(100_000));
-    let long = format!(r#"{{"access_token":"{}"}}"#, "a".repeat(20_000));
+    let long = format!(r#"{{"access_token":"{}"}}"#, "a".repeat(64 * 1024 + 1));
     for body in [
         "",
         "null",
@@ -83,6 +83,43 @@ fn what_is_no_token_is_a_bad_response() {
 }
 
 #[test]
+fn the_longest_token_is_as_long_as_a_secret_may_be() {
+    let body = format!(r#"{{"access_token":"{}"}}"#, "a".repeat(64 * 1024));
+    assert_eq!(lifetime(&body), Ok(Lifetime::Unknown));
+}
+
+#[test]
+fn an_answer_may_begin_with_a_mark_and_end_its_lines_in_any_way() {
+    let body = "\u{feff}{\r\n\"access_token\":\"t\",\r\n\"expires_in\":9}\r\n";
+    assert_eq!(lifetime(body), Ok(limited(9.0)));
+    let refusal = "\u{feff}{\"error\":\"invalid_grant\"}\r\n";
+    let error = refused(StatusCode::BAD_REQUEST, None, refusal.as_bytes());
+    assert_eq!(error.reason, Reason::InvalidClient);
+}
+
+#[test]
+fn a_bearer_token_is_known_by_each_of_its_names() {
+    let read = |kind: &str| lifetime(&format!(r#"{{"access_token":"t","token_type":{kind}}}"#));
+    for bearer in [
+        "\"Bearer\"",
+        "\"bearer\"",
+        "\"BEARER\"",
+        "\"BearerToken\"",
+        "\"bearer_token\"",
+        "\"Bearer Token\"",
+        "\" Bearer\"",
+        "\"\"",
+        "null",
+    ] {
+        assert_eq!(read(bearer), Ok(Lifetime::Unknown), "{bearer}");
+    }
+    for other in ["mac", "DPoP", "N_A", "pop", "bearers", "unbearer", "token"] {
+        let read = read(&format!("\"{other}\""));
+        assert_eq!(read, Err(Reason::BadResponse), "{other}");
+    }
+}
+
+#[test]
 fn unknown_fields_and_deep_ones_are_ignored() {
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     let body = format!(r#"{{"x":{deep},"access_token":"t","token_type":"Bearer","expires_in":9}}"#);
@@ -99,8 +136,21 @@ fn refusals_are_told_apart() {
             Reason::InvalidClient,
         ),
         (400, r#"{"message":"busy"}"#, Reason::BadStatus),
-        (401, "", Reason::InvalidClient),
-        (403, "", Reason::InvalidClient),
+        // Whoever stands in between does not know the credential.
+        (401, "", Reason::BadStatus),
+        (401, "<html>canary</html>", Reason::BadStatus),
+        (403, "", Reason::BadStatus),
+        (403, "<html>blocked: canary</html>", Reason::BadStatus),
+        (403, r#"{"message":"blocked"}"#, Reason::BadStatus),
+        (400, "<html>", Reason::BadStatus),
+        // The service itself does, in its own words.
+        (401, r#"{"error":"Unauthorized"}"#, Reason::InvalidClient),
+        (401, r#"{"error":"invalid_token"}"#, Reason::InvalidClient),
+        (401, r#"{"cspErrorCode":"auth.1"}"#, Reason::InvalidClient),
+        (403, r#"{"error":"access_denied"}"#, Reason::InvalidClient),
+        (403, r#"{"error":"account_locked"}"#, Reason::InvalidClient),
+        (403, r#"{"moduleCode":"340"}"#, Reason::InvalidClient),
+        (403, r#"{"error":"Blocked by policy"}"#, Reason::BadStatus),
         (404, r#"{"moduleCode":"540"}"#, Reason::InvalidClient),
         (404, "<html>", Reason::BadStatus),
         (409, "{}", Reason::BadStatus),

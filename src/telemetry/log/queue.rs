@@ -1,0 +1,274 @@
+//! Lines that wait to be written, as many as there is room for.
+
+use std::{
+    io::Write,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::sink::Sink;
+
+/// The room for lines, in bytes. As much again may be on its way out.
+const ROOM: usize = 256 * 1024;
+/// How long the end of the process waits for the reader of its log.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Lines on their way to one writer.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: Vec<u8>,
+    /// Lines that found no room since the writer took the last ones.
+    overflow: u64,
+    /// The writer has taken lines and not written them yet.
+    writing: bool,
+}
+
+impl Queue {
+    pub(super) const fn new() -> Self {
+        let state = State {
+            waiting: Vec::new(),
+            overflow: 0,
+            writing: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a line, or drops it where there is no room. Nobody holds the lock for longer than it
+    /// takes to copy one.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.waiting.len() + line.len() > ROOM {
+            state.overflow += 1;
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else {
+            state.waiting.extend_from_slice(line);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// How many lines were dropped so far.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what comes, for ever. `notice` is the line that tells of dropped ones; it stands where
+    /// they would have been, or before the next line that gets through.
+    pub(super) fn write_to(&self, sink: &mut Sink<impl Write>, notice: fn(u64) -> Vec<u8>) {
+        let mut owed = 0;
+        loop {
+            let (lines, overflow) = self.take();
+            owed = self.write(sink, &lines, overflow, owed, notice);
+            self.lock().writing = false;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Writes some lines, and says how many are now missing without a notice.
+    fn write(
+        &self,
+        sink: &mut Sink<impl Write>,
+        lines: &[u8],
+        overflow: u64,
+        mut owed: u64,
+        notice: fn(u64) -> Vec<u8>,
+    ) -> u64 {
+        if owed > 0 && sink.write(&notice(owed)) == 0 {
+            owed = 0;
+        }
+        let lost = sink.write(lines);
+        self.dropped.fetch_add(lost, Ordering::Relaxed);
+        owed += lost + overflow;
+        if lost == 0 && owed > 0 && sink.write(&notice(owed)) == 0 {
+            owed = 0;
+        }
+        owed
+    }
+
+    /// Waits until all is written, for [`PATIENCE`] at most.
+    pub(super) fn drain(&self) {
+        let is_busy = |state: &mut State| state.writing || !state.waiting.is_empty();
+        let state = self.lock();
+        // Whether it is all written or not: that was the time for it.
+        drop(self.changed.wait_timeout_while(state, PATIENCE, is_busy));
+    }
+
+    /// Waits for lines.
+    fn take(&self) -> (Vec<u8>, u64) {
+        let is_empty = |state: &mut State| state.waiting.is_empty();
+        let state = self.changed.wait_while(self.lock(), is_empty);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.writing = true;
+        let overflow = std::mem::take(&mut state.overflow);
+        (std::mem::take(&mut state.waiting), overflow)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, mpsc},
+        thread,
+    };
+
+    use super::*;
+
+    /// Takes what the test lets it take; an error where the test says so.
+    struct Scripted {
+        script: mpsc::Receiver<io::Result<usize>>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Scripted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let most = self.script.recv().unwrap_or(Ok(usize::MAX))?;
+            let length = most.min(bytes.len());
+            self.written.lock().unwrap().extend(&bytes[..length]);
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn notice(count: u64) -> Vec<u8> {
+        format!("({count} dropped)\n").into_bytes()
+    }
+
+    struct Fixture {
+        queue: Arc<Queue>,
+        script: mpsc::Sender<io::Result<usize>>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let (script, scripted) = mpsc::channel();
+            let (queue, written) = (Arc::new(Queue::new()), Arc::default());
+            let (own, out) = (Arc::clone(&queue), Arc::clone(&written));
+            let scripted = Scripted {
+                script: scripted,
+                written: out,
+            };
+            thread::spawn(move || own.write_to(&mut Sink::new(scripted), notice));
+            Self {
+                queue,
+                script,
+                written,
+            }
+        }
+
+        /// Everything that is written once nothing hinders it.
+        fn end(self) -> String {
+            drop(self.script);
+            self.queue.drain();
+            let written = self.written.lock().unwrap().clone();
+            String::from_utf8(written).unwrap()
+        }
+    }
+
+    fn error() -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    /// Waits until the writer has taken everything and hangs in the write of it.
+    fn hanging(queue: &Queue) {
+        while !queue.lock().waiting.is_empty() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn lines_are_written_in_their_order() {
+        let fixture = Fixture::new();
+        for line in ["one\n", "two\n", "three\n"] {
+            fixture.queue.push(line.as_bytes());
+        }
+        assert_eq!(fixture.end(), "one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_told_of_in_its_place() {
+        let fixture = Fixture::new();
+        fixture.queue.push(b"first\n");
+        hanging(&fixture.queue);
+        let long = [vec![b'x'; ROOM - 1], vec![b'\n']].concat();
+        fixture.queue.push(&long);
+        fixture.queue.push(b"lost\n");
+        fixture.queue.push(b"lost\n");
+        assert_eq!(fixture.queue.dropped(), 2);
+        let text = fixture.end();
+        assert!(text.starts_with("first\nxx"), "{text:.20}");
+        assert!(text.ends_with("x\n(2 dropped)\n"));
+    }
+
+    #[test]
+    fn a_write_that_fails_costs_its_lines_and_the_next_that_gets_through_tells() {
+        let fixture = Fixture::new();
+        for answer in [error(), error(), error()] {
+            fixture.script.send(answer).unwrap();
+        }
+        fixture.queue.push(b"lost\nlost\n");
+        while fixture.queue.dropped() < 2 {
+            thread::yield_now();
+        }
+        // The notice does not get through either, and is not lost for that.
+        fixture.queue.push(b"lost\n");
+        while fixture.queue.dropped() < 3 {
+            thread::yield_now();
+        }
+        fixture.queue.push(b"there\n");
+        let queue = Arc::clone(&fixture.queue);
+        assert_eq!(fixture.end(), "(3 dropped)\nthere\n");
+        assert_eq!(queue.dropped(), 3);
+    }
+
+    #[test]
+    fn a_line_that_broke_off_does_not_run_into_the_next() {
+        let fixture = Fixture::new();
+        for answer in [Ok(6), error()] {
+            fixture.script.send(answer).unwrap();
+        }
+        fixture.queue.push(b"one\ntwo\nthree\n");
+        while fixture.queue.dropped() < 2 {
+            thread::yield_now();
+        }
+        fixture.queue.push(b"four\n");
+        assert_eq!(fixture.end(), "one\ntw\n(2 dropped)\nfour\n");
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_reader_that_does_not_read() {
+        let fixture = Fixture::new();
+        fixture.queue.push(b"never\n");
+        hanging(&fixture.queue);
+        let (done, end) = mpsc::channel();
+        let queue = Arc::clone(&fixture.queue);
+        thread::spawn(move || {
+            queue.drain();
+            done.send(()).unwrap();
+        });
+        assert!(end.recv_timeout(PATIENCE / 2).is_err());
+        end.recv_timeout(PATIENCE * 5).unwrap();
+    }
+}
