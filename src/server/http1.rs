@@ -30,7 +30,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use self::exchange::Http1Exchange;
+use self::exchange::{Behind, Http1Exchange};
 use super::{Handler, Peer, Refusal, ServerSettings, Stream, exchange::respond, http2};
 use crate::{
     http1::{Framing, HeadError, Input, Limits, Output, Reader, RequestLine, Rewound},
@@ -79,8 +79,20 @@ pub(super) async fn serve<H: Handler>(
                 let mut exchange = Http1Exchange::new(&mut connection, &head, framing, stop);
                 // On the heap, so that a resting connection has no room for it.
                 Box::pin(handler.handle(head, peer, &mut exchange)).await;
-                if !Box::pin(exchange.end()).await {
-                    break;
+                match exchange.end() {
+                    Behind::Another => {}
+                    Behind::End if !peer.is_tls => return,
+                    Behind::End => break,
+                    Behind::Reset => return connection.stream.reset_when_closed(),
+                    Behind::Goodbye => {
+                        // What there is of a response that broke off.
+                        let flush = poll_fn(|cx| {
+                            let Connection { output, stream, .. } = &mut connection;
+                            output.poll_flush(stream, cx)
+                        });
+                        drop(Box::pin(timeout(GOODBYE, flush)).await);
+                        break;
+                    }
                 }
             }
             Next::Http2 => {

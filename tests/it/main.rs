@@ -47,6 +47,8 @@ mod limits;
 mod local_ca;
 /// Whoever reads the log, or does not.
 mod log_readers;
+/// What messages say arrives, whatever that is.
+mod meaning;
 /// HTTP proxies on the way to the upstream.
 mod outbound;
 /// Who is refused: hosts, browsers, ambiguous requests.

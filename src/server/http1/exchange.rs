@@ -4,17 +4,16 @@
 //! [`Http1Exchange::respond`].
 
 use std::{
-    future::poll_fn,
     io,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use http::{Method, StatusCode, Version};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, GOODBYE};
+use super::Connection;
 use crate::{
     clock::http_date,
     http1::{BodyError, Decoder, Encoder, Framing},
@@ -32,11 +31,33 @@ pub(super) struct Http1Exchange<'a> {
     version: Version,
     is_head: bool,
     takes_trailers: bool,
-    /// Whether the connection ends behind the response.
-    is_last: bool,
+    ends: Ends,
     progress: Progress,
     /// Since when the client has nothing more to send.
     half_closed: Option<HalfClosed>,
+}
+
+/// What becomes of a connection behind an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// It can carry another.
+    Another,
+    /// It ends at the wish of its client, who has nothing more to send.
+    End,
+    /// It ends, and its client may still be sending.
+    Goodbye,
+    /// It breaks off: the response has no framing, so only a reset says that it is not whole.
+    Reset,
+}
+
+/// Whether the connection ends behind the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Not,
+    /// The client wants it so.
+    AsAsked,
+    /// It has to.
+    Here,
 }
 
 /// How far the response is.
@@ -81,7 +102,7 @@ impl<'a> Http1Exchange<'a> {
             version: Version::HTTP_11,
             is_head,
             takes_trailers: false,
-            is_last: true,
+            ends: Ends::Here,
             progress: Progress::Waiting,
             half_closed: None,
         }
@@ -102,30 +123,33 @@ impl<'a> Http1Exchange<'a> {
             version: head.version,
             is_head: head.method == Method::HEAD,
             takes_trailers: head.takes_trailers(),
-            is_last: !head.keeps_alive(),
+            ends: if head.keeps_alive() {
+                Ends::Not
+            } else {
+                Ends::AsAsked
+            },
             progress: Progress::Waiting,
             half_closed: None,
         }
     }
 
-    /// Ends the exchange once its handler is done with it; whether the connection can carry another.
-    pub(super) async fn end(mut self) -> bool {
-        match self.progress {
-            Progress::Finished => {
-                let is_flushed = self.connection.output.is_flushed();
-                is_flushed && !self.is_last && self.decoder.is_done()
+    /// Ends the exchange once its handler is done with it.
+    pub(super) fn end(self) -> Behind {
+        let is_whole = self.progress == Progress::Finished
+            && self.decoder.is_done()
+            && self.connection.output.is_flushed();
+        if !is_whole {
+            if self.encoder == Encoder::UntilClose {
+                Behind::Reset
+            } else {
+                Behind::Goodbye
             }
-            Progress::Switched => false,
-            Progress::Waiting | Progress::Begun => {
-                // What there is of it; its framing says that it is not whole.
-                let flush = poll_fn(|cx| self.poll_flush(cx));
-                drop(timeout(GOODBYE, flush).await);
-                if self.encoder == Encoder::UntilClose {
-                    // It has no framing, so only a reset says so.
-                    self.connection.stream.reset_when_closed();
-                }
-                false
-            }
+        } else if self.ends == Ends::Not {
+            Behind::Another
+        } else if self.ends == Ends::AsAsked && self.connection.input.is_empty() {
+            Behind::End
+        } else {
+            Behind::Goodbye
         }
     }
 
@@ -249,12 +273,14 @@ impl Exchange for Http1Exchange<'_> {
         let is_bodiless = self.is_head
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.is_last |= is_last || self.stop.is_cancelled();
+        if is_last || self.stop.is_cancelled() {
+            self.ends = Ends::Here;
+        }
         self.encoder = match body {
             _ if is_bodiless => Encoder::None,
             BodyLength::Known(length) => Encoder::Length(length),
             BodyLength::Unknown if self.version == Version::HTTP_10 => {
-                self.is_last = true;
+                self.ends = Ends::Here;
                 Encoder::UntilClose
             }
             BodyLength::Unknown => Encoder::Chunked,
@@ -287,7 +313,7 @@ impl Exchange for Http1Exchange<'_> {
                     }
                 });
             }
-            if self.is_last {
+            if self.ends != Ends::Not {
                 out.extend_from_slice(b"Connection: close\r\n");
             } else if self.version == Version::HTTP_10 {
                 out.extend_from_slice(b"Connection: keep-alive\r\n");
