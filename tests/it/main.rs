@@ -45,6 +45,8 @@ mod idle;
 mod limits;
 /// Certificates for localhost, made here.
 mod local_ca;
+/// What HTTP means by itself, where a proxy is tempted to know better.
+mod meaning;
 /// HTTP proxies on the way to the upstream.
 mod outbound;
 /// Who is refused: hosts, browsers, ambiguous requests.
