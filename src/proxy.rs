@@ -32,7 +32,7 @@ pub use self::{
     upload::Budget,
 };
 use self::{
-    fields::Additions,
+    fields::{Additions, Nominated},
     transfer::Stop,
     upload::Upload,
     upstream::{Failure, Lease, Outbound, Upstream},
@@ -121,6 +121,8 @@ impl Proxy {
 struct Received {
     head: ResponseHead,
     lease: Lease,
+    /// What of its trailers is about the connection alone.
+    nominated: Nominated,
 }
 
 impl Proxy {
@@ -206,7 +208,7 @@ impl Inner {
         if status == StatusCode::SWITCHING_PROTOCOLS && !is_agreed {
             return Err(ProxyError::BadAnswer("101 that was not offered".to_owned()).into());
         }
-        fields::inbound(&mut received.head.fields, connection);
+        received.nominated = fields::inbound(&mut received.head.fields, connection);
         Ok(received)
     }
 
@@ -368,7 +370,11 @@ impl Inner {
             &mut call.informed,
         );
         let head = head.await?;
-        Ok(Received { head, lease })
+        Ok(Received {
+            head,
+            lease,
+            nominated: Nominated::default(),
+        })
     }
 
     /// Gives the client a response, and the upstream what is left of the request.
@@ -387,6 +393,7 @@ impl Inner {
         let ended = transfer::response(
             client,
             &mut received.lease,
+            &received.nominated,
             &mut call.upload,
             wants_upload,
             self.settings.body_idle_timeout,

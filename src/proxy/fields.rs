@@ -102,10 +102,12 @@ pub(super) fn outbound(head: &mut RequestHead, additions: Additions) {
     }
 }
 
-/// Makes the upstream's fields those of the response to the client.
-pub(super) fn inbound(fields: &mut Fields, connection: ConnectionOptions) {
-    remove_nominated(fields, connection);
+/// Makes the upstream's fields those of the response to the client. Gives the names of those that
+/// are about the connection alone, in its trailers too.
+pub(super) fn inbound(fields: &mut Fields, connection: ConnectionOptions) -> Nominated {
+    let nominated = remove_nominated(fields, connection);
     fields.retain(|field| !ends_here_back(field.kind));
+    nominated
 }
 
 /// Adds the two fields by which a connection changes to a WebSocket.
@@ -133,8 +135,15 @@ fn join_cookies(fields: &mut Fields) {
 }
 
 /// Leaves in a response's trailers only what may be there (RFC 9110 §6.5.1).
-pub(super) fn trailers(trailers: &mut Fields) {
-    trailers.retain(|field| !ends_here_back(field.kind) && !belongs_to_head(field.kind));
+pub(super) fn trailers(trailers: &mut Fields, nominated: &Nominated) {
+    let mut connection = ConnectionOptions::default();
+    trailers
+        .all(Name::Connection)
+        .for_each(|value| connection.read(value));
+    remove_nominated(trailers, connection);
+    trailers.retain(|field| {
+        !ends_here_back(field.kind) && !belongs_to_head(field.kind) && !nominated.has(field.name)
+    });
 }
 
 /// Whether the request has passed through a proxy of this name before. A comma in a comment counts
@@ -181,22 +190,31 @@ pub(super) fn count_down(fields: &mut Fields) -> Result<(), ProxyError> {
     Ok(())
 }
 
+/// Names of fields that `Connection` has named, in small letters.
+#[derive(Debug, Default)]
+pub(super) struct Nominated(Vec<Vec<u8>>);
+
+impl Nominated {
+    fn has(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|one| name.eq_ignore_ascii_case(one))
+    }
+}
+
 /// Removes the fields that `Connection` names. It may not name what frames or routes a message
 /// or what admission judges: such a nomination is ignored. (Authorization is removed in any case,
 /// and ours is set later.)
-fn remove_nominated(fields: &mut Fields, connection: ConnectionOptions) {
+fn remove_nominated(fields: &mut Fields, connection: ConnectionOptions) -> Nominated {
     if !connection.nominates {
-        return;
+        return Nominated::default();
     }
-    let nominated: Vec<Vec<u8>> = fields
-        .all(Name::Connection)
-        .flat_map(elements)
+    let names = fields.all(Name::Connection).flat_map(elements);
+    let nominated = names
         .filter(|name| !name.is_empty() && name.iter().copied().all(is_tchar))
         .map(<[u8]>::to_ascii_lowercase)
-        .filter(|name| !is_protected(name))
-        .collect();
-    let is_nominated = |name: &[u8]| nominated.iter().any(|one| name.eq_ignore_ascii_case(one));
-    fields.retain(|field| !is_nominated(field.name));
+        .filter(|name| !is_protected(name));
+    let nominated = Nominated(nominated.collect());
+    fields.retain(|field| !nominated.has(field.name));
+    nominated
 }
 
 fn is_protected(name: &[u8]) -> bool {

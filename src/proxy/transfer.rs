@@ -7,7 +7,8 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
-    ProxyError, fields,
+    ProxyError,
+    fields::{self, Nominated},
     upload::{Side, Upload, UploadError},
     upstream::{Failure, Lease},
 };
@@ -131,6 +132,7 @@ pub(super) enum Broken {
 pub(super) async fn response(
     client: &mut impl Exchange,
     upstream: &mut Lease,
+    nominated: &Nominated,
     upload: &mut Upload<'_>,
     wants_upload: bool,
     idle_timeout: Option<Duration>,
@@ -156,7 +158,7 @@ pub(super) async fn response(
             if data.is_empty() {
                 let mut trailers = upstream.take_trailers();
                 if let Some(trailers) = &mut trailers {
-                    fields::trailers(trailers);
+                    fields::trailers(trailers, nominated);
                 }
                 if client.finish(trailers.as_ref()).is_err() {
                     return Poll::Ready(Err(Broken::Upstream(BodyError::Cut)));

@@ -45,14 +45,14 @@ pub enum Step {
 /// What the upstream does with a request.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// Before the request's body is read.
-    pub is_early: bool,
     pub parts: Vec<Part>,
 }
 
 #[derive(Clone, Debug)]
 pub enum Part {
     Say(Vec<u8>),
+    /// Reads the request's body, and gives up where it is not whole.
+    Body,
     Pause,
     Close,
     Reset,
@@ -65,6 +65,8 @@ pub enum Part {
 pub struct Outcome {
     pub upstream: Upstream,
     pub replies: Vec<Reply>,
+    /// The interim answers, all of them and in this order; `None` where it does not matter.
+    pub interims: Option<Vec<Reply>>,
     pub end: End,
     /// What is nowhere in what the upstream gets, in whatever case.
     pub never: Vec<&'static str>,
@@ -99,8 +101,12 @@ pub struct Reply {
     pub fields: Vec<(&'static str, Vec<String>)>,
     pub without: Vec<&'static str>,
     pub body: Content,
+    /// All of them, in this order.
+    pub trailers: Vec<(&'static str, &'static str)>,
     /// Whether the proxy itself answers.
     pub is_own: bool,
+    /// What the problem document says of it, among other things.
+    pub detail: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -214,17 +220,14 @@ impl Case {
         self.answers([Part::Say(bytes.as_ref().to_vec()), Part::Close])
     }
 
-    pub fn answers(mut self, parts: impl Into<Vec<Part>>) -> Self {
-        self.answers.push(Answer {
-            is_early: false,
-            parts: parts.into(),
-        });
-        self
+    pub fn answers(self, parts: impl Into<Vec<Part>>) -> Self {
+        self.answers_early([vec![Part::Body], parts.into()].concat())
     }
 
+    /// Before the request's body is read, unless [`Part::Body`] says when. What is left of it is
+    /// read in the end.
     pub fn answers_early(mut self, parts: impl Into<Vec<Part>>) -> Self {
         self.answers.push(Answer {
-            is_early: true,
             parts: parts.into(),
         });
         self
@@ -281,6 +284,12 @@ impl Case {
         self.outcome(Upstream::Anything, vec![Reply::status(status)], End::Usable)
     }
 
+    /// One more answer of the upstream.
+    pub fn and_replies(mut self, status: u16) -> Self {
+        self.last().replies.push(Reply::status(&[status]));
+        self
+    }
+
     /// The answer of the upstream is replaced by a 502 of ours.
     pub fn bad_gateway(self) -> Self {
         self.outcome(Upstream::Anything, vec![Reply::own(&[502])], End::Usable)
@@ -300,6 +309,7 @@ impl Case {
         self.outcomes.push(Outcome {
             upstream,
             replies,
+            interims: None,
             end,
             never: Vec::new(),
         });
@@ -356,6 +366,45 @@ impl Case {
         self
     }
 
+    /// The answer's trailers, all of them.
+    pub fn trailers(mut self, trailers: &[(&'static str, &'static str)]) -> Self {
+        self.reply().trailers = trailers.to_vec();
+        self
+    }
+
+    /// What the problem document of our refusal names.
+    pub fn detail(mut self, detail: &'static str) -> Self {
+        self.reply().detail = Some(detail);
+        self
+    }
+
+    /// One more interim answer, behind those before it.
+    pub fn interim(mut self, status: u16) -> Self {
+        let interims = &mut self.last().interims;
+        interims
+            .get_or_insert_default()
+            .push(Reply::status(&[status]));
+        self
+    }
+
+    /// All values of a field of that interim answer.
+    pub fn interim_with(mut self, name: &'static str, values: &[&str]) -> Self {
+        let values = values.iter().map(ToString::to_string).collect();
+        self.last_interim().fields.push((name, values));
+        self
+    }
+
+    /// Fields that that interim answer has not.
+    pub fn interim_without(mut self, names: &[&'static str]) -> Self {
+        self.last_interim().without.extend(names);
+        self
+    }
+
+    pub fn no_interim(mut self) -> Self {
+        self.last().interims = Some(Vec::new());
+        self
+    }
+
     pub fn end(mut self, end: End) -> Self {
         self.last().end = end;
         self
@@ -375,6 +424,14 @@ impl Case {
 
     fn want(&mut self) -> &mut Want {
         self.wants().last_mut().unwrap()
+    }
+
+    fn last_interim(&mut self) -> &mut Reply {
+        self.last()
+            .interims
+            .as_mut()
+            .and_then(|interims| interims.last_mut())
+            .unwrap()
     }
 
     fn reply(&mut self) -> &mut Reply {

@@ -7,26 +7,27 @@ use tokio::time::sleep;
 use crate::{
     case::{Case, End, Outcome, Step},
     upstream::Recorder,
-    wire::{Entrance, Flaw, Framing, Head, Wire},
+    wire::{Entrance, Fields, Flaw, Framing, Head, Wire},
 };
 
 /// What the client got.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     pub replies: Vec<Got>,
-    /// Statuses of the interim answers.
-    pub interims: Vec<u16>,
+    /// Heads of the interim answers.
+    pub interims: Vec<Got>,
     /// What did not go as the steps say.
     pub problems: Vec<String>,
     pub ending: Ending,
 }
 
-/// One final answer, as far as it came.
+/// One answer, as far as it came.
 #[derive(Clone, Debug)]
 pub struct Got {
     pub status: u16,
     pub head: Head,
     pub body: String,
+    pub trailers: Fields,
     pub flaw: Option<Flaw>,
 }
 
@@ -95,7 +96,9 @@ impl Client<'_> {
             Step::Finish => self.wire.finish().await,
             Step::Reply => self.reply().await,
             Step::Interim(status) => match self.wire.head().await {
-                Ok(head) if status_of(&head) == *status => self.observed.interims.push(*status),
+                Ok(head) if status_of(&head) == *status => {
+                    self.observed.interims.push(Got::interim(*status, head));
+                }
                 other => self.problem(format!("no interim {status} but {other:?}")),
             },
             Step::Echo(text) => {
@@ -130,7 +133,7 @@ impl Client<'_> {
             };
             let status = status_of(&head);
             if (100..200).contains(&status) && status != 101 {
-                self.observed.interims.push(status);
+                self.observed.interims.push(Got::interim(status, head));
                 continue;
             }
             let to_head = self.case.heads.contains(&self.observed.replies.len());
@@ -157,11 +160,16 @@ impl Client<'_> {
             }
             Err(flaw) => Err(flaw),
         };
+        let (trailers, flaw) = match read {
+            Ok(trailers) => (trailers, None),
+            Err(flaw) => (Fields::new(), Some(flaw)),
+        };
         Got {
             status,
             head,
             body,
-            flaw: read.err(),
+            trailers,
+            flaw,
         }
     }
 
@@ -209,6 +217,18 @@ impl Client<'_> {
                 }
             }
         };
+    }
+}
+
+impl Got {
+    fn interim(status: u16, head: Head) -> Self {
+        Self {
+            status,
+            head,
+            body: String::new(),
+            trailers: Fields::new(),
+            flaw: None,
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub fn judge(case: &Case, played: &Played) -> Vec<String> {
     for got in &played.observed.replies {
         differences.extend(always_client(got));
     }
+    for got in &played.observed.interims {
+        differences.extend(always_client(got));
+        differences.extend(always_interim(got));
+    }
     let all: Vec<_> = case
         .outcomes
         .iter()
@@ -48,12 +52,14 @@ pub fn judge(case: &Case, played: &Played) -> Vec<String> {
                 .filter(|one| !one.is_own())
                 .map(record),
         );
-        differences.extend(played.observed.replies.iter().map(|got| {
+        let interims = played.observed.interims.iter();
+        differences.extend(interims.chain(&played.observed.replies).map(|got| {
             format!(
-                "client {} {} {:?}",
+                "client {} {} {:?} {:?}",
                 got.head.start,
                 short(&got.body),
-                got.head.fields
+                got.head.fields,
+                got.trailers
             )
         }));
         differences.dedup();
@@ -122,6 +128,7 @@ fn compare(outcome: &Outcome, played: &Played) -> Vec<String> {
     for (reply, got) in outcome.replies.iter().zip(got) {
         differences.extend(answer(reply, got, outcome.end, played.peer));
     }
+    differences.extend(interims(outcome, &played.observed.interims));
     let is_right = match outcome.end {
         End::Either => true,
         End::Closed => played.observed.ending == Ending::Closed,
@@ -132,6 +139,24 @@ fn compare(outcome: &Outcome, played: &Played) -> Vec<String> {
             "connection should be {:?} and is {:?}",
             outcome.end, played.observed.ending
         ));
+    }
+    differences
+}
+
+fn interims(outcome: &Outcome, got: &[Got]) -> Vec<String> {
+    let Some(wanted) = &outcome.interims else {
+        return Vec::new();
+    };
+    let mut differences = Vec::new();
+    if wanted.len() != got.len() {
+        differences.push(format!(
+            "client should have got {} interim answers and got {}",
+            wanted.len(),
+            got.len()
+        ));
+    }
+    for (reply, got) in wanted.iter().zip(got) {
+        differences.extend(answer(reply, got, End::Either, None));
     }
     differences
 }
@@ -178,6 +203,26 @@ fn answer(reply: &Reply, got: &Got, end: End, peer: Option<Peer>) -> Vec<String>
         Content::Is(_) | Content::Any => {}
     }
     differences.extend(fields("client", &reply.fields, &reply.without, &got.head));
+    let is_same = |((name, value), (wanted, wanted_value)): (&(String, String), &(&str, &str))| {
+        name.eq_ignore_ascii_case(wanted) && value == wanted_value
+    };
+    if reply.trailers.len() != got.trailers.len()
+        || !got.trailers.iter().zip(&reply.trailers).all(is_same)
+    {
+        differences.push(format!(
+            "client should have got the trailers {:?}, not {:?}",
+            reply.trailers, got.trailers
+        ));
+    }
+    if let Some(detail) = reply.detail
+        && peer.is_none()
+    {
+        let problem: Value = serde_json::from_str(&got.body).unwrap_or_default();
+        let said = problem.get("detail").and_then(Value::as_str);
+        if !said.is_some_and(|said| said.contains(detail)) {
+            differences.push(format!("detail should name {detail:?} and is {said:?}"));
+        }
+    }
     if reply.is_own && peer.is_none() {
         differences.extend(own(got, end));
     }
@@ -205,6 +250,17 @@ fn fields(
         .map(|name| format!("{who} should not have got {name}: {:?}", head.all(name)));
     missing.chain(surplus).collect()
 }
+
+/// What frames a request or authorises it, and may not be there in disguise.
+const DISGUISED: [&str; 7] = [
+    "transfer-encoding",
+    "content-length",
+    "authorization",
+    "proxy-authorization",
+    "http-authorization",
+    "x-auth-token",
+    "csp-auth-token",
+];
 
 /// What holds for each request that leaves the proxy.
 fn always_upstream(received: &Received, played: &Played) -> Vec<String> {
@@ -237,6 +293,12 @@ fn always_upstream(received: &Received, played: &Played) -> Vec<String> {
         "csp-auth-token",
     ] {
         must(!head.has(name), name);
+    }
+    // To who hands fields to a program as variables, `_` and `-` are the same.
+    for (name, _) in &head.fields {
+        let other = name.to_ascii_lowercase().replace('_', "-");
+        let is_disguise = name.contains('_') && DISGUISED.contains(&other.as_str());
+        must(!is_disguise, name);
     }
     let text = format!("{:?}", head.fields);
     must(!text.contains("evil-credential"), "a client's credential");
@@ -282,6 +344,15 @@ fn always_client(got: &Got) -> Vec<String> {
         "Connection names fields of another connection",
     );
     differences
+}
+
+/// It has no body (RFC 9110 §8.6, RFC 9112 §6.1), and says nothing of the connection.
+fn always_interim(got: &Got) -> Vec<String> {
+    ["content-length", "transfer-encoding", "keep-alive"]
+        .into_iter()
+        .filter(|name| got.head.has(name))
+        .map(|name| format!("client: {name} in an interim answer"))
+        .collect()
 }
 
 fn options(head: &Head) -> Vec<String> {

@@ -165,11 +165,27 @@ async fn serve(wire: &mut Option<Wire>, play: &Mutex<Play>, busy: &watch::Sender
         };
         let (number, answer) = record(play, &head);
         let _speaking = Speaking::begin(busy);
-        let framing = head.framing();
-        if answer.is_early && !say(wire, play, number, &answer.parts).await {
+        let mut body = Unread(Some(head.framing()));
+        for part in &answer.parts {
+            if !act(part, wire, play, number, &mut body).await {
+                return;
+            }
+        }
+        if !act(&Part::Body, wire, play, number, &mut body).await {
             return;
         }
-        let Some(peer) = wire else { return };
+    }
+}
+
+/// How a request's body is framed, until it is read.
+struct Unread(Option<Result<Option<Framing>, Flaw>>);
+
+impl Unread {
+    /// Whether it came whole, which is noted.
+    async fn read(&mut self, peer: &mut Wire, play: &Mutex<Play>, number: usize) -> bool {
+        let Some(framing) = self.0.take() else {
+            return true;
+        };
         let mut body = String::new();
         let read = match framing {
             Ok(framing) => peer.body(framing.unwrap_or(Framing::None), &mut body).await,
@@ -178,14 +194,12 @@ async fn serve(wire: &mut Option<Wire>, play: &Mutex<Play>, busy: &watch::Sender
         if let Some(received) = lock(play).requests.get_mut(number) {
             received.body = body;
             match &read {
-                Ok(()) => received.is_whole = true,
+                Ok(_) => received.is_whole = true,
                 Err(Flaw::Bad(what)) => received.flaw = Some(what.clone()),
                 Err(_) => {}
             }
         }
-        if read.is_err() || (!answer.is_early && !say(wire, play, number, &answer.parts).await) {
-            return;
-        }
+        read.is_ok()
     }
 }
 
@@ -209,37 +223,42 @@ fn record(play: &Mutex<Play>, head: &Head) -> (usize, Answer) {
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}",
             target.chars().count()
         );
+        let bytes = text.chars().map(|c| c as u8).collect();
         Answer {
-            is_early: false,
-            parts: vec![Part::Say(text.chars().map(|c| c as u8).collect())],
+            parts: vec![Part::Body, Part::Say(bytes)],
         }
     });
     (play.requests.len() - 1, answer)
 }
 
 /// Whether the connection goes on.
-async fn say(wire: &mut Option<Wire>, play: &Mutex<Play>, number: usize, parts: &[Part]) -> bool {
-    for part in parts {
-        let Some(peer) = wire else { return false };
-        match part {
-            Part::Say(bytes) => peer.write(bytes).await,
-            Part::Pause => tokio::time::sleep(PAUSE).await,
-            Part::Close => return false,
-            Part::Reset => {
-                if let Some(peer) = wire.take() {
-                    peer.reset();
-                }
-                return false;
+async fn act(
+    part: &Part,
+    wire: &mut Option<Wire>,
+    play: &Mutex<Play>,
+    number: usize,
+    body: &mut Unread,
+) -> bool {
+    let Some(peer) = wire else { return false };
+    match part {
+        Part::Say(bytes) => peer.write(bytes).await,
+        Part::Body => return body.read(peer, play, number).await,
+        Part::Pause => tokio::time::sleep(PAUSE).await,
+        Part::Close => return false,
+        Part::Reset => {
+            if let Some(peer) = wire.take() {
+                peer.reset();
             }
-            Part::Echo => {
-                while let Some(bytes) = peer.some().await {
-                    if let Some(received) = lock(play).requests.get_mut(number) {
-                        received.tunnelled.push_str(&crate::wire::latin1(&bytes));
-                    }
-                    peer.write(&bytes).await;
+            return false;
+        }
+        Part::Echo => {
+            while let Some(bytes) = peer.some().await {
+                if let Some(received) = lock(play).requests.get_mut(number) {
+                    received.tunnelled.push_str(&crate::wire::latin1(&bytes));
                 }
-                return false;
+                peer.write(&bytes).await;
             }
+            return false;
         }
     }
     true

@@ -57,8 +57,11 @@ pub enum Flaw {
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     pub start: String,
-    pub fields: Vec<(String, String)>,
+    pub fields: Fields,
 }
+
+/// Names and values, as they were spelled.
+pub type Fields = Vec<(String, String)>;
 
 /// How far a body goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +225,7 @@ impl Wire {
         Ok(head)
     }
 
-    async fn fields(&mut self) -> Result<Vec<(String, String)>, Flaw> {
+    async fn fields(&mut self) -> Result<Fields, Flaw> {
         let mut fields = Vec::new();
         loop {
             let line = self.line().await.map_err(in_the_middle)?;
@@ -240,17 +243,20 @@ impl Wire {
         }
     }
 
-    /// A body's content goes to `content` as far as it comes.
-    pub async fn body(&mut self, framing: Framing, content: &mut String) -> Result<(), Flaw> {
+    /// A body's content goes to `content` as far as it comes; its trailers come back.
+    pub async fn body(&mut self, framing: Framing, content: &mut String) -> Result<Fields, Flaw> {
         match framing {
-            Framing::None => Ok(()),
-            Framing::Length(length) => self.take(length, content).await,
+            Framing::None => Ok(Fields::new()),
+            Framing::Length(length) => {
+                self.take(length, content).await?;
+                Ok(Fields::new())
+            }
             Framing::ToTheEnd => {
                 while let Some(some) = self.some().await {
                     content.push_str(&latin1(&some));
                 }
                 if self.ended {
-                    Ok(())
+                    Ok(Fields::new())
                 } else {
                     Err(Flaw::Silent)
                 }
@@ -264,7 +270,7 @@ impl Wire {
                     .filter(|_| is_hex)
                     .ok_or_else(|| Flaw::Bad(format!("a chunk size {size:?}")))?;
                 if length == 0 {
-                    return self.fields().await.map(drop);
+                    return self.fields().await;
                 }
                 self.take(length, content).await?;
                 let end = self.line().await.map_err(in_the_middle)?;

@@ -3,14 +3,16 @@
 mod abuse;
 mod upstream;
 
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
 use bytes::Bytes;
 use http::{Request, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
-use tokio::task::JoinSet;
+use tokio::{net::TcpStream, sync::Notify, task::JoinSet, time::timeout};
 
 use crate::support::{
-    Body, Connection, FakeCsp, FakeService, Settings, Sidecar, eventually,
+    Body, Connection, FakeCsp, FakeService, RawServer, Settings, Sidecar, eventually,
     http2::{Http2, PREFACE, frame},
     next_data,
     peer::field,
@@ -239,6 +241,78 @@ async fn trailers_of_the_upstream_arrive_without_what_may_not_be_there() {
     assert_eq!(trailers.len(), 1, "{trailers:?}");
     assert_eq!(whole.to_bytes(), "content");
     assert_eq!(service.requests()[0].header("te"), Some("trailers"));
+}
+
+#[tokio::test]
+async fn early_hints_of_an_upstream_with_http1_come_before_its_answer() {
+    const HINT: &str = "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nLink: </y>\r\n\
+        Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\r\n";
+    let heard = Arc::new(Notify::new());
+    let hearing = Arc::clone(&heard);
+    let server = RawServer::start(move |_, stream| {
+        let heard = Arc::clone(&hearing);
+        async move {
+            let mut connection = Connection::from(stream);
+            if connection.read_head().await.is_some() {
+                connection.write(HINT).await;
+                heard.notified().await;
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                connection.write(answer).await;
+                connection.read_to_end().await;
+            }
+        }
+    });
+    let settings = Settings::to(&format!("http://{}", server.address()))
+        .set("auth.type", "static-token")
+        .set("auth.token", TOKEN);
+    let sidecar = Sidecar::start(&settings);
+    let stream = TcpStream::connect(sidecar.proxy_address()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get(format!("http://{}/x", sidecar.proxy_address()));
+    let (mut answer, _) = client
+        .send_request(request.body(()).unwrap(), true)
+        .unwrap();
+    let hint = timeout(
+        Duration::from_secs(5),
+        poll_fn(|cx| answer.poll_informational(cx)),
+    );
+    let hint = hint.await.expect("no early hints").unwrap().unwrap();
+    assert_eq!(hint.status(), 103);
+    let links: Vec<_> = hint.headers().get_all("link").iter().collect();
+    assert_eq!(links, ["</x>; rel=preload", "</y>"]);
+    assert_eq!(hint.headers().len(), 2, "{hint:?}");
+    heard.notify_one();
+    let answer = within_deadline(answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(!answer.headers().contains_key("link"), "{answer:?}");
+    let body = within_deadline(answer.into_body().data()).await.unwrap();
+    assert_eq!(body.unwrap().unwrap(), "ok");
+    drop(client);
+    connection.abort();
+}
+
+#[tokio::test]
+async fn names_that_a_program_would_take_for_a_credential_or_a_framing_end_here() {
+    let (service, sidecar) = pair();
+    let client = Http2::to(sidecar.proxy_address()).await;
+    let fields = [
+        ("x_auth_token", "mine"),
+        ("x-auth_token", "mine"),
+        ("csp_auth_token", "mine"),
+        ("csp-auth_token", "mine"),
+        ("proxy_authorization", "mine"),
+        ("http_authorization", "mine"),
+        ("content_length", "5"),
+        ("transfer_encoding", "chunked"),
+        ("x_custom", "1"),
+    ];
+    let reply = client.request("POST", "/echo", &fields, "body").await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "body"));
+    let received = service.requests().pop().unwrap();
+    assert_eq!(received.header("x_custom"), Some("1"));
+    let has_underscore = |name: &&http::HeaderName| name.as_str().contains('_');
+    assert_eq!(received.headers.keys().filter(has_underscore).count(), 1);
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ mod limits;
 mod local_ca;
 /// Whoever reads the log, or does not.
 mod log_readers;
-/// What messages say arrives, whatever that is.
+/// What HTTP means by itself, where a proxy is tempted to know better.
 mod meaning;
 /// HTTP proxies on the way to the upstream.
 mod outbound;

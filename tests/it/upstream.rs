@@ -170,7 +170,7 @@ async fn half_a_head_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_skipped() {
+async fn interim_answers_are_not_the_answer() {
     const INTERIM: &str = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
         HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let (server, _requests) = scripted(&[Act::Say(INTERIM), Act::Say(INTERIM)]);

@@ -1,6 +1,6 @@
 //! Heads of answers, and interim ones (RFC 9112 §4, §5, RFC 9110 §15).
 
-use crate::case::{Case, Content, End, OK, Part, Reply, Upstream, case, get};
+use crate::case::{Case, Content, End, OK, Part, Reply, Step, Upstream, case, get, post};
 
 pub fn cases() -> Vec<Case> {
     [lines(), fields(), interim(), none()].concat()
@@ -107,6 +107,11 @@ fn lines() -> Vec<Case> {
     ]
 }
 
+/// As the wire shows it.
+fn high() -> String {
+    (0x80..=0xff_u8).map(char::from).collect()
+}
+
 fn fields() -> Vec<Case> {
     let with = |name, field: &[u8]| {
         asked("9112 §5", name).answer_and_close(
@@ -197,6 +202,32 @@ fn fields() -> Vec<Case> {
         )
         .gives(&[200])
         .reply_with("x-b", &[&"b".repeat(16 * 1024)]),
+        with(
+            "three hundred fields of an answer pass",
+            (1..=300)
+                .map(|number| format!("X-{number}: {number}"))
+                .collect::<Vec<_>>()
+                .join("\r\n")
+                .as_bytes(),
+        )
+        .gives(&[200])
+        .body("ok")
+        .reply_with("x-1", &["1"])
+        .reply_with("x-101", &["101"])
+        .reply_with("x-300", &["300"]),
+        with(
+            "three hundred equal fields of an answer pass",
+            &[b"X-B: 1\r\n".repeat(299), b"X-B: 1".to_vec()].concat(),
+        )
+        .gives(&[200])
+        .body("ok")
+        .reply_with("x-b", &["1"; 300]),
+        with(
+            "every high byte of a value of an answer passes",
+            &[b"X-B: ".to_vec(), (0x80..=0xff).collect()].concat(),
+        )
+        .gives(&[200])
+        .reply_with("x-b", &[&high()]),
         bad(
             "a head of an answer over 1 MiB is bad",
             &[b"X-B: ".to_vec(), b"b".repeat(1024 * 1024)].concat(),
@@ -216,8 +247,11 @@ fn fields() -> Vec<Case> {
     ]
 }
 
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+
+/// RFC 9110 §15.2: a proxy forwards them, and the fields of each stay with it.
 fn interim() -> Vec<Case> {
-    let skipped = |name, interim: &str| {
+    let passed = |name, interim: &str| {
         asked("9110 §15.2", name)
             .answer([interim, OK].concat())
             .gives(&[200])
@@ -225,20 +259,88 @@ fn interim() -> Vec<Case> {
             .reply_without(&["link"])
     };
     vec![
-        skipped("a 100 is not the answer", "HTTP/1.1 100 Continue\r\n\r\n"),
-        skipped("a 102 is not the answer", "HTTP/1.1 102 Processing\r\n\r\n"),
-        skipped(
+        passed("a 100 is not the answer", "HTTP/1.1 100 Continue\r\n\r\n").interim(100),
+        passed("a 102 is not the answer", "HTTP/1.1 102 Processing\r\n\r\n").interim(102),
+        passed(
             "a 103 is not the answer, and its fields are not the answer's",
-            "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
-        ),
-        skipped(
+            HINTS,
+        )
+        .interim(103)
+        .interim_with("link", &["</x>"]),
+        passed(
             "a 199 is not the answer",
             "HTTP/1.1 199 Odd\r\nLink: </x>\r\n\r\n",
-        ),
-        skipped(
+        )
+        .interim(199)
+        .interim_with("link", &["</x>"]),
+        passed(
             "several interim answers are not the answer",
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
-        ),
+        )
+        .interim(100)
+        .interim(103)
+        .interim_with("link", &["</x>"])
+        .interim(102),
+        passed(
+            "several early hints keep their fields and their order",
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nlink: </b>; rel=preload\r\nX-A: \r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </c>\r\n\r\n",
+        )
+        .interim(103)
+        .interim_with("link", &["</a>", "</b>; rel=preload"])
+        .interim_with("x-a", &[""])
+        .interim(103)
+        .interim_with("link", &["</c>"])
+        .interim_without(&["x-a"]),
+        passed(
+            "connection fields of an interim answer end here",
+            "HTTP/1.1 103 Early Hints\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nLink: </x>\r\n\r\n",
+        )
+        .interim(103)
+        .interim_with("link", &["</x>"])
+        .interim_without(&["connection", "x-hop", "keep-alive", "proxy-connection", "upgrade"]),
+        // The body comes only when the hints have come, so they cannot have waited for the answer.
+        case(
+            "8297 §2",
+            "early hints come before the answer is there",
+            post("Content-Length: 5", ""),
+        )
+        .answers_early([
+            Part::Say(HINTS.into()),
+            Part::Body,
+            Part::Say(OK.into()),
+        ])
+        .step(Step::Interim(103))
+        .send("hello")
+        .forwarded("POST /x HTTP/1.1")
+        .content("hello")
+        .body("ok")
+        .interim(103)
+        .interim_with("link", &["</x>"]),
+        case(
+            "9110 §15.2",
+            "an answer to HEAD may have interim ones before it",
+            "HEAD /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        )
+        .head(0)
+        .answer([HINTS, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"].concat())
+        .gives(&[200])
+        .reply_with("content-length", &["2"])
+        .interim(103)
+        .interim_with("link", &["</x>"]),
+        case(
+            "9110 §15.2",
+            "interim answers stay with their request",
+            [get("X-A: 1"), get("X-A: 2")].concat(),
+        )
+        .answer([HINTS, OK].concat())
+        .answer(OK)
+        .outcome(
+            Upstream::Anything,
+            vec![Reply::status(&[200]), Reply::status(&[200])],
+            End::Usable,
+        )
+        .interim(103)
+        .interim_with("link", &["</x>"]),
         // A bound is welcome, none is required.
         asked(
             "9110 §15.2",
@@ -279,17 +381,28 @@ fn interim() -> Vec<Case> {
             Part::Say(OK.into()),
         ])
         .gives(&[200])
-        .body("ok"),
+        .body("ok")
+        .interim(100),
         // RFC 9110 §15.2: none to HTTP/1.0.
         case(
             "9110 §15.2",
             "HTTP/1.0 gets no interim answer",
             "GET /x HTTP/1.0\r\n\r\n",
         )
-        .answer(["HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", OK].concat())
+        .answer([HINTS, OK].concat())
         .gives(&[200])
         .body("ok")
+        .no_interim()
         .end(End::Closed),
+        case(
+            "9110 §15.2",
+            "HTTP/1.0 with keep-alive gets no interim answer either",
+            "GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        )
+        .answer([HINTS, "HTTP/1.1 100 Continue\r\n\r\n", OK].concat())
+        .gives(&[200])
+        .body("ok")
+        .no_interim(),
     ]
 }
 

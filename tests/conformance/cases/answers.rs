@@ -3,7 +3,7 @@
 use crate::case::{Case, Content, End, Part, Reply, Upstream, case, get};
 
 pub fn cases() -> Vec<Case> {
-    [good(), bad(), surplus(), cut()].concat()
+    [good(), trailers(), bad(), surplus(), cut()].concat()
 }
 
 fn asked(name: &'static str) -> Case {
@@ -21,6 +21,10 @@ fn good() -> Vec<Case> {
     vec![
         ok("an answer of a length arrives", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello")
             .reply_with("content-length", &["5"]),
+        ok("zeros before a length of an answer go no further", "HTTP/1.1 200 OK\r\nContent-Length: 005\r\n\r\nhello", "hello")
+            .reply_with("content-length", &["5"]),
+        ok("a length of an answer of zeros is one zero", "HTTP/1.1 200 OK\r\nContent-Length: 000\r\n\r\n", "")
+            .reply_with("content-length", &["0"]),
         ok("an answer of no bytes arrives", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""),
         ok("an answer in chunks arrives", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n", "onetwo"),
         ok("an answer in Chunks arrives", "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n3\r\none\r\n0\r\n\r\n", "one"),
@@ -61,10 +65,11 @@ fn good() -> Vec<Case> {
             .body(""),
         asked("a 204 has no body").answer("HTTP/1.1 204 No Content\r\n\r\n").gives(&[204]).body("")
             .reply_without(&["content-length", "transfer-encoding"]),
-        // hyper's server drops the length, which §8.6 allows.
+        // Its length is that of the answer to come without the condition (RFC 9110 §8.6).
         asked("a 304 has no body, whatever its length says")
             .answer("HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nETag: \"a\"\r\n\r\n")
             .gives(&[304])
+            .reply_with("content-length", &["1000"])
             .reply_with("etag", &["\"a\""])
             .body(""),
         asked("a 304 in chunks has no body")
@@ -72,6 +77,45 @@ fn good() -> Vec<Case> {
             .gives(&[304])
             .reply_without(&["transfer-encoding"])
             .body(""),
+    ]
+}
+
+/// RFC 9110 §6.5.1: trailers go to who said that it takes them, and to nobody else.
+fn trailers() -> Vec<Case> {
+    const TRAILED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n";
+    let trailed = |name, request: Vec<u8>, trailers: &str| {
+        case("9110 §6.5.1", name, request)
+            .answer(format!("{TRAILED}{trailers}\r\n\r\n"))
+            .gives(&[200])
+            .body("one")
+    };
+    let takes = || get("TE: trailers\r\nConnection: TE");
+    vec![
+        trailed("trailers of an answer reach who takes them", takes(), "X-Late: 1\r\nx-later: 2\r\nX-Late: 3")
+            .trailers(&[("x-late", "1"), ("x-later", "2"), ("x-late", "3")])
+            .reply_without(&["x-late", "x-later"]),
+        trailed("trailers may be taken among other codings and in any case", get("TE: gzip;q=0.5, Trailers\r\nConnection: te"), "X-Late: 1")
+            .trailers(&[("x-late", "1")]),
+        trailed(
+            "of the trailers of an answer only those that may be there reach the client",
+            takes(),
+            "X-Late: 1\r\nSet-Cookie: late=1\r\nContent-Length: 9\r\nHost: evil.example\r\nTransfer-Encoding: chunked\r\n\
+             Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nTE: gzip\r\nX-Later: 2",
+        )
+        .trailers(&[("x-late", "1"), ("x-later", "2")]),
+        trailed("an answer may have no trailer that may be there", takes(), "Set-Cookie: late=1"),
+        trailed("trailers of an answer do not reach who takes other codings", get("TE: gzip\r\nConnection: TE"), "X-Late: 1"),
+        trailed("trailers of an answer do not reach HTTP/1.0", b"GET /x HTTP/1.0\r\nTE: trailers\r\nConnection: TE\r\n\r\n".to_vec(), "X-Late: 1")
+            .reply_without(&["x-late", "transfer-encoding"])
+            .end(End::Closed),
+        case("9110 §6.5.1", "trailers that are taken are those of one answer", [takes(), get("X-A: 1")].concat())
+            .answer(format!("{TRAILED}X-Late: 1\r\n\r\n"))
+            .answer(format!("{TRAILED}X-Late: 2\r\n\r\n"))
+            .outcome(Upstream::Anything, vec![Reply::status(&[200])], End::Usable)
+            .trailers(&[("x-late", "1")])
+            .body("one")
+            .and_replies(200)
+            .body("one"),
     ]
 }
 
@@ -235,7 +279,8 @@ fn surplus() -> Vec<Case> {
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 45\r\n\r\n",
             304,
             "",
-        ),
+        )
+        .reply_with("content-length", &["45"]),
         surplus(
             "bytes behind an empty answer are no answer",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",

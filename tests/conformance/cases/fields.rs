@@ -76,6 +76,10 @@ fn going_on() -> Vec<Case> {
             .forwarded(X)
             .with("x-a", &["1"])
             .with("foo", &["bar"]),
+        case("9110 §5.1", "an ordinary name with an underscore goes on", get("X_Custom: 1\r\nx_auth_token_hint: 2"))
+            .forwarded(X)
+            .with("x_custom", &["1"])
+            .with("x_auth_token_hint", &["2"]),
         case("9110 §12", "what the client accepts goes on, and nothing is added", get("Accept-Encoding: br;q=1, gzip\r\nAccept: */*"))
             .forwarded(X)
             .with("accept-encoding", &["br;q=1, gzip"])
@@ -291,25 +295,51 @@ fn max_forwards() -> Vec<Case> {
     ]
 }
 
+/// RFC 9110 §10.1.1: the expectation is the service's to meet, and the 100 its to send.
 fn expect() -> Vec<Case> {
+    const GO_ON: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    const NO: &str = "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+    const POST: &str = "POST /x HTTP/1.1";
     let head = "Expect: 100-continue\r\nContent-Length: 5";
+    let goes_on = || [Part::Say(GO_ON.into()), Part::Body, Part::Say(OK.into())];
     vec![
-        case("9110 §10.1.1", "who waits is told to continue", post(head, ""))
-            .answers_early([Part::Say(b"HTTP/1.1 100 Continue\r\n\r\n".into()), Part::Pause, Part::Say(OK.into())])
+        case("9110 §10.1.1", "who waits is told to continue by the upstream", post(head, ""))
+            .answers_early(goes_on())
             .step(Step::Interim(100))
             .send("hello")
-            .forwarded("POST /x HTTP/1.1")
+            .forwarded(POST)
             .content("hello")
-            .with("expect", &["100-continue"]),
-        case("9110 §10.1.1", "who waits with chunks is told to continue", post("Expect: 100-Continue\r\nTransfer-Encoding: chunked", ""))
-            .answers_early([Part::Say(b"HTTP/1.1 100 Continue\r\n\r\n".into()), Part::Pause, Part::Say(OK.into())])
+            .with("expect", &["100-continue"])
+            .body("ok")
+            .interim(100),
+        case("9110 §10.1.1", "who waits with chunks is told to continue by the upstream", post("Expect: 100-Continue\r\nTransfer-Encoding: chunked", ""))
+            .answers_early(goes_on())
             .step(Step::Interim(100))
             .send("5\r\nhello\r\n0\r\n\r\n")
-            .forwarded("POST /x HTTP/1.1")
-            .content("hello"),
+            .forwarded(POST)
+            .content("hello")
+            .with("expect", &["100-Continue"])
+            .interim(100),
+        case("9110 §10.1.1", "who waits is told once, however slow the upstream is", post(head, ""))
+            .answers_early([Part::Pause, Part::Say(GO_ON.into()), Part::Body, Part::Pause, Part::Say(OK.into())])
+            .step(Step::Interim(100))
+            .send("hello")
+            .forwarded(POST)
+            .content("hello")
+            .with("expect", &["100-continue"])
+            .interim(100),
         case("9110 §10.1.1", "who does not wait need not be told", post(head, "hello"))
-            .forwarded("POST /x HTTP/1.1")
-            .content("hello"),
+            .forwarded(POST)
+            .content("hello")
+            .with("expect", &["100-continue"])
+            .no_interim(),
+        case("9110 §10.1.1", "who does not wait is told what the upstream says", post(head, "hello"))
+            .answers_early(goes_on())
+            .forwarded(POST)
+            .content("hello")
+            .with("expect", &["100-continue"])
+            .body("ok")
+            .interim(100),
         case("9110 §10.1.1", "who waits with nothing to send is just served", get("Expect: 100-continue")).forwarded(X),
         // 417 is what §10.1.1 offers; to take no notice is what most do.
         case("9110 §10.1.1", "another expectation is ignored or fails", get("Expect: miracles"))
@@ -317,15 +347,32 @@ fn expect() -> Vec<Case> {
             .outcome(Upstream::Nothing, vec![Reply::own(&[417])], End::Either),
         // The body may come or not, so it can only be waited for or cut off.
         case("9110 §10.1.1", "who is refused is not asked for its body", "POST /x HTTP/1.1\r\nHost: evil.example\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-            .outcome(Upstream::Nothing, vec![Reply::own(&[421])], End::Closed),
+            .outcome(Upstream::Nothing, vec![Reply::own(&[421])], End::Closed)
+            .no_interim(),
         case("9110 §10.1.1", "an answer of the upstream before the body is the client's", post(head, ""))
-            .answers_early([Part::Say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno".into()), Part::Close])
+            .answers_early([Part::Say(NO.into()), Part::Close])
             .gives(&[413])
             .body("no")
+            .no_interim()
             .end(End::Either),
+        case("9110 §10.1.1", "an answer of the upstream before the chunks is the client's", post("Expect: 100-continue\r\nTransfer-Encoding: chunked", ""))
+            .answers_early([Part::Say(NO.into()), Part::Close])
+            .gives(&[413])
+            .body("no")
+            .no_interim()
+            .end(End::Either),
+        // It does not close, so only the client's body or its end can end the exchange.
+        case("9110 §10.1.1", "who is answered by an upstream that goes on is not asked for its body either", post(head, ""))
+            .answers_early([Part::Say("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno".into())])
+            .step(Step::Reply)
+            .finish()
+            .outcome(Upstream::NothingWhole, vec![Reply::status(&[417])], End::Closed)
+            .body("no")
+            .no_interim(),
         case("9110 §10.1.1", "100 of the upstream is not the answer", post(head, "hello"))
             .answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             .gives(&[200])
-            .body("ok"),
+            .body("ok")
+            .interim(100),
     ]
 }

@@ -79,7 +79,15 @@ fn lengths() -> Vec<Case> {
             post("Content-Length: 0005", "hello"),
         )
         .forwarded(X)
-        .content("hello"),
+        .content("hello")
+        .with("content-length", &["5"]),
+        case(
+            "9110 §8.6",
+            "a length of zeros is one zero",
+            post("Content-Length: 000", ""),
+        )
+        .forwarded(X)
+        .with("content-length", &["0"]),
         case(
             "9112 §5.1",
             "white space around a length is no part of it",
@@ -163,7 +171,8 @@ fn lengths() -> Vec<Case> {
         )
         .forwarded("GET /x HTTP/1.1")
         .and_forwarded("GET /y HTTP/1.1"),
-        // A field of another name frames nothing, whatever a program behind the upstream makes of it.
+        // A field of another name frames nothing. A program behind the upstream may take it for this
+        // one, so it ends here.
         case(
             "9112 §6.2",
             "a length with an underscore is no length",
@@ -173,6 +182,7 @@ fn lengths() -> Vec<Case> {
             ),
         )
         .forwarded(X)
+        .without(&["content_length"])
         .and_forwarded("GET /y HTTP/1.1"),
     ]
 }
@@ -365,6 +375,7 @@ fn codings() -> Vec<Case> {
             ),
         )
         .forwarded(X)
+        .without(&["transfer_encoding"])
         .and_forwarded("GET /y HTTP/1.1"),
     ]
 }

@@ -1,6 +1,6 @@
 //! Methods and versions (RFC 9110 §9, RFC 9112 §2.3).
 
-use crate::case::{Case, End, Reply, SMUGGLED, Upstream, case, line};
+use crate::case::{Case, End, OK, Part, Reply, SMUGGLED, Upstream, case, line};
 
 pub fn cases() -> Vec<Case> {
     [methods(), versions()].concat()
@@ -135,6 +135,15 @@ fn versions() -> Vec<Case> {
             .forwarded("POST /x HTTP/1.1")
             .content("hello")
             .without(&["expect"])
+            .no_interim()
+            .end(End::Closed),
+        case("9110 §10.1.1", "HTTP/1.0 is not told to continue, whatever the upstream says", "POST /x HTTP/1.0\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello")
+            .answers_early([Part::Say(b"HTTP/1.1 100 Continue\r\n\r\n".into()), Part::Body, Part::Say(OK.into())])
+            .forwarded("POST /x HTTP/1.1")
+            .content("hello")
+            .without(&["expect"])
+            .body("ok")
+            .no_interim()
             .end(End::Closed),
     ]
 }

@@ -76,10 +76,15 @@ impl Connection {
 
     /// A start line with its fields, up to and with the empty line; `None` when the peer closes first.
     pub async fn read_head(&mut self) -> Option<String> {
+        let head = self.read_head_bytes().await?;
+        Some(String::from_utf8(head).unwrap())
+    }
+
+    /// The same, whatever its bytes are.
+    pub async fn read_head_bytes(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = find(&self.unread, b"\r\n\r\n") {
-                let head = self.unread.drain(..at + 4).collect();
-                return Some(String::from_utf8(head).unwrap());
+                return Some(self.unread.drain(..at + 4).collect());
             }
             if !self.fill().await {
                 return None;

@@ -47,6 +47,22 @@ pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
     ] {
         ensure!(all(name).is_empty(), "{name} was forwarded");
     }
+    // A server that hands fields on as variables takes them for those with a hyphen.
+    for name in [
+        "x-auth-token",
+        "csp-auth-token",
+        "authorization",
+        "proxy-authorization",
+        "http-authorization",
+        "content-length",
+        "transfer-encoding",
+    ] {
+        let is_disguise = |found: &str| found.contains('_') && found.replace('_', "-") == name;
+        ensure!(
+            !head.headers.keys().any(|found| is_disguise(found.as_str())),
+            "{name} was forwarded in disguise"
+        );
+    }
     let te = all("te");
     ensure!(
         te.is_empty() || (is_http2 && te == ["trailers"]),
