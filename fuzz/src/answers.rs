@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use http_oracle::{Fields, Read, Request, Response, Sender, shown, trim};
+
 use crate::{
     lane::{Answer, Client, Lane, usual_body},
     meant::{self, TOKEN},
     requests::{contains, hop_by_hop, is_own},
-    wire::{self, Fields, Read, Request, Response, shown},
 };
 
 /// Fields of an answer that end at the sidecar, and those that frame it.
@@ -41,7 +42,7 @@ enum Meaning {
 /// # Panics
 /// When the client gets anything else than it should.
 pub async fn play(lane: &Lane, ask: &[u8], mut answer: Answer) {
-    let Read::Whole(request, _) = wire::request(ask) else {
+    let Read::Whole(request, _) = http_oracle::request(ask, Sender::Any) else {
         panic!("an odd question");
     };
     let bytes = answer.parts.concat();
@@ -96,7 +97,7 @@ pub async fn play(lane: &Lane, ask: &[u8], mut answer: Answer) {
         .send(b"GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
     let next = loop {
-        match wire::response(&client.received, b"GET", client.is_over) {
+        match http_oracle::response(&client.received, b"GET", client.is_over, Sender::Proxy) {
             Read::Whole(next, _) => break next,
             Read::Cut(_) if !client.is_over => client.receive().await,
             _ => fail("the next answer is malformed", &client),
@@ -122,7 +123,7 @@ fn meaning(bytes: &[u8], method: &[u8], is_over: bool) -> (Meaning, bool) {
     let mut rest = bytes;
     let mut interims = 0;
     loop {
-        return match wire::response(rest, method, is_over) {
+        return match http_oracle::response(rest, method, is_over, Sender::Any) {
             Read::Whole(interim, length)
                 if (100..200).contains(&interim.status) && interim.status != 101 =>
             {
@@ -160,25 +161,29 @@ fn got(meaning: &Meaning, request: &Request, client: &Client) -> Result<Option<u
     if contains(&client.received, TOKEN.as_bytes()) {
         return Err("the client got the credential".to_owned());
     }
-    let (answer, length, is_whole) =
-        match wire::response(&client.received, &request.method, client.is_over) {
-            Read::Whole(answer, _) if answer.is_to_the_end => {
-                return Err("only the end of the connection ends it".to_owned());
-            }
-            Read::Whole(answer, length) => (answer, length, true),
-            Read::Cut(Some(answer)) if client.is_over => (answer, client.received.len(), false),
-            // Head and fault came at once: the end alone tells of it, and nothing is passed off.
-            Read::Cut(None)
-                if client.is_over
-                    && client.received.is_empty()
-                    && !matches!(meaning, Meaning::Whole(_)) =>
-            {
-                return Ok(Some(0));
-            }
-            Read::Cut(None) if client.is_over => return Err("no answer".to_owned()),
-            Read::Cut(_) => return Ok(None),
-            Read::Bad(_, why) => return Err(format!("a malformed answer: {why}")),
-        };
+    let (answer, length, is_whole) = match http_oracle::response(
+        &client.received,
+        &request.method,
+        client.is_over,
+        Sender::Proxy,
+    ) {
+        Read::Whole(answer, _) if answer.is_to_the_end => {
+            return Err("only the end of the connection ends it".to_owned());
+        }
+        Read::Whole(answer, length) => (answer, length, true),
+        Read::Cut(Some(answer)) if client.is_over => (answer, client.received.len(), false),
+        // Head and fault came at once: the end alone tells of it, and nothing is passed off.
+        Read::Cut(None)
+            if client.is_over
+                && client.received.is_empty()
+                && !matches!(meaning, Meaning::Whole(_)) =>
+        {
+            return Ok(Some(0));
+        }
+        Read::Cut(None) if client.is_over => return Err("no answer".to_owned()),
+        Read::Cut(_) => return Ok(None),
+        Read::Bad(_, why) => return Err(format!("a malformed answer: {why}")),
+    };
     if answer.status < 200 {
         return Err("an interim answer that nobody asked for".to_owned());
     }
@@ -244,7 +249,7 @@ fn same_head(meant: &Response, answer: &Response, method: &[u8]) -> Result<(), S
         if let Some(lines) = fields.get_mut(&b"trailer"[..]) {
             let values: Vec<_> = lines.iter().map(|line| line.1.clone()).collect();
             lines.truncate(1);
-            lines[0].1 = wire::trim(&values.join(&b", "[..])).to_vec();
+            lines[0].1 = trim(&values.join(&b", "[..])).to_vec();
         }
     }
     if wanted == found {
@@ -273,6 +278,6 @@ fn by_name(fields: &Fields, keeps: impl Fn(&[u8]) -> bool) -> ByName {
 
 /// Whether a request goes on at all; those that are asked here do.
 pub fn is_forwarded(ask: &[u8]) -> bool {
-    matches!(wire::request(ask), Read::Whole(request, _)
+    matches!(http_oracle::request(ask, Sender::Any), Read::Whole(request, _)
         if matches!(meant::fate(&request), meant::Fate::Forwarded))
 }

@@ -22,6 +22,7 @@ use auth_sidecar::{
     telemetry::Metrics,
     token::{self, NoEvents, TokenHandle, fixed::FixedToken, schedule::RefreshPolicy},
 };
+use http_oracle::{Read, Request, Sender};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -31,10 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    meant::TOKEN,
-    wire::{self, Read, Request},
-};
+use crate::meant::TOKEN;
 
 /// No part of a run takes so long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -321,7 +319,7 @@ async fn record(mut stream: TcpStream, connection: usize, play: &Mutex<Play>) {
     stream.set_nodelay(true).unwrap();
     let mut unread = Vec::new();
     loop {
-        let read = wire::request(&unread);
+        let read = http_oracle::request(&unread, Sender::Proxy);
         match &read {
             Read::Whole(request, length) => {
                 let (method, length) = (request.method.clone(), *length);

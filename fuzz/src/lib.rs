@@ -5,4 +5,3 @@ pub mod answers;
 pub mod lane;
 pub mod meant;
 pub mod requests;
-pub mod wire;

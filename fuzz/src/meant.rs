@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::wire::{Fields, Request, decimal, trim};
+use http_oracle::{Fields, Request, decimal, trim};
 
 /// The credential that the sidecar sets.
 pub const TOKEN: &str = "the-token-of-the-sidecar";

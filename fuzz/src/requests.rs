@@ -1,9 +1,10 @@
 //! Plays the bytes of one client, and holds what became of them against what they meant.
 
+use http_oracle::{Read, Request, Response, Sender, shown};
+
 use crate::{
     lane::{Client, Lane, Received, usual_body},
     meant::{self, Fate, TOKEN},
-    wire::{self, Read, Request, Response, shown},
 };
 
 /// What the bytes of a client mean.
@@ -102,7 +103,7 @@ impl Meaning {
         let mut rest = bytes;
         let mut requests = Vec::new();
         let tail = loop {
-            match wire::request(rest) {
+            match http_oracle::request(rest, Sender::Any) {
                 Read::Whole(request, length) => {
                     rest = &rest[length..];
                     let is_last = meant::closes(&request);
@@ -140,12 +141,14 @@ fn is_hopeless(begun: &[u8]) -> bool {
     let others: [&[u8]; 4] = [b"0\r\n\r\n", b"\r\n0\r\n\r\n", b"a:\r\n\r\n", b":\r\n\r\n"];
     let mut ends = of_line.chain(others);
     // A head that goes on and on says nothing; a body that does can still come to its end.
-    let says_nothing = matches!(wire::request(begun), Read::Cut(None));
-    ends.all(|end| match wire::request(&[begun, end].concat()) {
-        Read::Whole(request, _) => meant::is_odd(&request),
-        Read::Cut(_) => says_nothing,
-        Read::Bad(..) => true,
-    })
+    let says_nothing = matches!(http_oracle::request(begun, Sender::Any), Read::Cut(None));
+    ends.all(
+        |end| match http_oracle::request(&[begun, end].concat(), Sender::Any) {
+            Read::Whole(request, _) => meant::is_odd(&request),
+            Read::Cut(_) => says_nothing,
+            Read::Bad(..) => true,
+        },
+    )
 }
 
 /// Goes through the answers that the client got: are they those that its requests earned?
@@ -176,15 +179,16 @@ fn answered(meaning: &Meaning, client: &Client, received: &[Received]) -> Result
             };
         }
         let method = head.map_or(&b"GET"[..], |head| &head.method);
-        let mut read = wire::response(rest, method, client.is_over);
+        let mut read = http_oracle::response(rest, method, client.is_over, Sender::Proxy);
         // What is refused half read may have been a HEAD or not: both are right.
-        if let Read::Whole(answer, length) = wire::response(rest, b"HEAD", client.is_over)
+        if let Read::Whole(answer, length) =
+            http_oracle::response(rest, b"HEAD", client.is_over, Sender::Proxy)
             && is_own(&answer)
             && answer.fields.connection("close")
         {
             let has_body = rest[length..].first() == Some(&b'{');
             let method = if has_body { b"GET" } else { &b"HEAD"[..] };
-            read = wire::response(rest, method, client.is_over);
+            read = http_oracle::response(rest, method, client.is_over, Sender::Proxy);
         }
         let (answer, length) = match read {
             Read::Whole(answer, length) => (answer, length),

@@ -3,7 +3,8 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use auth_sidecar_fuzz::{lane, meant::TOKEN, requests::contains, wire::Read};
+use auth_sidecar_fuzz::{lane, meant::TOKEN, requests::contains};
+use http_oracle::Read;
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use http_oracle::Response;
 use tokio::time::sleep;
 
 use crate::{
     case::{Case, End, Outcome, Step},
     upstream::Recorder,
-    wire::{Entrance, Fields, Flaw, Framing, Head, Wire},
+    wire::{Entrance, Fields, Flaw, Head, Wire, latin1, text_of},
 };
 
 /// What the client got.
@@ -51,11 +52,15 @@ struct Client<'a> {
     has_ended: bool,
 }
 
-/// The runner's own request, whose answer is known.
-pub fn own_request(what: &str, number: usize) -> (String, String) {
+/// Makes the runner's own exchange.
+pub async fn own_exchange(wire: &mut Wire, what: &str, number: usize) -> Result<(), String> {
     let target = format!("/run-{what}-{number}");
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    (request, target)
+    wire.write(request.as_bytes()).await;
+    match wire.response(b"GET").await {
+        (Some(got), None) if got.status == 200 && got.body == target.as_bytes() => Ok(()),
+        other => Err(format!("the answer to {target} is {other:?}")),
+    }
 }
 
 /// Plays a case; as the second request of its connection, if `is_second`.
@@ -72,7 +77,7 @@ pub async fn play(
         observed: Observed::default(),
         has_ended: false,
     };
-    if is_second && let Err(what) = client.own_exchange("before", number).await {
+    if is_second && let Err(what) = own_exchange(&mut client.wire, "before", number).await {
         client.observed.problems.push(format!("at first, {what}"));
         return client.observed;
     }
@@ -88,6 +93,18 @@ pub async fn play(
     client.observed
 }
 
+impl Got {
+    fn of(response: &Response, flaw: Option<Flaw>) -> Self {
+        Self {
+            status: response.status,
+            head: response.into(),
+            body: latin1(&response.body),
+            trailers: text_of(&response.trailers),
+            flaw,
+        }
+    }
+}
+
 impl Client<'_> {
     async fn step(&mut self, step: &Step) {
         match step {
@@ -95,18 +112,17 @@ impl Client<'_> {
             Step::Pause => sleep(Duration::from_millis(30)).await,
             Step::Finish => self.wire.finish().await,
             Step::Reply => self.reply().await,
-            Step::Interim(status) => match self.wire.head().await {
-                Ok(head) if status_of(&head) == *status => {
-                    self.observed.interims.push(Got::interim(*status, head));
+            Step::Interim(status) => match self.wire.response(b"GET").await {
+                (Some(interim), None) if interim.status == *status => {
+                    self.observed.interims.push(Got::of(&interim, None));
                 }
                 other => self.problem(format!("no interim {status} but {other:?}")),
             },
             Step::Echo(text) => {
                 self.wire.write(text.as_bytes()).await;
-                let mut echo = String::new();
-                let read = self.wire.body(Framing::Length(text.len()), &mut echo).await;
-                if read.is_err() || echo != *text {
-                    self.problem(format!("{text:?} came back as {echo:?}, {read:?}"));
+                let echo = latin1(&self.wire.exact(text.len()).await);
+                if echo != *text {
+                    self.problem(format!("{text:?} came back as {echo:?}"));
                 }
             }
         }
@@ -119,73 +135,24 @@ impl Client<'_> {
     /// Reads a final answer and the interim ones before it.
     async fn reply(&mut self) {
         loop {
-            let head = match self.wire.head().await {
-                Ok(head) => head,
-                Err(Flaw::Ended) => {
-                    self.has_ended = true;
-                    return;
-                }
-                Err(flaw) => {
-                    self.has_ended = true;
+            let to_head = self.case.heads.contains(&self.observed.replies.len());
+            let method: &[u8] = if to_head { b"HEAD" } else { b"GET" };
+            let (response, flaw) = self.wire.response(method).await;
+            self.has_ended |= flaw.is_some();
+            let Some(response) = response else {
+                if flaw != Some(Flaw::Ended) {
                     self.problem(format!("instead of an answer: {flaw:?}"));
-                    return;
                 }
+                return;
             };
-            let status = status_of(&head);
+            let status = response.status;
             if (100..200).contains(&status) && status != 101 {
-                self.observed.interims.push(Got::interim(status, head));
+                self.observed.interims.push(Got::of(&response, None));
                 continue;
             }
-            let to_head = self.case.heads.contains(&self.observed.replies.len());
-            let got = self.content(status, head, to_head).await;
-            self.has_ended |= got.flaw.is_some();
-            self.observed.replies.push(got);
+            self.has_ended |= response.is_to_the_end;
+            self.observed.replies.push(Got::of(&response, flaw));
             return;
-        }
-    }
-
-    async fn content(&mut self, status: u16, head: Head, to_head: bool) -> Got {
-        let mut body = String::new();
-        let framing = match status {
-            101 | 204 | 304 => Ok(Framing::None),
-            _ if to_head => Ok(Framing::None),
-            _ => head
-                .framing()
-                .map(|framing| framing.unwrap_or(Framing::ToTheEnd)),
-        };
-        let read = match framing {
-            Ok(framing) => {
-                self.has_ended |= framing == Framing::ToTheEnd;
-                self.wire.body(framing, &mut body).await
-            }
-            Err(flaw) => Err(flaw),
-        };
-        let (trailers, flaw) = match read {
-            Ok(trailers) => (trailers, None),
-            Err(flaw) => (Fields::new(), Some(flaw)),
-        };
-        Got {
-            status,
-            head,
-            body,
-            trailers,
-            flaw,
-        }
-    }
-
-    async fn own_exchange(&mut self, what: &str, number: usize) -> Result<(), String> {
-        let (request, target) = own_request(what, number);
-        self.wire.write(request.as_bytes()).await;
-        let head = self
-            .wire
-            .head()
-            .await
-            .map_err(|flaw| format!("the answer to {target} is {flaw:?}"))?;
-        let got = self.content(status_of(&head), head, false).await;
-        if got.status == 200 && got.body == target && got.flaw.is_none() {
-            Ok(())
-        } else {
-            Err(format!("the answer to {target} is {got:?}"))
         }
     }
 
@@ -206,42 +173,16 @@ impl Client<'_> {
             End::Closed => match self.wire.rest().await {
                 None => Ending::StillOpen,
                 Some(rest) if rest.is_empty() => Ending::Closed,
-                Some(rest) => Ending::Wrong(format!("more: {:?}", crate::wire::latin1(&rest))),
+                Some(rest) => Ending::Wrong(format!("more: {:?}", latin1(&rest))),
             },
             End::Usable => {
                 upstream.has_said_all().await;
                 sleep(Duration::from_millis(5)).await;
-                match self.own_exchange("after", number).await {
+                match own_exchange(&mut self.wire, "after", number).await {
                     Ok(()) => Ending::Usable,
                     Err(what) => Ending::Wrong(what),
                 }
             }
         };
-    }
-}
-
-impl Got {
-    fn interim(status: u16, head: Head) -> Self {
-        Self {
-            status,
-            head,
-            body: String::new(),
-            trailers: Fields::new(),
-            flaw: None,
-        }
-    }
-}
-
-/// 0 for what is no status line.
-fn status_of(head: &Head) -> u16 {
-    let mut parts = head.start.splitn(3, ' ');
-    let version = parts.next().unwrap_or_default();
-    let status = parts.next().unwrap_or_default();
-    // The space behind the status belongs to the line, even if the reason is empty.
-    let is_line = ["HTTP/1.1", "HTTP/1.0"].contains(&version) && parts.next().is_some();
-    if is_line && status.len() == 3 {
-        status.parse().unwrap_or_default()
-    } else {
-        0
     }
 }

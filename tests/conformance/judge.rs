@@ -275,7 +275,6 @@ fn always_upstream(received: &Received, played: &Played) -> Vec<String> {
             differences.push(format!("upstream: {what}: {:?}", head.fields));
         }
     };
-    must(head.start.ends_with(" HTTP/1.1"), "not HTTP/1.1");
     must(
         head.all("authorization") == [format!("Bearer {TOKEN}")],
         "not the one credential",
@@ -330,7 +329,6 @@ fn always_client(got: &Got) -> Vec<String> {
             differences.push(format!("client: {what}"));
         }
     };
-    must(got.status != 0, "a malformed status line");
     let text = format!("{:?} {}", head.fields, got.body);
     must(!text.contains(TOKEN), "got the credential");
     for name in ["proxy-connection", "te", "alt-svc"] {

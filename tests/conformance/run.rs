@@ -14,10 +14,10 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     case::{Case, Peer, Step},
-    client::{Ending, own_request, play},
+    client::{Ending, own_exchange, play},
     judge::{Played, judge},
     lane::Lane,
-    wire::{Framing, Wire, latin1},
+    wire::{Wire, latin1},
 };
 
 /// A case that did not hold.
@@ -97,7 +97,10 @@ async fn play_one(
     }
     lane.upstream.has_said_all().await;
     sleep(Duration::from_millis(5)).await;
-    observed.problems.extend(probe(lane, number).await.err());
+    // The next client gets its own answer, and nothing that was left over.
+    let mut next = Wire::to(&lane.proxy).await;
+    let probed = own_exchange(&mut next, "probe", number).await;
+    observed.problems.extend(probed.err());
     let received = lane.upstream.end().await;
     let played = Played {
         received,
@@ -113,23 +116,6 @@ async fn play_one(
         sent: case.steps.iter().map(shown).collect(),
         differences,
     })
-}
-
-/// The next client: it gets its own answer, and nothing that was left over.
-async fn probe(lane: &Lane, number: usize) -> Result<(), String> {
-    let mut wire = Wire::to(&lane.proxy).await;
-    let (request, target) = own_request("probe", number);
-    wire.write(request.as_bytes()).await;
-    let head = wire.head().await;
-    let head = head.map_err(|flaw| format!("the next client gets {flaw:?}"))?;
-    let mut body = String::new();
-    let framing = head.framing().ok().flatten().unwrap_or(Framing::ToTheEnd);
-    let read = wire.body(framing, &mut body).await;
-    if head.start.contains(" 200 ") && body == target && read.is_ok() {
-        Ok(())
-    } else {
-        Err(format!("the next client gets {head:?} {body:?} {read:?}"))
-    }
 }
 
 fn shown(step: &Step) -> String {

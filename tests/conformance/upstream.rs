@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
     case::{Answer, Part},
-    wire::{Flaw, Framing, Head, Wire},
+    wire::{Flaw, Head, Wire, latin1},
 };
 
 /// Targets of the runner's own requests, which no case counts.
@@ -150,8 +150,8 @@ async fn accept(
 async fn serve(wire: &mut Option<Wire>, play: &Mutex<Play>, busy: &watch::Sender<(usize, usize)>) {
     loop {
         let Some(peer) = wire else { return };
-        let head = match peer.head().await {
-            Ok(head) => head,
+        let head = match peer.request_head().await {
+            Ok(request) => Head::from(&request),
             Err(Flaw::Ended) => return,
             // A connection may be idle for as long as the case takes.
             Err(Flaw::Silent) => continue,
@@ -163,9 +163,9 @@ async fn serve(wire: &mut Option<Wire>, play: &Mutex<Play>, busy: &watch::Sender
                 return;
             }
         };
-        let (number, answer) = record(play, &head);
+        let (number, answer) = record(play, head);
         let _speaking = Speaking::begin(busy);
-        let mut body = Unread(Some(head.framing()));
+        let mut body = Unread(true);
         for part in &answer.parts {
             if !act(part, wire, play, number, &mut body).await {
                 return;
@@ -177,36 +177,32 @@ async fn serve(wire: &mut Option<Wire>, play: &Mutex<Play>, busy: &watch::Sender
     }
 }
 
-/// How a request's body is framed, until it is read.
-struct Unread(Option<Result<Option<Framing>, Flaw>>);
+/// Whether a request's body is yet to be read.
+struct Unread(bool);
 
 impl Unread {
     /// Whether it came whole, which is noted.
     async fn read(&mut self, peer: &mut Wire, play: &Mutex<Play>, number: usize) -> bool {
-        let Some(framing) = self.0.take() else {
+        if !std::mem::take(&mut self.0) {
             return true;
-        };
-        let mut body = String::new();
-        let read = match framing {
-            Ok(framing) => peer.body(framing.unwrap_or(Framing::None), &mut body).await,
-            Err(flaw) => Err(flaw),
-        };
+        }
+        let (request, flaw) = peer.request().await;
         if let Some(received) = lock(play).requests.get_mut(number) {
-            received.body = body;
-            match &read {
-                Ok(_) => received.is_whole = true,
-                Err(Flaw::Bad(what)) => received.flaw = Some(what.clone()),
-                Err(_) => {}
+            received.body = request.map_or_else(String::new, |request| latin1(&request.body));
+            match flaw {
+                None => received.is_whole = true,
+                Some(Flaw::Bad(what)) => received.flaw = Some(what.to_owned()),
+                Some(_) => {}
             }
         }
-        read.is_ok()
+        flaw.is_none()
     }
 }
 
 /// Notes a request, and says what it earns.
-fn record(play: &Mutex<Play>, head: &Head) -> (usize, Answer) {
+fn record(play: &Mutex<Play>, head: Head) -> (usize, Answer) {
     let received = Received {
-        head: head.clone(),
+        head,
         ..Received::default()
     };
     let target = received.target().to_owned();
@@ -254,7 +250,7 @@ async fn act(
         Part::Echo => {
             while let Some(bytes) = peer.some().await {
                 if let Some(received) = lock(play).requests.get_mut(number) {
-                    received.tunnelled.push_str(&crate::wire::latin1(&bytes));
+                    received.tunnelled.push_str(&latin1(&bytes));
                 }
                 peer.write(&bytes).await;
             }

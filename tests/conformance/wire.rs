@@ -1,8 +1,10 @@
-//! Strict reading of HTTP/1.1 messages from a socket: what is not exactly as RFC 9112 has a sender
-//! write it is a flaw. Bytes become text one to one (Latin-1), so that they can be compared and shown.
+//! One end of a connection, whose messages are read by the oracle. Bytes become text one to one
+//! (Latin-1), so that they can be compared and shown.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+pub use http_oracle::latin1;
+use http_oracle::{Read, Request, Response, Sender};
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::SockRef;
 use tokio::{
@@ -37,11 +39,11 @@ enum Socket {
 pub struct Wire {
     stream: Socket,
     unread: Vec<u8>,
-    ended: bool,
+    has_ended: bool,
 }
 
 /// Why a message could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// The connection ended before its first byte.
     Ended,
@@ -49,8 +51,8 @@ pub enum Flaw {
     Cut,
     /// Nothing came for a long time.
     Silent,
-    /// A byte that no sender may send.
-    Bad(String),
+    /// A byte that no proxy may send.
+    Bad(&'static str),
 }
 
 /// A start line and fields, as they were spelled.
@@ -63,16 +65,14 @@ pub struct Head {
 /// Names and values, as they were spelled.
 pub type Fields = Vec<(String, String)>;
 
-/// How far a body goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    None,
-    Length(usize),
-    Chunked,
-    ToTheEnd,
-}
-
 impl Head {
+    fn new(start: String, fields: &http_oracle::Fields) -> Self {
+        Self {
+            start,
+            fields: text_of(fields),
+        }
+    }
+
     /// The values of a field, in their order.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.fields
@@ -85,27 +85,29 @@ impl Head {
     pub fn has(&self, name: &str) -> bool {
         !self.all(name).is_empty()
     }
+}
 
-    /// What the fields say about the body; `None` where they say nothing.
-    pub fn framing(&self) -> Result<Option<Framing>, Flaw> {
-        let (coding, length) = (self.all("transfer-encoding"), self.all("content-length"));
-        match (coding.as_slice(), length.as_slice()) {
-            ([], []) => Ok(None),
-            (["chunked"], []) => Ok(Some(Framing::Chunked)),
-            ([], [length]) if length.bytes().all(|byte| byte.is_ascii_digit()) => length
-                .parse()
-                .map(|length| Some(Framing::Length(length)))
-                .map_err(|_| Flaw::Bad(format!("Content-Length: {length}"))),
-            _ => Err(Flaw::Bad(format!(
-                "framed by Transfer-Encoding {coding:?} and Content-Length {length:?}"
-            ))),
-        }
+/// The same as text.
+pub fn text_of(fields: &http_oracle::Fields) -> Fields {
+    let fields = fields.0.iter();
+    fields
+        .map(|(name, value)| (latin1(name), latin1(value)))
+        .collect()
+}
+
+impl From<&Request> for Head {
+    fn from(request: &Request) -> Self {
+        let (method, target) = (latin1(&request.method), latin1(&request.target));
+        Self::new(format!("{method} {target} HTTP/1.1"), &request.fields)
     }
 }
 
-/// Each byte as the character of its number.
-pub fn latin1(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
+impl From<&Response> for Head {
+    fn from(response: &Response) -> Self {
+        let minor = u8::from(!response.is_http_10);
+        let start = format!("HTTP/1.{minor} {}", response.status);
+        Self::new(start, &response.fields)
+    }
 }
 
 impl Socket {
@@ -153,7 +155,7 @@ impl Wire {
         Self {
             stream,
             unread: Vec::new(),
-            ended: false,
+            has_ended: false,
         }
     }
 
@@ -198,147 +200,78 @@ impl Wire {
         if self.unread.is_empty() {
             self.fill().await.ok()?;
         }
-        Some(std::mem::take(&mut self.unread))
+        Some(std::mem::take(&mut self.unread)).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// So many bytes, or those that come before the end.
+    pub async fn exact(&mut self, length: usize) -> Vec<u8> {
+        while self.unread.len() < length && !self.has_ended && self.fill().await.is_ok() {}
+        self.unread.drain(..length.min(self.unread.len())).collect()
     }
 
     /// Everything until the end; `None` when the end does not come.
     pub async fn rest(&mut self) -> Option<Vec<u8>> {
-        loop {
-            match self.fill().await {
-                Ok(()) => {}
-                Err(Flaw::Silent) => return None,
-                Err(_) => return Some(std::mem::take(&mut self.unread)),
-            }
+        while !self.has_ended {
+            self.fill().await.ok()?;
         }
+        Some(std::mem::take(&mut self.unread))
     }
 
-    /// A start line with its fields.
-    pub async fn head(&mut self) -> Result<Head, Flaw> {
-        let mut head = Head {
-            start: self.line().await?,
-            fields: Vec::new(),
+    /// The head of a request, which is left to be read with its body.
+    pub async fn request_head(&mut self) -> Result<Request, Flaw> {
+        let read = |bytes: &[u8], _| match http_oracle::request(bytes, Sender::Proxy) {
+            Read::Cut(Some(head)) | Read::Bad(Some(head), _) => Read::Whole(head, 0),
+            Read::Whole(request, _) => Read::Whole(request, 0),
+            other => other,
         };
-        if head.start.is_empty() {
-            return Err(Flaw::Bad("an empty start line".to_owned()));
-        }
-        head.fields = self.fields().await?;
-        Ok(head)
+        let (head, flaw) = self.message(read).await;
+        head.ok_or(flaw.unwrap_or(Flaw::Ended))
     }
 
-    async fn fields(&mut self) -> Result<Fields, Flaw> {
-        let mut fields = Vec::new();
+    /// A request, as far as it comes.
+    pub async fn request(&mut self) -> (Option<Request>, Option<Flaw>) {
+        self.message(|bytes, _| http_oracle::request(bytes, Sender::Proxy))
+            .await
+    }
+
+    /// A response to a request of that method, as far as it comes; or an interim one.
+    pub async fn response(&mut self, method: &[u8]) -> (Option<Response>, Option<Flaw>) {
+        self.message(|bytes, is_over| http_oracle::response(bytes, method, is_over, Sender::Proxy))
+            .await
+    }
+
+    async fn message<T>(
+        &mut self,
+        read: impl Fn(&[u8], bool) -> Read<T>,
+    ) -> (Option<T>, Option<Flaw>) {
         loop {
-            let line = self.line().await.map_err(in_the_middle)?;
-            if line.is_empty() {
-                return Ok(fields);
-            }
-            let bad = || Flaw::Bad(format!("a field line {line:?}"));
-            let (name, value) = line.split_once(':').ok_or_else(bad)?;
-            let value = value.trim_matches([' ', '\t']);
-            let is_control = |c: char| (c < ' ' && c != '\t') || c == '\u{7f}';
-            if name.is_empty() || !name.chars().all(is_tchar) || value.contains(is_control) {
-                return Err(bad());
-            }
-            fields.push((name.to_owned(), value.to_owned()));
+            let begun = match read(&self.unread, self.has_ended) {
+                Read::Whole(message, length) => {
+                    self.unread.drain(..length);
+                    return (Some(message), None);
+                }
+                Read::Bad(begun, why) => return (begun, Some(Flaw::Bad(why))),
+                Read::Cut(begun) => begun,
+            };
+            let flaw = if !self.has_ended {
+                match self.fill().await {
+                    Ok(()) => continue,
+                    Err(flaw) => flaw,
+                }
+            } else if self.unread.is_empty() {
+                Flaw::Ended
+            } else {
+                Flaw::Cut
+            };
+            return (begun, Some(flaw));
         }
     }
 
-    /// A body's content goes to `content` as far as it comes; its trailers come back.
-    pub async fn body(&mut self, framing: Framing, content: &mut String) -> Result<Fields, Flaw> {
-        match framing {
-            Framing::None => Ok(Fields::new()),
-            Framing::Length(length) => {
-                self.take(length, content).await?;
-                Ok(Fields::new())
-            }
-            Framing::ToTheEnd => {
-                while let Some(some) = self.some().await {
-                    content.push_str(&latin1(&some));
-                }
-                if self.ended {
-                    Ok(Fields::new())
-                } else {
-                    Err(Flaw::Silent)
-                }
-            }
-            Framing::Chunked => loop {
-                let size = self.line().await.map_err(in_the_middle)?;
-                let is_hex = size.bytes().all(|byte| byte.is_ascii_hexdigit());
-                // No extensions: nobody behind a proxy has asked for any.
-                let length = usize::from_str_radix(&size, 16)
-                    .ok()
-                    .filter(|_| is_hex)
-                    .ok_or_else(|| Flaw::Bad(format!("a chunk size {size:?}")))?;
-                if length == 0 {
-                    return self.fields().await;
-                }
-                self.take(length, content).await?;
-                let end = self.line().await.map_err(in_the_middle)?;
-                if !end.is_empty() {
-                    return Err(Flaw::Bad(format!("{end:?} behind a chunk")));
-                }
-            },
-        }
-    }
-
-    async fn take(&mut self, mut length: usize, content: &mut String) -> Result<(), Flaw> {
-        while length > 0 {
-            if self.unread.is_empty() {
-                self.fill().await.map_err(in_the_middle)?;
-            }
-            let here = length.min(self.unread.len());
-            content.push_str(&latin1(&self.unread.drain(..here).collect::<Vec<_>>()));
-            length -= here;
-        }
+    /// Waits for more, or the end; either may be what was waited for.
+    async fn fill(&mut self) -> Result<(), Flaw> {
+        let read = timeout(PATIENCE, self.stream.read(&mut self.unread)).await;
+        // A reset is an end, too.
+        self.has_ended |= read.map_err(|_| Flaw::Silent)?.unwrap_or(0) == 0;
         Ok(())
     }
-
-    /// A line without its CRLF.
-    async fn line(&mut self) -> Result<String, Flaw> {
-        let mut seen = 0;
-        loop {
-            if let Some(at) = self
-                .unread
-                .iter()
-                .skip(seen)
-                .position(|byte| *byte == b'\n')
-            {
-                let line: Vec<u8> = self.unread.drain(..=seen + at).collect();
-                let text = latin1(&line);
-                let bare = text.strip_suffix("\r\n");
-                return match bare {
-                    Some(bare) if !bare.contains(['\r', '\0']) => Ok(bare.to_owned()),
-                    _ => Err(Flaw::Bad(format!("a line {text:?}"))),
-                };
-            }
-            seen = self.unread.len();
-            let is_begun = seen > 0;
-            self.fill()
-                .await
-                .map_err(|flaw| if is_begun { in_the_middle(flaw) } else { flaw })?;
-        }
-    }
-
-    async fn fill(&mut self) -> Result<(), Flaw> {
-        match timeout(PATIENCE, self.stream.read(&mut self.unread)).await {
-            Err(_) => Err(Flaw::Silent),
-            Ok(Ok(length)) if length > 0 => Ok(()),
-            // A reset is an end, too.
-            Ok(_) => {
-                self.ended = true;
-                Err(Flaw::Ended)
-            }
-        }
-    }
-}
-
-fn in_the_middle(flaw: Flaw) -> Flaw {
-    match flaw {
-        Flaw::Ended => Flaw::Cut,
-        other => other,
-    }
-}
-
-fn is_tchar(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }

@@ -1,21 +1,21 @@
 //! Messages that were changed at random go through the sidecar; a strict recorder behind it must
 //! get what the client meant, or nothing.
 //!
-//! What the client meant is decided by a reader of the test's own. The sidecar may refuse more
-//! than this reader does, but must not pass on anything else: every request that the recorder gets
-//! is, in order and byte for byte of its method, target and body, one that was meant.
+//! What the client meant is decided by the oracle. The sidecar may refuse more than the oracle
+//! does, but must not pass on anything else: every request that the recorder gets is, in order and
+//! byte for byte of its method, target and body, one that was meant.
 
 mod client;
 mod mutant;
-mod reading;
 mod recorder;
 
 use std::collections::BTreeMap;
 
+use http_oracle::{Read, Request, Sender, requests};
+
 use self::{
     client::{Replies, THROUGH, play},
     mutant::{mutate, seeds},
-    reading::{Meaning, Message},
     recorder::{Record, Recorder, TOKEN, receipt},
 };
 use crate::{
@@ -88,6 +88,40 @@ async fn no_mutation_makes_a_message_that_nobody_meant() {
 /// What memory may differ by, in KiB: the allocator's.
 const MEMORY: u64 = 4 << 10;
 
+/// All requests of a connection that can be read in one way.
+#[derive(Debug)]
+struct Meaning {
+    /// The whole ones.
+    whole: Vec<Request>,
+    /// How many bytes each of them took.
+    lengths: Vec<usize>,
+    /// The beginning of one more, if its head is there.
+    part: Option<Request>,
+    /// Why they end before the bytes do.
+    flaw: Option<&'static str>,
+    /// Whether there are bytes of an unfinished request.
+    is_unfinished: bool,
+}
+
+impl Meaning {
+    fn of(bytes: &[u8]) -> Self {
+        let (whole, behind) = requests(bytes, Sender::Any);
+        let (whole, lengths): (_, Vec<_>) = whole.into_iter().unzip();
+        let (part, flaw) = match behind {
+            Read::Whole(part, _) => (Some(part), None),
+            Read::Cut(part) => (part, None),
+            Read::Bad(part, flaw) => (part, Some(flaw)),
+        };
+        Self {
+            is_unfinished: flaw.is_none() && lengths.iter().sum::<usize>() < bytes.len(),
+            whole,
+            lengths,
+            part,
+            flaw,
+        }
+    }
+}
+
 /// What became of a connection.
 #[derive(Debug)]
 struct Played {
@@ -111,7 +145,7 @@ impl Stage {
     async fn play(&mut self, number: usize, bytes: &[u8]) -> Played {
         let meaning = Meaning::of(bytes);
         let known = meaning.whole.iter().chain(&meaning.part);
-        let methods: Vec<_> = known.map(|message| message.method.clone()).collect();
+        let methods: Vec<_> = known.map(|request| request.method.clone()).collect();
         let is_incomplete = meaning.flaw.is_some() || meaning.is_unfinished;
         let expected = meaning.whole.len() + usize::from(is_incomplete);
         let address = self.process.proxy_address();
@@ -126,7 +160,7 @@ impl Stage {
             other => flaws.push(format!("the neighbour gets {other:?}")),
         }
         let before = records.len();
-        records.retain(|record| record.message.target != target.as_bytes());
+        records.retain(|record| record.request.target != target.as_bytes());
         if before != records.len() + 1 {
             flaws.push("the neighbour's request is not there once".to_owned());
         }
@@ -185,8 +219,8 @@ impl Account {
         problems.extend(misplaced(meaning, replies));
         if let Some(tunnelled) = &replies.tunnelled {
             // What comes behind an offer comes too early, or is for the tunnel.
-            let offer = meaning.whole.iter().take(replies.answers.len());
-            let behind = offer.map(|message| message.length).sum::<usize>();
+            let offer = meaning.lengths.iter().take(replies.answers.len());
+            let behind = offer.sum::<usize>();
             if *tunnelled != [&bytes[behind..], THROUGH].concat() {
                 problems.push(format!("the tunnel brought {}", tunnelled.escape_ascii()));
             }
@@ -216,16 +250,16 @@ impl Account {
 
 /// The first request at the upstream that was not meant, or not in this order.
 fn unmeant<'a>(meaning: &Meaning, records: &'a [Record]) -> Option<&'a Record> {
-    let whole = meaning.whole.iter().map(|message| (message, true));
+    let whole = meaning.whole.iter().map(|request| (request, true));
     let mut meant = whole.chain(meaning.part.iter().map(|part| (part, false)));
     records.iter().find(|record| {
-        let got = &record.message;
-        !meant.any(|(message, is_whole)| {
-            let same = message.method == got.method && origin_form(message) == got.target;
+        let got = &record.request;
+        !meant.any(|(request, is_whole)| {
+            let same = request.method == got.method && origin_form(request) == got.target;
             let same_body = if record.is_whole {
-                is_whole && message.body == got.body
+                is_whole && request.body == got.body
             } else {
-                message.body.starts_with(&got.body)
+                request.body.starts_with(&got.body)
             };
             same && same_body
         })
@@ -237,21 +271,21 @@ fn misplaced(meaning: &Meaning, replies: &Replies) -> Option<String> {
     let answers = replies.answers.iter().enumerate();
     let mut upstreams = answers.filter(|(_, answer)| answer.status == 200);
     upstreams.find_map(|(place, answer)| {
-        let Some(message) = meaning.whole.get(place) else {
+        let Some(request) = meaning.whole.get(place) else {
             return Some(format!("an answer to nothing: {answer:?}"));
         };
-        let message = Message {
-            target: origin_form(message).to_vec(),
-            ..message.clone()
+        let request = Request {
+            target: origin_form(request).to_vec(),
+            ..request.clone()
         };
-        let is_right = answer.body == receipt(&message) || message.method == b"HEAD";
+        let is_right = answer.body == receipt(&request) || request.method == b"HEAD";
         (!is_right).then(|| format!("the answer to another request: {answer:?}"))
     })
 }
 
 /// The target as the upstream gets it (RFC 9112 §3.2.1).
-fn origin_form(message: &Message) -> &[u8] {
-    let target = &message.target[..];
+fn origin_form(request: &Request) -> &[u8] {
+    let target = &request.target[..];
     let scheme = target
         .get(..7)
         .filter(|scheme| scheme.eq_ignore_ascii_case(b"http://"));

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use fastrand::Rng;
+use http_oracle::{Read, Sender, shown};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -132,42 +133,31 @@ fn pieces(bytes: &[u8], random: &mut Rng) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The next answer; none of the sidecar's may be framed by its end, since every request here is
-/// answered with a length.
+/// The next answer; none of the sidecar's may be framed by anything but a length, since every
+/// request here is answered with one.
 fn answer(unread: &mut Vec<u8>, to_head: bool) -> Result<Option<Answer>, String> {
+    let method: &[u8] = if to_head { b"HEAD" } else { b"GET" };
     loop {
-        let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") else {
-            return Ok(None);
+        let (response, length) = match http_oracle::response(unread, method, false, Sender::Proxy) {
+            Read::Whole(response, length) => (response, length),
+            Read::Cut(Some(response)) if response.is_to_the_end => {
+                return Err(format!("an answer without a length: {response:?}"));
+            }
+            Read::Cut(_) => return Ok(None),
+            Read::Bad(_, flaw) => return Err(format!("{flaw}: {}", shown(unread))),
         };
-        let head = String::from_utf8_lossy(&unread[..end]).into_owned();
-        // A client of the older version is answered in it.
-        let version = |version| head.strip_prefix(version);
-        let status = version("HTTP/1.1 ").or_else(|| version("HTTP/1.0 "));
-        let status = status.and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
-        let status = status.ok_or_else(|| format!("no answer: {head:?}"))?;
-        if status == 100 {
-            unread.drain(..end + 4);
+        unread.drain(..length);
+        if response.status == 100 {
             continue;
         }
-        let field = |name: &str| {
-            let lines = head.lines().skip(1);
-            let named = lines.filter_map(|line| line.split_once(": "));
-            let mut values = named.filter(|(found, _)| found.eq_ignore_ascii_case(name));
-            values.next().map(|(_, value)| value.to_owned())
-        };
-        let length = match field("content-length") {
-            _ if to_head || status == 101 => 0,
-            Some(length) => length.parse().map_err(|_| format!("length: {head:?}"))?,
-            None => return Err(format!("an answer without a length: {head:?}")),
-        };
-        if unread.len() < end + 4 + length {
-            return Ok(None);
+        let is_switch = response.status == 101;
+        if !is_switch && !to_head && !response.fields.has("content-length") {
+            return Err(format!("an answer without a length: {response:?}"));
         }
-        unread.drain(..end + 4);
         return Ok(Some(Answer {
-            status,
-            is_upstreams: field("x-upstream").is_some() || status == 101,
-            body: unread.drain(..length).collect(),
+            status: response.status,
+            is_upstreams: response.fields.has("x-upstream") || is_switch,
+            body: response.body,
         }));
     }
 }

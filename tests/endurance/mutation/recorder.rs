@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use http_oracle::{Read, Request, Sender, shown};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -13,7 +14,6 @@ use tokio::{
     time::timeout,
 };
 
-use super::reading::{Found, Message, Writer, read};
 use crate::it::support::RawServer;
 
 /// The one credential.
@@ -22,7 +22,7 @@ pub const TOKEN: &str = "the-token-of-the-sidecar";
 /// One request, as it came from the sidecar.
 #[derive(Clone, Debug)]
 pub struct Record {
-    pub message: Message,
+    pub request: Request,
     pub is_whole: bool,
 }
 
@@ -79,15 +79,14 @@ impl Book {
         let mut unread = Vec::new();
         let mut busy = None;
         loop {
-            let found = read(&unread, Writer::Sidecar);
-            match found {
-                Found::Whole(message) => {
+            match http_oracle::request(&unread, Sender::Proxy) {
+                Read::Whole(request, length) => {
                     busy.get_or_insert_with(|| Busy::new(&self));
-                    unread.drain(..message.length);
-                    self.check(&message, &own);
-                    let answer = answer(&message);
-                    let switches = message.values("upgrade").next().is_some();
-                    self.enter(message, true);
+                    unread.drain(..length);
+                    self.check(&request, &own);
+                    let answer = answer(&request);
+                    let switches = request.fields.has("upgrade");
+                    self.enter(request, true);
                     if stream.write_all(&answer).await.is_err() {
                         return;
                     }
@@ -98,13 +97,13 @@ impl Book {
                     busy = None;
                     continue;
                 }
-                Found::Flaw(flaw, _) => {
-                    let text = String::from_utf8_lossy(&unread).into_owned();
-                    self.flaws.lock().unwrap().push(format!("{flaw}: {text:?}"));
+                Read::Bad(_, flaw) => {
+                    let text = shown(&unread);
+                    self.flaws.lock().unwrap().push(format!("{flaw}: {text}"));
                     return;
                 }
-                Found::Part(_) if unread.is_empty() => {}
-                Found::Part(_) => {
+                Read::Cut(_) if unread.is_empty() => {}
+                Read::Cut(_) => {
                     busy.get_or_insert_with(|| Busy::new(&self));
                 }
             }
@@ -112,15 +111,15 @@ impl Book {
                 break;
             }
         }
-        if let Found::Part(Some(message)) = read(&unread, Writer::Sidecar) {
-            self.check(&message, &own);
-            self.enter(message, false);
+        if let Read::Cut(Some(request)) = http_oracle::request(&unread, Sender::Proxy) {
+            self.check(&request, &own);
+            self.enter(request, false);
         }
     }
 
-    fn enter(&self, message: Message, is_whole: bool) {
+    fn enter(&self, request: Request, is_whole: bool) {
         let mut records = self.records.lock().unwrap();
-        records.push(Record { message, is_whole });
+        records.push(Record { request, is_whole });
     }
 
     /// Gives back what comes.
@@ -134,26 +133,23 @@ impl Book {
     }
 
     /// What no request may bring here, whatever the client did.
-    fn check(&self, message: &Message, own: &str) {
+    fn check(&self, request: &Request, own: &str) {
+        let fields = &request.fields;
         let flaw = |what: &str| {
-            let fields = &message.fields;
-            let fields = fields.iter().map(|(name, value)| {
-                [name, &b": "[..], value]
-                    .concat()
-                    .escape_ascii()
-                    .to_string()
-            });
-            let text = format!("{what}: {:?}", fields.collect::<Vec<_>>());
+            let text = format!("{what}: {fields:?}");
             self.flaws.lock().unwrap().push(text);
         };
-        let only = |name, value: &[u8]| message.values(name).collect::<Vec<_>>() == [value];
+        let only = |name, value: &[u8]| fields.all(name) == [value];
+        if !request.trailers.0.is_empty() {
+            flaw("trailers");
+        }
         if !only("authorization", format!("Bearer {TOKEN}").as_bytes()) {
             flaw("not exactly one credential");
         }
         if !only("host", own.as_bytes()) {
             flaw("not exactly one Host");
         }
-        let switches = message.values("upgrade").next().is_some();
+        let switches = fields.has("upgrade");
         if switches && !(only("upgrade", b"websocket") && only("connection", b"Upgrade")) {
             flaw("an upgrade");
         }
@@ -168,7 +164,7 @@ impl Book {
         ];
         let connection = (!switches).then_some("connection");
         for name in never.into_iter().chain(connection) {
-            if message.values(name).next().is_some() {
+            if fields.has(name) {
                 flaw(name);
             }
         }
@@ -192,22 +188,22 @@ impl Drop for Busy {
 }
 
 /// Names what was asked for, so that no answer can be taken for another.
-fn answer(message: &Message) -> Vec<u8> {
-    if message.values("upgrade").next().is_some() {
+fn answer(request: &Request) -> Vec<u8> {
+    if request.fields.has("upgrade") {
         return b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
             .to_vec();
     }
-    let body = receipt(message);
+    let body = receipt(request);
     let head = format!(
         "HTTP/1.1 200 OK\r\nX-Upstream: yes\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let is_head = message.method == b"HEAD";
+    let is_head = request.method == b"HEAD";
     [head.as_bytes(), if is_head { &[] } else { &body[..] }].concat()
 }
 
 /// The body of the answer to a request.
-pub fn receipt(message: &Message) -> Vec<u8> {
-    let length = message.body.len().to_string();
-    [&message.method[..], &message.target[..], length.as_bytes()].join(&b' ')
+pub fn receipt(request: &Request) -> Vec<u8> {
+    let length = request.body.len().to_string();
+    [&request.method[..], &request.target[..], length.as_bytes()].join(&b' ')
 }

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use http_oracle::{Read, Sender, latin1, shown};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -74,52 +75,62 @@ impl Connection {
             .unwrap();
     }
 
-    /// A start line with its fields, up to and with the empty line; `None` when the peer closes first.
+    /// A start line with its fields, up to and with the empty line; `None` when the peer closes
+    /// first. Each byte is the character of its number. What follows stays unread.
     pub async fn read_head(&mut self) -> Option<String> {
-        let head = self.read_head_bytes().await?;
-        Some(String::from_utf8(head).unwrap())
+        self.read(true).await?;
+        Some(self.take_head())
     }
 
     /// The same, whatever its bytes are.
     pub async fn read_head_bytes(&mut self) -> Option<Vec<u8>> {
+        let head = self.read_head().await?;
+        Some(head.chars().map(|byte| byte as u8).collect())
+    }
+
+    /// One whole message: its head, and its body without the framing. `None` when the peer closes
+    /// instead.
+    pub async fn read_message(&mut self) -> Option<(String, Vec<u8>)> {
+        let (body, length) = self.read(false).await?;
+        let behind = self.unread.split_off(length);
+        let head = self.take_head();
+        self.unread = behind;
+        Some((head, body))
+    }
+
+    /// Reads a message, or no more than its head: its body as far as it came, and its length.
+    ///
+    /// # Panics
+    /// When what comes is malformed, or breaks off behind its head.
+    async fn read(&mut self, head_only: bool) -> Option<(Vec<u8>, usize)> {
         loop {
-            if let Some(at) = find(&self.unread, b"\r\n\r\n") {
-                return Some(self.unread.drain(..at + 4).collect());
-            }
+            let is_begun = match read(&self.unread) {
+                Read::Cut(Some(body)) | Read::Bad(Some(body), _) if head_only => {
+                    return Some((body, 0));
+                }
+                Read::Whole(body, length) => return Some((body, length)),
+                Read::Cut(begun) => begun.is_some(),
+                Read::Bad(_, flaw) => panic!("{flaw}: {}", shown(&self.unread)),
+            };
             if !self.fill().await {
+                assert!(!is_begun, "closed after {}", shown(&self.unread));
                 return None;
             }
         }
+    }
+
+    fn take_head(&mut self) -> String {
+        let end = self.unread.windows(4).position(|four| four == b"\r\n\r\n");
+        latin1(&self.unread.drain(..end.unwrap() + 4).collect::<Vec<_>>())
     }
 
     /// # Panics
     /// When the peer closes before that many bytes.
     pub async fn read_exact(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length {
-            assert!(self.fill().await, "closed after {:?}", self.text());
+            assert!(self.fill().await, "closed after {}", shown(&self.unread));
         }
         self.unread.drain(..length).collect()
-    }
-
-    /// One whole answer (or request) with `Content-Length`, with chunks, or without a body:
-    /// its head, and its body without the framing. `None` when the peer closes instead.
-    pub async fn read_message(&mut self) -> Option<(String, Vec<u8>)> {
-        let head = self.read_head().await?;
-        let mut body = Vec::new();
-        if field(&head, "transfer-encoding").is_some() {
-            loop {
-                let size = self.read_line().await;
-                let size = usize::from_str_radix(size.trim(), 16).unwrap();
-                body.append(&mut self.read_exact(size).await);
-                assert_eq!(self.read_line().await, "\r\n", "no end of a chunk");
-                if size == 0 {
-                    break;
-                }
-            }
-        } else if let Some(length) = field(&head, "content-length") {
-            body = self.read_exact(length.parse().unwrap()).await;
-        }
-        Some((head, body))
     }
 
     /// Everything until the peer closes or resets.
@@ -141,19 +152,12 @@ impl Connection {
         !self.unread.is_empty() || matches!(self.stream.peek(&mut byte).await, Ok(1))
     }
 
-    async fn read_line(&mut self) -> String {
-        loop {
-            if let Some(at) = find(&self.unread, b"\r\n") {
-                return String::from_utf8(self.unread.drain(..at + 2).collect()).unwrap();
-            }
-            assert!(self.fill().await, "closed after {:?}", self.text());
-        }
-    }
-
     /// Whether there was anything more.
     async fn fill(&mut self) -> bool {
         let read = within_deadline(self.stream.read_buf(&mut self.unread)).await;
-        match read.unwrap_or_else(|_| panic!("nothing in {DEADLINE:?} after {:?}", self.text())) {
+        match read
+            .unwrap_or_else(|_| panic!("nothing in {DEADLINE:?} after {}", shown(&self.unread)))
+        {
             Ok(length) => length > 0,
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
@@ -161,16 +165,16 @@ impl Connection {
             }
         }
     }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.unread).into_owned()
-    }
 }
 
-fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
-    bytes
-        .windows(pattern.len())
-        .position(|window| window == pattern)
+/// A request, or a response to one that is not a HEAD; of all that, its body.
+fn read(bytes: &[u8]) -> Read<Vec<u8>> {
+    if bytes.starts_with(b"HTTP/") {
+        let read = http_oracle::response(bytes, b"GET", false, Sender::Proxy);
+        read.map(|response| response.body)
+    } else {
+        http_oracle::request(bytes, Sender::Proxy).map(|request| request.body)
+    }
 }
 
 /// The value of a field in a raw head.
