@@ -171,7 +171,7 @@ impl Proxy {
 struct Call<'a> {
     /// Whether the client waits for an interim response before it sends its body, ...
     expects: bool,
-    /// ... and whether there was one.
+    /// ... and whether it was told to.
     informed: bool,
     upload: Upload<'a>,
 }
@@ -198,7 +198,8 @@ impl Inner {
         if received.head.status == StatusCode::UNAUTHORIZED {
             // What is rare is on the heap, here and below: every request would carry the room for
             // it otherwise.
-            received = Box::pin(self.retry(&request, token, client, call, received)).await?;
+            let retried = self.retry(&request, token, client, call, is_websocket, received);
+            received = Box::pin(retried).await?;
         }
         call.upload.forget();
         let ResponseHead {
@@ -268,6 +269,7 @@ impl Inner {
         mut token: Arc<AccessToken>,
         client: &mut impl Exchange,
         call: &mut Call<'_>,
+        switches: bool,
         mut received: Received,
     ) -> Result<Received, Stop> {
         self.ledger.unauthorized();
@@ -292,7 +294,9 @@ impl Inner {
             if transfer::discard(&mut received.lease).await {
                 self.upstream.give_back(received.lease);
             }
-            received = self.send(request, &mut token, client, call, false).await?;
+            received = self
+                .send(request, &mut token, client, call, switches)
+                .await?;
             if received.head.status != StatusCode::UNAUTHORIZED {
                 self.tokens.helped();
                 self.ledger.replayed("accepted");

@@ -34,7 +34,7 @@ impl<T: Into<Failure>> From<T> for Stop {
 }
 
 /// Sends a request that was begun, and gets the head of its final response. Interim ones are passed
-/// on as they come (RFC 9110 §15.2); whether there were any is told by `informed`.
+/// on as they come (RFC 9110 §15.2); whether one of them asks for the body is told by `informed`.
 ///
 /// `response_timeout` counts from the last byte of the request that moved.
 ///
@@ -74,7 +74,7 @@ pub(super) async fn request(
             }
             fields::inbound(&mut head.fields, head.connection);
             client.inform(&head);
-            *informed = true;
+            *informed |= head.status == StatusCode::CONTINUE;
         }
         if client.poll_flush(cx).map(|sent| sent.is_err()) == Poll::Ready(true) {
             return Poll::Ready(Err(Stop::Gone));
