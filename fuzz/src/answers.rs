@@ -161,21 +161,30 @@ fn got(meaning: &Meaning, request: &Request, client: &Client) -> Result<Option<u
     if contains(&client.received, TOKEN.as_bytes()) {
         return Err("the client got the credential".to_owned());
     }
-    let (answer, length, is_whole) = match http_oracle::response(
-        &client.received,
-        &request.method,
-        client.is_over,
-        Sender::Proxy,
-    ) {
+    let mut rest = client.received.as_slice();
+    // Interim ones of the upstream are passed on.
+    while let Read::Whole(interim, length) =
+        http_oracle::response(rest, &request.method, client.is_over, Sender::Proxy)
+        && (100..200).contains(&interim.status)
+        && interim.status != 101
+    {
+        if let Some(name) = hop_by_hop(&interim) {
+            return Err(format!("the client got {name}"));
+        }
+        rest = &rest[length..];
+    }
+    let before = client.received.len() - rest.len();
+    let read = http_oracle::response(rest, &request.method, client.is_over, Sender::Proxy);
+    let (answer, length, is_whole) = match read {
         Read::Whole(answer, _) if answer.is_to_the_end => {
             return Err("only the end of the connection ends it".to_owned());
         }
-        Read::Whole(answer, length) => (answer, length, true),
+        Read::Whole(answer, length) => (answer, before + length, true),
         Read::Cut(Some(answer)) if client.is_over => (answer, client.received.len(), false),
         // Head and fault came at once: the end alone tells of it, and nothing is passed off.
         Read::Cut(None)
             if client.is_over
-                && client.received.is_empty()
+                && rest.is_empty()
                 && !matches!(meaning, Meaning::Whole(_)) =>
         {
             return Ok(Some(0));

@@ -18,7 +18,7 @@ use auth_sidecar::{
         upstream::{Connector, Upstream},
     },
     secret::SecretSource,
-    server::{self, Connections, Listener},
+    server::{self, Connections, Http, Listener},
     telemetry::Metrics,
     token::{self, NoEvents, TokenHandle, fixed::FixedToken, schedule::RefreshPolicy},
 };
@@ -106,7 +106,7 @@ impl Lane {
             Listener::Tcp(listener),
             Arc::new(ArcSwap::from_pointee(parts.config.listen.server.clone())),
             connections.clone(),
-            switch.clone(),
+            Http(switch.clone()),
             CancellationToken::new(),
         ));
         parts

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http_oracle::{Fields, Request, decimal, trim};
+use http_oracle::{Fields, Request, decimal};
 
 /// The credential that the sidecar sets.
 pub const TOKEN: &str = "the-token-of-the-sidecar";
@@ -19,7 +19,7 @@ pub enum Fate {
 }
 
 /// Never goes on, whoever names it: connection fields, credentials, and what the sidecar sets.
-const ENDS_HERE: [&str; 18] = [
+const ENDS_HERE: [&str; 15] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -29,15 +29,41 @@ const ENDS_HERE: [&str; 18] = [
     "content-length",
     "upgrade",
     "http2-settings",
-    "expect",
     "proxy-authorization",
     "authorization",
     "x-auth-token",
-    "x_auth_token",
     "csp-auth-token",
-    "csp_auth_token",
     "host",
     "via",
+];
+
+/// Names that end here also where `_` stands for `-`, or behind `HTTP_`: those that frame, route or
+/// authorise, and those that are judged.
+const DISGUISED: [&str; 24] = [
+    "alt-svc",
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "csp-auth-token",
+    "date",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "sec-fetch-site",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-auth-token",
 ];
 
 /// More fields than this are refused.
@@ -49,9 +75,6 @@ pub fn fate(request: &Request) -> Fate {
     let is = |method: &str| request.method.eq_ignore_ascii_case(method.as_bytes());
     if fields.0.len() > MAX_FIELDS {
         return Fate::Denied("too many fields");
-    }
-    if !options_are_ascii(fields) {
-        return Fate::Denied("connection options");
     }
     if is("TRACE") || is("TRACK") || is("CONNECT") {
         return Fate::Denied("method");
@@ -76,9 +99,6 @@ pub fn fate(request: &Request) -> Fate {
         authority = of_target.to_vec();
     } else {
         return Fate::Denied("form of the target");
-    }
-    if !is_uri(target) {
-        fate = Fate::Either;
     }
     let mut granted = false;
     for origin in fields.all("origin") {
@@ -117,19 +137,14 @@ pub fn is_odd(request: &Request) -> bool {
     let has_form = target.first() == Some(&b'/') || target == b"*";
     let has_form = has_form || absolute(target).is_some_and(is_ours);
     let fields = &request.fields;
-    !has_form || !is_uri(target) || !options_are_ascii(fields) || fields.0.len() > MAX_FIELDS
-}
-
-/// Options are tokens; where one has other bytes, a reader may overlook its neighbours.
-fn options_are_ascii(fields: &Fields) -> bool {
-    fields.all("connection").iter().all(|one| one.is_ascii())
+    !has_form || fields.0.len() > MAX_FIELDS
 }
 
 /// Whether a received request is what became of the one that was meant.
 pub fn check(meant: &Request, received: &Request, upstream: &str) -> Result<(), String> {
     let must = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
     must(received.method == meant.method, "another method")?;
-    must(received.target == target(&meant.target), "another target")?;
+    must(received.target == target(meant), "another target")?;
     must(!received.is_http_10, "another version")?;
     must(received.body == meant.body, "another body")?;
     check_fields(meant, received, upstream)
@@ -174,13 +189,16 @@ pub fn check_fields(meant: &Request, received: &Request, upstream: &str) -> Resu
     )
 }
 
-/// The target as it goes on: origin-form, or the asterisk.
-fn target(target: &[u8]) -> Vec<u8> {
+/// The target as it goes on: origin-form, or the asterisk, which OPTIONS of an address without a
+/// path becomes (RFC 9112 §3.2.4).
+fn target(meant: &Request) -> Vec<u8> {
+    let target = meant.target.as_slice();
     let Some((_, path)) = absolute(target).filter(|_| target.first() != Some(&b'/')) else {
         return target.to_vec();
     };
     match path.first() {
         Some(b'/') => path.to_vec(),
+        None if meant.method == b"OPTIONS" => b"*".to_vec(),
         _ => [b"/", path].concat(),
     }
 }
@@ -194,6 +212,9 @@ fn outbound(meant: &Request) -> Fields {
     let mut fields = end_to_end(&meant.fields);
     fields.0.retain(|(name, _)| {
         let name = name.to_ascii_lowercase();
+        if meant.is_http_10 && name == b"expect" {
+            return false;
+        }
         is_protected(&name) || !nominated.contains(&name)
     });
     if meant.method == b"OPTIONS" {
@@ -210,8 +231,15 @@ fn outbound(meant: &Request) -> Fields {
 
 fn end_to_end(fields: &Fields) -> Fields {
     let ends_here = |name: &[u8]| {
-        let mut names = ENDS_HERE.iter();
-        names.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        let name = name.to_ascii_lowercase();
+        // A server that hands fields to programs as variables takes `_` for `-`.
+        let plain: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+        let variable = plain.strip_prefix(b"http-");
+        let is = |name: &[u8]| ENDS_HERE.iter().any(|known| known.as_bytes() == name);
+        is(&name) || DISGUISED.iter().any(|known| {
+            let known = known.as_bytes();
+            (plain == known && name != plain) || variable == Some(known)
+        })
     };
     let kept = fields.0.iter().filter(|(name, _)| !ends_here(name));
     Fields(kept.cloned().collect())
@@ -328,19 +356,4 @@ fn number(digits: &[u8]) -> Option<u64> {
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let number = String::from_utf8_lossy(digits).parse();
     is_plain.then(|| number.unwrap_or(u64::MAX))
-}
-
-/// The characters of RFC 3986, with whole percent-encodings.
-fn is_uri(target: &[u8]) -> bool {
-    let mut rest = trim(target);
-    while let [byte, behind @ ..] = rest {
-        rest = match (byte, behind) {
-            (b'%', [a, b, behind @ ..]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => behind,
-            (b'%', _) => return false,
-            _ if byte.is_ascii_alphanumeric() => behind,
-            _ if b"-._~:/?@!$&'()*+,;=[]".contains(byte) => behind,
-            _ => return false,
-        };
-    }
-    true
 }

@@ -204,7 +204,6 @@ fuzz_target!(|frames: Vec<Frame>| {
                 "x-auth-token",
                 "proxy-authorization",
                 "upgrade",
-                "expect",
                 "x-upper",
                 "b",
             ] {

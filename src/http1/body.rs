@@ -9,7 +9,7 @@ pub struct Decoder(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// So many bytes are left.
+    /// The number of bytes that are left.
     Length(u64),
     Chunked(Box<Chunks>),
     /// Until the connection ends.

@@ -82,7 +82,7 @@ impl Chunks {
         }
     }
 
-    /// So much of the content was taken.
+    /// Counts content that was taken.
     pub(super) fn consumed(&mut self, count: u64) {
         if let State::Data(left) = &mut self.state {
             *left = left.saturating_sub(count);

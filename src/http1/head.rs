@@ -24,9 +24,9 @@ pub struct Limits {
 /// Why bytes are no head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadError {
-    /// They are malformed, or can be read in two ways.
+    /// The bytes are malformed, or can be read in two ways.
     Malformed(Flaw),
-    /// They are of another major version.
+    /// The message is of another major version.
     Version,
     /// The transfer coding is not one plain `chunked`.
     TransferCoding,
@@ -45,7 +45,7 @@ impl HeadError {
 /// How a head says that its body is framed (RFC 9112 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// It says nothing.
+    /// The head says nothing of a body.
     None,
     /// By its length in bytes.
     Length(u64),

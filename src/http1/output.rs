@@ -23,13 +23,13 @@ const CHUNK_END: &[u8] = b"\r\n";
 pub enum Encoder {
     /// There is none, whatever is written.
     None,
-    /// So many bytes are still to come.
+    /// By its length, of which so many bytes are still to come.
     Length(u64),
     /// In chunks.
     Chunked,
     /// In a chunk of which so much is still to come.
     Chunk(u64),
-    /// It ends with the connection.
+    /// By the end of the connection.
     UntilClose,
 }
 

@@ -16,7 +16,7 @@ pub(super) enum PartialLine {
     /// Behind the space before the target.
     Space,
     Target,
-    /// So many bytes of the version.
+    /// Behind so many bytes of the version.
     Version(usize),
     Name,
     Value,

@@ -40,13 +40,13 @@ pub(super) struct Http1Exchange<'a> {
 /// What becomes of a connection behind an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behind {
-    /// It can carry another.
+    /// The connection can carry another exchange.
     Another,
-    /// It ends at the wish of its client, who has nothing more to send.
+    /// The client wants the connection to end, and has nothing more to send.
     End,
-    /// It ends, and its client may still be sending.
+    /// The connection ends, and its client may still be sending.
     Goodbye,
-    /// It breaks off: the response has no framing, so only a reset says that it is not whole.
+    /// A response without framing broke off, so only a reset says that it is not whole.
     Reset,
 }
 
@@ -56,7 +56,7 @@ enum Ends {
     Not,
     /// The client wants it so.
     AsAsked,
-    /// It has to.
+    /// The connection cannot go on.
     Here,
 }
 
