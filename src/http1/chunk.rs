@@ -69,7 +69,7 @@ impl Chunks {
                 return Ok((at, 0));
             }
             let Some(end) = memchr::memchr(b'\n', rest) else {
-                return if rest.len() > self.longest() {
+                return if rest.len() > self.longest() || !self.may_become_line(rest) {
                     Err(BodyError::Malformed)
                 } else {
                     Ok((at, 0))
@@ -97,6 +97,21 @@ impl Chunks {
             State::Trailers => MAX_TRAILERS,
             State::DataEnd => 1,
             _ => MAX_LINE,
+        }
+    }
+
+    /// Whether the beginning of a line can still become one: what cannot is not waited for.
+    fn may_become_line(&self, part: &[u8]) -> bool {
+        let part = part.strip_suffix(b"\r").unwrap_or(part);
+        match self.state {
+            State::DataEnd => part.is_empty(),
+            State::Size => {
+                let end = memchr::memchr(b';', part).unwrap_or(part.len());
+                let (size, extensions) = part.split_at(end);
+                size.iter().all(u8::is_ascii_hexdigit)
+                    && extensions.iter().copied().all(is_value_byte)
+            }
+            _ => part.iter().copied().all(is_value_byte),
         }
     }
 

@@ -70,6 +70,21 @@ fn broken_chunks_are_found() {
 }
 
 #[test]
+fn what_cannot_become_framing_is_not_waited_for() {
+    for begun in ["1\r\na\u{1}", "x", "1\r\nab", "0\r\nX: \u{1}", "3;a\u{0}"] {
+        let decoded = decode_by(begun.as_bytes(), begun.len());
+        assert_eq!(decoded, Err(BodyError::Malformed), "{begun:?}");
+    }
+    for begun in ["1\r\na\r", "1", "1;a=\"b\"\r", "0\r\nX: y\r", "0\r\n\r"] {
+        assert_eq!(
+            decode_by(begun.as_bytes(), begun.len()),
+            Ok(None),
+            "{begun:?}"
+        );
+    }
+}
+
+#[test]
 fn everything_has_a_bound() {
     let extension = format!("1;{}", "x".repeat(5 * 1024));
     assert_eq!(
