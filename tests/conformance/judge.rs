@@ -344,7 +344,7 @@ fn always_client(got: &Got) -> Vec<String> {
     differences
 }
 
-/// It has no body (RFC 9110 §8.6, RFC 9112 §6.1), and says nothing of the connection.
+/// An interim response has no body (RFC 9110 §8.6, RFC 9112 §6.1), and says nothing of the connection.
 fn always_interim(got: &Got) -> Vec<String> {
     ["content-length", "transfer-encoding", "keep-alive"]
         .into_iter()

@@ -203,7 +203,7 @@ impl Wire {
         Some(std::mem::take(&mut self.unread)).filter(|bytes| !bytes.is_empty())
     }
 
-    /// So many bytes, or those that come before the end.
+    /// Reads so many bytes, or those that come before the end.
     pub async fn exact(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length && !self.has_ended && self.fill().await.is_ok() {}
         self.unread.drain(..length.min(self.unread.len())).collect()

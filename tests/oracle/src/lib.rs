@@ -1,6 +1,6 @@
 //! Reads HTTP/1.1 messages strictly: the oracle of the test suites and of the fuzz targets.
 //!
-//! It is written from RFC 9110 and RFC 9112 and shares nothing with the sidecar or its codec: where
+//! The reader is written from RFC 9110 and RFC 9112 and shares nothing with the sidecar or its codec: where
 //! the two read differently, one of them is wrong. Strict means that what a sender must not write
 //! is bad, even where a recipient may forgive it. Only bytes beyond ASCII in a target or a field
 //! value are kept as they are: they cannot be misread, and what becomes of them is for the suites
