@@ -5,17 +5,24 @@ use std::{
     fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
+    thread::LocalKey,
 };
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// How much is read at a time, at most.
-const ROOM: usize = 64 * 1024;
-/// How many rooms a worker keeps.
+/// How much is read at a time, in bytes: a head and what is small, so that a request which waits
+/// with the beginning of its body holds no more, ...
+const SMALL: usize = 8 * 1024;
+/// ... and, behind a read that filled its room, of what is large.
+const LARGE: usize = 64 * 1024;
+/// How many rooms of a size a worker keeps.
 const MOST: usize = 32;
 
+type Rooms = RefCell<Vec<Box<[u8]>>>;
+
 thread_local! {
-    static ROOMS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static SMALL_ROOMS: Rooms = const { RefCell::new(Vec::new()) };
+    static LARGE_ROOMS: Rooms = const { RefCell::new(Vec::new()) };
 }
 
 /// What was read from one side of a connection.
@@ -24,6 +31,8 @@ pub struct Input {
     room: Option<Box<[u8]>>,
     from: usize,
     to: usize,
+    /// Whether the last read filled its room, so that there is probably more.
+    was_filled: bool,
 }
 
 impl fmt::Debug for Input {
@@ -77,6 +86,7 @@ impl Input {
         let polled = Pin::new(io).poll_read(cx, &mut free);
         let count = free.filled().len();
         *to += count;
+        self.was_filled = free.remaining() == 0;
         if self.is_empty() {
             self.release();
         }
@@ -85,32 +95,47 @@ impl Input {
     }
 
     fn make_room(&mut self) {
-        let room = self.room.get_or_insert_with(|| {
-            let kept = ROOMS.with_borrow_mut(Vec::pop);
-            kept.unwrap_or_else(|| vec![0; ROOM].into_boxed_slice())
-        });
-        if self.to < room.len() {
+        let size = self.room.as_ref().map_or(0, |room| room.len());
+        if self.to < size {
             return;
         }
-        if self.from > 0 {
-            room.copy_within(self.from..self.to, 0);
-            (self.from, self.to) = (0, self.to - self.from);
-        } else {
-            let mut larger = vec![0; room.len() * 2].into_boxed_slice();
-            if let Some(begin) = larger.get_mut(..room.len()) {
-                begin.copy_from_slice(room);
+        if size < LARGE {
+            let size = if size > 0 || self.was_filled {
+                LARGE
+            } else {
+                SMALL
+            };
+            self.move_to(take(size));
+        } else if self.from > 0 {
+            if let Some(room) = &mut self.room {
+                room.copy_within(self.from..self.to, 0);
+                (self.from, self.to) = (0, self.to - self.from);
             }
-            *room = larger;
+        } else {
+            self.move_to(vec![0; size * 2].into_boxed_slice());
         }
+    }
+
+    /// Replaces the room by a larger one.
+    fn move_to(&mut self, mut larger: Box<[u8]>) {
+        let length = self.len();
+        if let Some(begin) = larger.get_mut(..length) {
+            begin.copy_from_slice(self.bytes());
+        }
+        self.release();
+        (self.room, self.to) = (Some(larger), length);
     }
 
     fn release(&mut self) {
         (self.from, self.to) = (0, 0);
-        let Some(room) = self.room.take().filter(|room| room.len() == ROOM) else {
+        let Some(room) = self.room.take() else {
+            return;
+        };
+        let Some(rooms) = of_size(room.len()) else {
             return;
         };
         // A thread that ends has no pool any more.
-        let kept = ROOMS.try_with(|rooms| {
+        let kept = rooms.try_with(|rooms| {
             let mut rooms = rooms.borrow_mut();
             if rooms.len() < MOST {
                 rooms.push(room);
@@ -120,8 +145,68 @@ impl Input {
     }
 }
 
+/// The rooms of that size that the worker keeps.
+fn of_size(size: usize) -> Option<&'static LocalKey<Rooms>> {
+    match size {
+        SMALL => Some(&SMALL_ROOMS),
+        LARGE => Some(&LARGE_ROOMS),
+        _ => None,
+    }
+}
+
+fn take(size: usize) -> Box<[u8]> {
+    let kept = of_size(size).and_then(|rooms| rooms.with_borrow_mut(Vec::pop));
+    kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+}
+
 impl Drop for Input {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn fill(input: &mut Input, mut io: &[u8]) -> usize {
+        let cx = &mut Context::from_waker(Waker::noop());
+        match input.poll_fill(&mut io, cx) {
+            Poll::Ready(Ok(count)) => count,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_small_waits_in_a_small_room() {
+        let mut input = Input::default();
+        assert_eq!(fill(&mut input, &[b'a'; 3000]), 3000);
+        input.consume(2000);
+        assert_eq!(input.room.as_ref().unwrap().len(), SMALL);
+        assert_eq!(input.bytes(), [b'a'; 1000]);
+    }
+
+    #[test]
+    fn what_is_large_is_read_in_large_pieces_behind_the_first() {
+        let mut input = Input::default();
+        assert_eq!(fill(&mut input, &[b'a'; LARGE]), SMALL);
+        input.consume(SMALL);
+        assert_eq!(fill(&mut input, &[b'b'; 2 * LARGE]), LARGE);
+        input.consume(LARGE - 1);
+        assert_eq!(fill(&mut input, b"c"), 1);
+        assert_eq!(input.bytes(), b"bc");
+        input.consume(2);
+        assert_eq!(fill(&mut input, &[b'd'; LARGE]), SMALL);
+    }
+
+    #[test]
+    fn a_head_that_is_never_used_up_grows_its_room() {
+        let mut input = Input::default();
+        for expected in [SMALL, LARGE - SMALL, LARGE] {
+            assert_eq!(fill(&mut input, &[b'a'; 4 * LARGE]), expected);
+        }
+        assert_eq!(input.bytes(), [b'a'; 2 * LARGE]);
     }
 }
