@@ -191,22 +191,22 @@ mod tests {
     #[test]
     fn what_is_large_is_read_in_large_pieces_behind_the_first() {
         let mut input = Input::default();
-        assert_eq!(fill(&mut input, &[b'a'; LARGE]), SMALL);
+        assert_eq!(fill(&mut input, &vec![b'a'; LARGE]), SMALL);
         input.consume(SMALL);
-        assert_eq!(fill(&mut input, &[b'b'; 2 * LARGE]), LARGE);
+        assert_eq!(fill(&mut input, &vec![b'b'; 2 * LARGE]), LARGE);
         input.consume(LARGE - 1);
         assert_eq!(fill(&mut input, b"c"), 1);
         assert_eq!(input.bytes(), b"bc");
         input.consume(2);
-        assert_eq!(fill(&mut input, &[b'd'; LARGE]), SMALL);
+        assert_eq!(fill(&mut input, &vec![b'd'; LARGE]), SMALL);
     }
 
     #[test]
     fn a_head_that_is_never_used_up_grows_its_room() {
         let mut input = Input::default();
         for expected in [SMALL, LARGE - SMALL, LARGE] {
-            assert_eq!(fill(&mut input, &[b'a'; 4 * LARGE]), expected);
+            assert_eq!(fill(&mut input, &vec![b'a'; 4 * LARGE]), expected);
         }
-        assert_eq!(input.bytes(), [b'a'; 2 * LARGE]);
+        assert_eq!(input.bytes(), vec![b'a'; 2 * LARGE]);
     }
 }
