@@ -1,7 +1,10 @@
 # Builds the sidecar, then copies it into an image without a shell.
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
-COPY Cargo.toml Cargo.lock ./
+# The sources are copied without their repository: --build-arg COMMIT=$(git rev-parse HEAD) names it.
+ARG COMMIT=""
+ENV AUTH_SIDECAR_COMMIT=$COMMIT
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY src src
 COPY config config
 # A member of the workspace: cargo needs its manifest, but does not build it.

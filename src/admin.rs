@@ -5,7 +5,9 @@
 mod page;
 mod status;
 
-use std::{convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc, time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,10 +26,11 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
-    message::RequestHead,
+    health::Health,
+    message::{RequestHead, RequestId},
     proxy::{Ledger, ProxyError, Rules, admit},
     server::{Connections, Peer, Protocol, Refusal, ServerSettings, Stream},
-    telemetry::{Metrics, Sources},
+    telemetry::{Metrics, Sources, access::AccessLog},
     token::{TokenHandle, foresight::Ends},
 };
 
@@ -46,6 +49,8 @@ pub struct View {
     pub ledger: Ledger,
     /// The connections of the data listener.
     pub connections: Connections,
+    /// What is known of the upstream and of the token.
+    pub health: Health,
     /// When the credentials end.
     pub ends: Ends,
     /// The hosts and origins that are served.
@@ -56,6 +61,10 @@ pub struct View {
     pub allow_quit: bool,
     /// When the program started.
     pub started_at: Instant,
+    /// The same by the wall clock.
+    pub started_at_date: SystemTime,
+    /// The access log.
+    pub access_log: AccessLog,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -74,8 +83,10 @@ impl Admin {
 
     fn answer(&self, request: &Parts) -> Answer {
         let view = self.0.load();
-        if let Err(error) = admit(&RequestHead::of_parts(request), &view.rules) {
-            let mut refused = error.response().map(Full::from);
+        let head = RequestHead::of_parts(request);
+        if let Err(error) = admit(&head, &view.rules) {
+            let response = error.response(RequestId::of(&head.fields));
+            let mut refused = response.map(Full::from);
             close_behind(&mut refused);
             return refused;
         }
@@ -226,7 +237,14 @@ fn sources(view: &View) -> Sources {
     let snapshot = view.tokens.snapshot();
     let clock = status::Clock::now();
     let token = snapshot.token.as_ref();
+    let upstream = view.health.upstream();
+    let is_known = upstream.last_success.is_some() || upstream.is_failing();
     Sources {
+        upstream_up: is_known.then(|| !upstream.is_failing()),
+        upstream_last_success: upstream.last_success.map(|at| clock.unix_seconds(at)),
+        token_refused: view.health.acceptance().is_failing(),
+        access_lines_dropped: view.access_log.dropped(),
+        process_started_at: Some(view.started_at_date),
         token_usable: snapshot.usable(clock.now).is_some(),
         token_expiry: token
             .and_then(|token| token.expires_at)
@@ -341,7 +359,7 @@ impl Protocol for Admin {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        ProxyError::from(refusal).response()
+    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Response<Bytes> {
+        ProxyError::from(refusal).response(RequestId::random())
     }
 }

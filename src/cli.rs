@@ -10,7 +10,7 @@ use crate::{
     demo::DemoOptions,
     local_ca::{self, HostName, Wish},
     server::Address,
-    telemetry::{LogFormat, LogSettings},
+    telemetry::{AccessSettings, LogFormat, LogSettings},
 };
 
 const START: &str = "\
@@ -282,6 +282,7 @@ impl DemoFlags {
         LogSettings {
             level: self.log_level.to_string(),
             format: self.log_format,
+            access: AccessSettings::default(),
         }
     }
 }

@@ -43,6 +43,9 @@
 //! two of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
 //! (and its codec `h2` towards clients), the admin listener, the embedded services, and below reqwest.
 //!
+//! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
+//! `/metrics` say it.
+//!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
 //! holds the whole process, and only [`app`] knows everybody: `app.rs` puts the program together,
 //! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
@@ -57,6 +60,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 mod gather;
+pub mod health;
 pub mod http1;
 pub mod local_ca;
 pub mod local_token;
@@ -73,3 +77,6 @@ mod timer;
 pub mod tls;
 pub mod token;
 pub mod wait;
+
+/// The commit that the program was built from, where that is known.
+pub const COMMIT: &str = env!("AUTH_SIDECAR_COMMIT");

@@ -3,10 +3,12 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
 use auth_sidecar::{
+    COMMIT,
     app::{App, ServiceManager, shutdown_signal},
     cli::{Cli, Command, DoctorFlags, salvage},
     config::{Config, ConfigError, Loaded, Sources, log_format, process_environment},
@@ -84,12 +86,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let sources = sources.with_sockets(inherited);
             let Loaded { config, file, .. } = Config::load(&sources)?;
             telemetry::log_to(&config.log, || LogWriter)?;
+            announce(&config, file.as_deref());
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
             // Before the first other thread: they get it from this one.
             if config.process.sandbox {
-                let restricted = sandbox.restrict(&config.socket_directories());
+                let directories = config.socket_directories();
+                let restricted = sandbox.restrict(&directories, config.log_directory().as_deref());
                 tracing::info!("sandbox: {restricted}");
             } else {
                 sandbox.open();
@@ -109,7 +113,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(DoctorFlags { flags, path }) => {
             let loaded = Config::load(&Sources::new(flags, process_environment()))?;
             if loaded.config.process.sandbox {
-                drop(sandbox.restrict(&[]));
+                drop(sandbox.restrict(&[], None));
             }
             let mut healthy = false;
             block_on(async {
@@ -125,7 +129,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let settings = flags.log_settings();
             log::open(settings.format);
             telemetry::log_to(&settings, || LogWriter)?;
-            tracing::info!("sandbox: {}", sandbox.restrict(&[]));
+            tracing::info!("sandbox: {}", sandbox.restrict(&[], None));
             log::start();
             block_on(async {
                 // The whole program is in it: too large for the stack of whoever polls it.
@@ -145,6 +149,27 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first line of the log: what runs, with what, between whom.
+fn announce(config: &Config, file: Option<&Path>) {
+    let listeners: Vec<String> = config
+        .listen
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        commit = COMMIT,
+        // Left out where there is none.
+        config_file = file.map(|file| file.display().to_string()),
+        credential = config.auth.kind,
+        token_service = config.auth.token_service(),
+        upstream = %config.upstream.url,
+        listeners = listeners.join(", "),
+        "auth-sidecar starts"
+    );
 }
 
 const MISUSED: u8 = 2;

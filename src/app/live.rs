@@ -1,15 +1,24 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{task::JoinSet, time::Instant};
+use url::Url;
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
     clock::Jump,
     config::{Config, Credentials},
+    health::{Health, watch_token},
     proxy::{Clients, upstream::Connector},
     server::{Address, TlsFiles},
+    tls::TlsSettings,
     token::{
         self, TokenHandle,
         foresight::{Credential, Ends},
@@ -23,6 +32,9 @@ pub(super) struct Live {
     /// The addresses that are listened on for it.
     pub(super) addresses: Vec<Address>,
     pub(super) tokens: TokenHandle,
+    pub(super) health: Health,
+    /// Whether clients are served with it, so that the log can tell it from one that is tried.
+    in_use: Arc<AtomicBool>,
     pub(super) ends: Ends,
     pub(super) connector: Arc<Connector>,
     /// Whom local tokens let in.
@@ -40,12 +52,15 @@ impl Live {
             clients,
             tls,
         } = parts;
-        let (refresher, tokens) = token::channel(
-            source,
-            config.auth.policy.clone(),
-            Reporter(Arc::clone(&shared.metrics)),
-            fastrand::f64,
-        );
+        let in_use = Arc::new(AtomicBool::new(false));
+        let reporter = Reporter {
+            metrics: Arc::clone(&shared.metrics),
+            token_service: config.auth.token_service(),
+            in_use: Arc::clone(&in_use),
+            last_line: Mutex::default(),
+        };
+        let policy = config.auth.policy.clone();
+        let (refresher, tokens) = token::channel(source, policy, reporter, fastrand::f64);
         let ends = Ends::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(refresher.run());
@@ -59,6 +74,7 @@ impl Live {
         for credential in credentials(&config)? {
             let (tokens, ends) = (tokens.clone(), ends.clone());
             let metrics = Arc::clone(&shared.metrics);
+            metrics.has_credential(credential.kind());
             tasks.spawn(async move {
                 // Without a token there is more urgent news than the end of a credential.
                 has_token(&tokens).await;
@@ -72,6 +88,8 @@ impl Live {
             clients
         });
         Ok(Self {
+            health: Health::of(host_and_port(&config.upstream.url)),
+            in_use,
             config,
             addresses: Vec::new(),
             tokens,
@@ -93,6 +111,14 @@ impl Live {
         }
     }
 
+    /// Has the log tell when clients are without a token, from now on.
+    pub(super) fn come_into_use(&mut self) {
+        self.in_use.store(true, Ordering::Relaxed);
+        let service = self.config.auth.token_service();
+        let watching = watch_token(self.tokens.clone(), self.health.clone(), service);
+        self.tasks.spawn(watching);
+    }
+
     /// Tells the token path of a jump of the clock.
     pub(super) fn jumped(&self, jump: Jump) {
         tracing::info!(?jump, "the clock jumped; renewing the token");
@@ -105,6 +131,14 @@ impl Live {
     /// Waits until it can serve.
     pub(super) async fn has_token(&self) {
         has_token(&self.tokens).await;
+    }
+}
+
+fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
     }
 }
 
@@ -130,24 +164,37 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
         let settings = &config.auth.endpoint;
         credentials.push(Credential::api_token(url, secret.clone(), settings)?);
     }
-    let mut certificates = |kind, path: Option<&PathBuf>| {
-        credentials.extend(path.map(|path| Credential::certificates(kind, path.clone())));
-    };
-    if let Some(tls) = &config.listen.tls {
-        certificates("listener", Some(&tls.cert_file));
-        certificates("client_ca", tls.client_ca_file.as_ref());
-    }
-    for (ca, client, tls) in [
+    let listener = config.listen.tls.as_ref();
+    let (service, upstream) = (&config.auth.endpoint.tls, &config.upstream.tls);
+    let of_client = |tls: &TlsSettings| tls.identity.as_ref().map(|one| one.cert_file.clone());
+    let files = [
         (
-            "token_service_ca",
-            "token_service_client_cert",
-            &config.auth.endpoint.tls,
+            "listener",
+            "listen.tls_cert_file",
+            listener.map(|tls| tls.cert_file.clone()),
         ),
-        ("upstream_ca", "upstream_client_cert", &config.upstream.tls),
-    ] {
-        certificates(ca, tls.ca_file.as_ref());
-        let identity = tls.identity.as_ref();
-        certificates(client, identity.map(|identity| &identity.cert_file));
-    }
+        (
+            "client_ca",
+            "listen.tls_client_ca_file",
+            listener.and_then(|tls| tls.client_ca_file.clone()),
+        ),
+        ("token_service_ca", "auth.ca_file", service.ca_file.clone()),
+        (
+            "token_service_client_cert",
+            "auth.client_cert_file",
+            of_client(service),
+        ),
+        ("upstream_ca", "upstream.ca_file", upstream.ca_file.clone()),
+        (
+            "upstream_client_cert",
+            "upstream.client_cert_file",
+            of_client(upstream),
+        ),
+    ];
+    credentials.extend(
+        files
+            .into_iter()
+            .filter_map(|(kind, key, path)| Some(Credential::certificates(kind, key, path?))),
+    );
     Ok(credentials)
 }

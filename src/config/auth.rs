@@ -36,6 +36,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
         ..RefreshPolicy::default()
     };
     Some(Auth {
+        kind: kind.map_or("", Kind::name),
         credentials: credentials?,
         endpoint,
         policy,

@@ -81,7 +81,7 @@ mod tests {
         };
         let (parts, ()) = build(Request::builder()).body(()).unwrap().into_parts();
         let error = admit(&RequestHead::of_parts(&parts), &rules).err()?;
-        Some(error.response().status().as_u16())
+        Some(error.answer().status.as_u16())
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Handler for Switch {
         proxy.handle(request, peer, exchange).await;
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        self.0.load().refuse(refusal)
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+        self.0.load().refuse(refusal, peer)
     }
 }

@@ -19,12 +19,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Carries the bytes of both sides. A side that ends its half is still listened to.
+/// Carries the bytes of both sides, and says how many went to the client. A side that ends its half is
+/// still listened to.
 pub(super) async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     upstream: impl AsyncRead + AsyncWrite + Unpin,
     idle_timeout: Duration,
-) {
+) -> u64 {
     let activity = Activity::new();
     let mut client = activity.watch(client);
     let mut upstream = activity.watch(upstream);
@@ -38,6 +39,7 @@ pub(super) async fn carry(
             tracing::debug!("a WebSocket was silent for too long");
         }
     }
+    upstream.read
 }
 
 /// When a byte was last read from either side.
@@ -60,6 +62,7 @@ impl Activity {
         ActivityIo {
             io,
             activity: self.clone(),
+            read: 0,
         }
     }
 
@@ -84,6 +87,8 @@ impl Activity {
 struct ActivityIo<T> {
     io: T,
     activity: Activity,
+    /// Bytes that came from it.
+    read: u64,
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for ActivityIo<T> {
@@ -92,8 +97,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for ActivityIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {
+            self.read += (buf.filled().len() - before) as u64;
             self.activity.note();
         }
         read

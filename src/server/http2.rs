@@ -63,7 +63,7 @@ pub(super) async fn serve<H: Handler>(
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, response))) => {
                     let body_idle_timeout = settings.body_idle_timeout;
-                    let handler = handler.clone();
+                    let (peer, handler) = (peer.clone(), handler.clone());
                     streams.spawn(serve_stream(request, response, peer, body_idle_timeout, handler));
                 }
                 Some(Err(error)) => {

@@ -7,6 +7,7 @@ use std::{
     io::{self, IoSlice},
     net::IpAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -30,12 +31,16 @@ pub enum Stream {
 }
 
 /// Where a client's connection comes from, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// From where.
     pub node: Node,
     /// Whether it is encrypted.
     pub is_tls: bool,
+    /// The subject of the client's certificate, where one was asked for.
+    pub certificate: Option<Arc<str>>,
+    /// The number of the user of a process of this machine, as the kernel has it.
+    pub user: Option<u32>,
 }
 
 /// The other end of a connection.
@@ -52,13 +57,17 @@ impl Peer {
         Self {
             node: Node::Ip(address),
             is_tls,
+            certificate: None,
+            user: None,
         }
     }
 
-    pub(super) fn unix() -> Self {
+    pub(super) fn unix(stream: &UnixStream) -> Self {
         Self {
             node: Node::Unix,
             is_tls: false,
+            certificate: None,
+            user: stream.peer_cred().ok().map(|peer| peer.uid()),
         }
     }
 }

@@ -8,7 +8,7 @@ use http::{Version, uri::Authority};
 use super::Rules;
 use crate::{
     message::{Flaw, Name, RequestHead},
-    proxy::error::ProxyError,
+    proxy::error::{ProxyError, RefusedHost},
     server::Refusal,
 };
 
@@ -99,7 +99,7 @@ impl Rules {
         if ours {
             Ok(())
         } else {
-            Err(ProxyError::Misdirected)
+            Err(ProxyError::Misdirected(RefusedHost::new(host)))
         }
     }
 }
