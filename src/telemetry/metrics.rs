@@ -445,7 +445,7 @@ mod tests {
             r#"auth_sidecar_token_refresh_total{result="failure",reason="network"} 0"#,
             r#"auth_sidecar_replays_total{result="accepted"} 0"#,
             r#"auth_sidecar_config_reload_total{result="failure"} 0"#,
-            "auth_sidecar_config_last_reload_success 1",
+            "auth_sidecar_config_last_reload_success 1.0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

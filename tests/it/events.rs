@@ -209,7 +209,7 @@ async fn a_reload_is_told_of_with_its_result() {
     let sidecar = start(&settings).await;
     hear(&sidecar, "got a token").await;
     let metric = async |line: &str| sidecar.admin_get("/metrics").await.1.contains(line);
-    assert!(metric("config_last_reload_success 1\n").await);
+    assert!(metric("config_last_reload_success 1.0\n").await);
     sidecar.reconfigure(&settings.clone().set("auth.client_id", "nobody"));
     let waits = hear(&sidecar, "the new configuration gives no token").await;
     assert_eq!(waits["level"], "WARN");
@@ -218,14 +218,14 @@ async fn a_reload_is_told_of_with_its_result() {
     sidecar.reconfigure(&settings.clone().set("auth.hold_timeout", "soon"));
     hear(&sidecar, "the new configuration is wrong").await;
     eventually_async(
-        async || metric("config_last_reload_success 0\n").await,
+        async || metric("config_last_reload_success 0.0\n").await,
         SOON,
     )
     .await;
     sidecar.reconfigure(&settings.clone().set("auth.hold_timeout", "7s"));
     hear(&sidecar, "the new configuration is in use").await;
     eventually_async(
-        async || metric("config_last_reload_success 1\n").await,
+        async || metric("config_last_reload_success 1.0\n").await,
         SOON,
     )
     .await;
