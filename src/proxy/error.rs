@@ -96,22 +96,39 @@ pub enum ProxyError {
     AnswerTimeout,
 }
 
-/// A host that is not served here, cut to what fits into a line.
+/// A host that is not served here, as far as it can be shown: printed in one line, and cut where a
+/// part is longer than names are, since that may be a credential in the wrong place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedHost(String);
 
 impl RefusedHost {
-    /// The most characters that are shown.
+    /// The most characters of the whole, ...
     const MOST: usize = 64;
+    /// ... of a part between dots, ...
+    const LONGEST_PART: usize = 20;
+    /// ... and what is left of a longer one.
+    const LEFT: usize = 8;
 
     pub(super) fn new(host: &str) -> Self {
         let printable = |c: char| if c.is_ascii_graphic() { c } else { '?' };
-        let mut shown: String = host.chars().take(Self::MOST).map(printable).collect();
-        if host.chars().nth(Self::MOST).is_some() {
-            shown.push('…');
-        }
-        Self(shown)
+        let parts = host.split('.').map(|part| {
+            let longest = match part.chars().nth(Self::LONGEST_PART) {
+                Some(_) => Self::LEFT,
+                None => Self::LONGEST_PART,
+            };
+            cut(part.chars().map(printable), longest)
+        });
+        let shown = parts.collect::<Vec<_>>().join(".");
+        Self(cut(shown.chars(), Self::MOST))
     }
+}
+
+fn cut(mut text: impl Iterator<Item = char>, most: usize) -> String {
+    let mut shown: String = text.by_ref().take(most).collect();
+    if text.next().is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 impl fmt::Display for RefusedHost {
@@ -369,9 +386,17 @@ mod tests {
     #[test]
     fn a_refused_host_is_named_as_far_as_it_can_be_printed() {
         for (host, shown) in [
-            ("evil.example", "evil.example".to_owned()),
-            ("a\u{1b}[2J\u{e9}b", "a?[2J?b".to_owned()),
-            (&"x".repeat(65), format!("{}…", "x".repeat(64))),
+            ("evil.example", "evil.example"),
+            ("sidecar", "sidecar"),
+            ("a\u{1b}[2J\u{e9}b", "a?[2J?b"),
+            (
+                "a-credential-in-the-wrong-place.example",
+                "a-creden….example",
+            ),
+            (
+                &"abcdefghi.".repeat(9),
+                &format!("{}abcd…", "abcdefghi.".repeat(6)),
+            ),
         ] {
             let response = ProxyError::Misdirected(RefusedHost::new(host)).response(ID);
             let json: serde_json::Value = serde_json::from_slice(response.body()).unwrap();

@@ -410,7 +410,7 @@ async fn all_series_appear_and_count() {
         concat!(
             r#"build_info{version=""#,
             env!("CARGO_PKG_VERSION"),
-            r#""} 1"#
+            r#"",commit=""#
         ),
         "token_usable 1",
         "token_expiry_timestamp_seconds ",
