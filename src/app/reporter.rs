@@ -92,6 +92,7 @@ impl Reporter {
             );
         }
         if !self.in_use.load(Ordering::Relaxed) {
+            self.metrics.config_waits();
             tracing::warn!("the new configuration gives no token; the old one stays until it does");
         }
     }

@@ -249,6 +249,11 @@ impl Metrics {
         self.is_config_current.store(current, Ordering::Relaxed);
     }
 
+    /// Notes that a changed configuration is not in use yet, because its credentials give no token.
+    pub fn config_waits(&self) {
+        self.is_config_current.store(0, Ordering::Relaxed);
+    }
+
     /// Counts a look at when a credential ends, by whether that could be found out.
     pub fn credential_checked(&self, kind: &'static str, known: bool) {
         let labels = [("kind", kind), ("result", result(known))];

@@ -213,6 +213,7 @@ async fn a_reload_is_told_of_with_its_result() {
     sidecar.reconfigure(&settings.clone().set("auth.client_id", "nobody"));
     let waits = hear(&sidecar, "the new configuration gives no token").await;
     assert_eq!(waits["level"], "WARN");
+    assert!(metric("config_last_reload_success 0.0\n").await);
     // Clients have a token, so nothing is said of a loss.
     assert!(said(&sidecar, "no usable token").is_empty());
     sidecar.reconfigure(&settings.clone().set("auth.hold_timeout", "soon"));
