@@ -54,6 +54,7 @@ pub mod cli;
 pub mod client_token;
 pub mod clock;
 pub mod config;
+mod delegate;
 pub mod demo;
 pub mod doctor;
 mod gather;

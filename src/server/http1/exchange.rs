@@ -207,18 +207,7 @@ impl Exchange for Http1Exchange<'_> {
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
         let Connection { input, stream, .. } = &mut *self.connection;
-        let content = loop {
-            let (framing, content) = self.decoder.next(input.bytes())?;
-            input.consume(framing);
-            if content > 0 || self.decoder.is_done() {
-                break content;
-            }
-            match ready!(input.poll_fill(stream, cx)) {
-                Ok(1..) => {}
-                Ok(0) => self.decoder.closed()?,
-                Err(error) => return Poll::Ready(Err(BodyError::Io(error.kind()))),
-            }
-        };
+        let content = ready!(self.decoder.poll_content(input, stream, cx))?;
         Poll::Ready(Ok(input.bytes().get(..content).unwrap_or_default()))
     }
 
