@@ -53,7 +53,7 @@ pub(super) async fn serve_stream<H: Handler>(
         timer: Timer::default(),
         body_idle_timeout,
     };
-    match head::check(&head) {
+    match head::check(&parts, &head) {
         Ok(()) => handler.handle(head, peer, &mut exchange).await,
         Err(refusal) => {
             let response = handler.refuse(refusal);
@@ -153,7 +153,13 @@ impl Exchange for Http2Exchange {
                 Some(Ok(data)) => self.data = data,
                 Some(Err(_)) => return Poll::Ready(Err(BodyError::Cut)),
                 // Trailers end here.
-                None => self.is_body_over = true,
+                None => match ready!(self.body.poll_trailers(cx)) {
+                    Ok(Some(trailers)) if !head::are_trimmed(&trailers) => {
+                        return Poll::Ready(Err(BodyError::Malformed));
+                    }
+                    Ok(_) => self.is_body_over = true,
+                    Err(_) => return Poll::Ready(Err(BodyError::Cut)),
+                },
             }
         }
         Poll::Ready(Ok(&self.data))
