@@ -84,7 +84,7 @@ const SILENCE: Duration = Duration::from_millis(1200);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How much is read of what follows a request that is being handled, so that its client's end is
-/// noticed behind it.
+/// noticed behind it; less where many do so ([`crate::backlog`]).
 const AHEAD: usize = 64 * 1024;
 
 impl<'a> Http1Exchange<'a> {
@@ -227,7 +227,7 @@ impl Exchange for Http1Exchange<'_> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.half_closed.is_none() {
             let Connection { input, stream, .. } = &mut *self.connection;
-            if input.len() >= AHEAD {
+            if !input.can_read_ahead(AHEAD) {
                 return Poll::Pending;
             }
             match ready!(input.poll_fill(stream, cx)) {
