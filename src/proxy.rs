@@ -127,7 +127,9 @@ struct Received {
 
 impl Proxy {
     /// Handles one request, and accounts for it.
-    async fn handle(&self, request: RequestHead, peer: Peer, client: &mut impl Exchange) {
+    ///
+    /// The head is handed on by reference, since each future that owned it would have room for it.
+    async fn handle(&self, request: &mut RequestHead, peer: Peer, client: &mut impl Exchange) {
         let inner = &*self.0;
         let entry = inner.ledger.open(request, peer);
         let mut call = Call {
@@ -192,7 +194,8 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        call.entry.client = admit(&call.entry.request, &self.rules)?.client;
+        call.entry.client =
+            admit(call.entry.request, call.entry.peer().is_tls, &self.rules)?.client;
         let is_websocket = self.prepare(&mut call.entry)?;
         let since = call.entry.started_at();
         let mut token = self.token(since, client, &mut call.entry).await?;
@@ -219,8 +222,8 @@ impl Inner {
     /// to a WebSocket.
     fn prepare(&self, entry: &mut Entry<'_>) -> Result<bool, ProxyError> {
         let forwarded = self.settings.forwarded;
-        let forwarded = forwarded.then(|| forwarded::element(entry.peer(), &entry.request));
-        let request = &mut entry.request;
+        let forwarded = forwarded.then(|| forwarded::element(entry.peer(), entry.request));
+        let request = &mut *entry.request;
         if fields::is_loop(&request.fields) {
             return Err(ProxyError::Loop);
         }
@@ -367,7 +370,7 @@ impl Inner {
         call.entry.generation = Some(token.generation);
         let body = call.upload.length(client.body_length());
         lease.begin(&Outbound {
-            head: &call.entry.request,
+            head: call.entry.request,
             host: self.upstream.host(),
             body,
             bearer: &token.bearer,

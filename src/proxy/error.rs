@@ -153,6 +153,7 @@ impl ProxyError {
                 Refusal::TransferCoding => &answers::TRANSFER_CODING,
                 Refusal::Version => &answers::VERSION,
                 Refusal::NoRoom => &answers::TOO_MANY_CONNECTIONS,
+                Refusal::NoRoomForBody => &answers::TOO_MANY_REQUESTS,
             },
             Self::CrossSite => &answers::CROSS_SITE,
             Self::FieldMissing => &answers::REQUIRED_FIELD,
@@ -185,9 +186,9 @@ impl ProxyError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NoToken(unavailable) => Some(unavailable.retry_after),
-            Self::Refused(Refusal::NoRoom) | Self::Overloaded | Self::NotReplayed => {
-                Some(Duration::from_secs(1))
-            }
+            Self::Refused(Refusal::NoRoom | Refusal::NoRoomForBody)
+            | Self::Overloaded
+            | Self::NotReplayed => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -311,6 +312,7 @@ mod tests {
             ProxyError::Refused(Refusal::TransferCoding),
             ProxyError::Refused(Refusal::Version),
             ProxyError::Refused(Refusal::NoRoom),
+            ProxyError::Refused(Refusal::NoRoomForBody),
             ProxyError::Refused(Refusal::Peer),
             ProxyError::Refused(Refusal::NotTls),
             ProxyError::Refused(Refusal::TooSlow),

@@ -17,7 +17,7 @@ use super::{answers::Fault, error::ProxyError, transfer::Broken};
 use crate::{
     client_token::ClientName,
     health::{Health, Outage},
-    message::{RequestHead, RequestId},
+    message::{Fields, RequestHead, RequestId},
     server::{Node, Peer, Refusal},
     telemetry::{
         Metrics, Origin,
@@ -67,7 +67,7 @@ impl Ledger {
     }
 
     /// Opens the account of a request.
-    pub(super) fn open(&self, request: RequestHead, peer: Peer) -> Entry<'_> {
+    pub(super) fn open<'a>(&'a self, request: &'a mut RequestHead, peer: Peer) -> Entry<'a> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Entry {
             ledger: self,
@@ -172,7 +172,7 @@ impl Ledger {
 #[derive(Debug)]
 pub struct Entry<'a> {
     ledger: &'a Ledger,
-    pub(super) request: RequestHead,
+    pub(super) request: &'a mut RequestHead,
     peer: Peer,
     started_at: Instant,
     /// Once somebody was told it.
@@ -222,6 +222,10 @@ impl Entry<'_> {
         }
         if access.wants(status.is_server_error()) {
             self.head_at = Some(Instant::now());
+        }
+        if !access.wants(true) {
+            // A response may stream for long, and needs no room for its request.
+            self.request.fields = Fields::default();
         }
     }
 

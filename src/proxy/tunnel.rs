@@ -4,20 +4,18 @@
 //! No other upgrade is passed on: `h2c` would be a way past everything that is done to a request.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
     time::{Instant, sleep_until},
 };
+use tokio_util::io::InspectReader;
 
 /// Carries the bytes of both sides, and says how many went to the client. A side that ends its half is
 /// still listened to.
@@ -27,8 +25,11 @@ pub(super) async fn carry(
     idle_timeout: Duration,
 ) -> u64 {
     let activity = Activity::new();
-    let mut client = activity.watch(client);
-    let mut upstream = activity.watch(upstream);
+    let of_upstream = AtomicU64::new(0);
+    let mut client = activity.watch(client, |_| {});
+    let mut upstream = activity.watch(upstream, |count| {
+        of_upstream.fetch_add(count as u64, Ordering::Relaxed);
+    });
     tokio::select! {
         carried = copy_bidirectional(&mut client, &mut upstream) => {
             if let Err(error) = carried {
@@ -39,7 +40,7 @@ pub(super) async fn carry(
             tracing::debug!("a WebSocket was silent for too long");
         }
     }
-    upstream.read
+    of_upstream.load(Ordering::Relaxed)
 }
 
 /// When a byte was last read from either side.
@@ -58,12 +59,17 @@ impl Activity {
         }
     }
 
-    fn watch<T>(&self, io: T) -> ActivityIo<T> {
-        ActivityIo {
-            io,
-            activity: self.clone(),
-            read: 0,
-        }
+    /// Notes what is read from a side, and hands on how much it is.
+    fn watch<T: AsyncRead, F: FnMut(usize)>(
+        &self,
+        io: T,
+        mut count: F,
+    ) -> InspectReader<T, impl FnMut(&[u8]) + use<T, F>> {
+        let activity = self.clone();
+        InspectReader::new(io, move |data| {
+            activity.note();
+            count(data.len());
+        })
     }
 
     fn note(&self) {
@@ -80,47 +86,5 @@ impl Activity {
             }
             sleep_until(last + idle_timeout).await;
         }
-    }
-}
-
-/// One side of a tunnel.
-struct ActivityIo<T> {
-    io: T,
-    activity: Activity,
-    /// Bytes that came from it.
-    read: u64,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for ActivityIo<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if read.is_ready() {
-            self.read += (buf.filled().len() - before) as u64;
-            self.activity.note();
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for ActivityIo<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
