@@ -12,7 +12,7 @@ use std::{
 
 use rustls::{
     ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion,
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::CertificateDer,
     version::TLS13,
 };
@@ -78,7 +78,7 @@ pub enum TlsError {
     },
     /// A file holds no private key that is understood.
     #[error(
-        "{path} must hold a private key as PEM: RSA, ECDSA (P-256, P-384) or Ed25519, not encrypted"
+        "{path} must hold a private key as PEM: RSA, ECDSA (P-256, P-384, P-521) or Ed25519, not encrypted"
     )]
     NoPrivateKey {
         /// The file.
@@ -119,7 +119,7 @@ pub fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
 }
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 fn system_roots() -> Result<RootCertStore, TlsError> {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
     client::ResolvesClientCert,
-    crypto::ring::sign::any_supported_type,
+    crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{PrivateKeyDer, pem::PemObject},
     sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };

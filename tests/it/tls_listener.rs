@@ -34,7 +34,7 @@ fn ask(
     authority: &Authority,
     own: Option<&Leaf>,
 ) -> Result<String, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

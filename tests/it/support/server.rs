@@ -278,7 +278,7 @@ impl Tls {
     pub fn only_1_2() -> Self {
         let authority = Authority::new();
         Self::of(&authority, &authority.leaf(), |_| {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let config = rustls::ServerConfig::builder_with_provider(provider)
                 .with_protocol_versions(&[&rustls::version::TLS12])
                 .unwrap();
@@ -307,7 +307,7 @@ impl Tls {
         leaf: &Leaf,
         decide: impl FnOnce(Verifying) -> (Certified, &'a [&'a str]),
     ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap();
