@@ -85,11 +85,13 @@ where
             _ => panic!("{reply:?}"),
         }
     }
-    println!(
-        "{} served, {} refused, {} KiB",
-        waited.served, waited.refused, waited.took
+    assert!(
+        waited.took < MOST,
+        "{} KiB, {} served, {} refused",
+        waited.took,
+        waited.served,
+        waited.refused
     );
-    assert!(waited.took < MOST, "{} KiB", waited.took);
     waited
 }
 
