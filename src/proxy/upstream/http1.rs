@@ -262,18 +262,7 @@ impl Connection {
         let Self {
             io, input, decoder, ..
         } = self;
-        let content = loop {
-            let (framing, content) = decoder.next(input.bytes())?;
-            input.consume(framing);
-            if content > 0 || decoder.is_done() {
-                break content;
-            }
-            match ready!(input.poll_fill(io, cx)) {
-                Ok(1..) => {}
-                Ok(0) => decoder.closed()?,
-                Err(error) => return Poll::Ready(Err(BodyError::Io(error.kind()))),
-            }
-        };
+        let content = ready!(decoder.poll_content(input, io, cx))?;
         Poll::Ready(Ok(input.bytes().get(..content).unwrap_or_default()))
     }
 

@@ -1,19 +1,20 @@
 //! A connection to the upstream as bytes, whatever way it takes.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
 
-/// A connection to the upstream. A choice of three and not a trait object: the plain kind is read and
-/// written as directly as if it were the only one.
+use crate::delegate::delegate_io;
+
+/// A connection to the upstream.
 #[derive(Debug)]
 pub(in crate::proxy) enum Stream {
     /// Plain TCP.
@@ -45,57 +46,4 @@ impl Stream {
     }
 }
 
-/// Does the same on whichever kind it is.
-macro_rules! delegate {
-    ($stream:expr, $inner:ident => $do:expr) => {
-        match Pin::get_mut($stream) {
-            Stream::Tcp($inner) => $do,
-            Stream::Tls($inner) => $do,
-            Stream::TlsInTls($inner) => $do,
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, inner => Pin::new(inner).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, inner => Pin::new(inner).poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, inner => Pin::new(inner).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, inner => Pin::new(inner).poll_shutdown(cx))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-            Self::TlsInTls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, inner => Pin::new(inner).poll_write_vectored(cx, bufs))
-    }
-}
+delegate_io!(Stream: Tcp, Tls, TlsInTls);
