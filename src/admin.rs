@@ -84,7 +84,7 @@ impl Admin {
     fn answer(&self, request: &Parts, peer: &Peer) -> Answer {
         let view = self.0.load();
         let head = RequestHead::of_parts(request);
-        if let Err(error) = admit(&head, peer.is_tls, &view.rules) {
+        if let Err(error) = admit(&head, peer, &view.rules) {
             let response = error.response(RequestId::of(&head.fields));
             let mut refused = response.map(Full::from);
             close_behind(&mut refused);

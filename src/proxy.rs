@@ -194,8 +194,7 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        call.entry.client =
-            admit(call.entry.request, call.entry.peer().is_tls, &self.rules)?.client;
+        call.entry.client = admit(call.entry.request, call.entry.peer(), &self.rules)?.client;
         let is_websocket = self.prepare(&mut call.entry)?;
         let since = call.entry.started_at();
         let mut token = self.token(since, client, &mut call.entry).await?;
