@@ -63,6 +63,7 @@ pub mod local_token;
 pub mod message;
 pub mod outbound;
 pub mod output;
+pub mod permissions;
 pub mod proxy;
 pub mod sandbox;
 pub mod secret;

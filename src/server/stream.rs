@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -75,6 +76,14 @@ impl Stream {
 }
 
 impl Stream {
+    /// The certificates that the client has shown, where it was asked for some.
+    pub(super) fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
     /// Whether the other side has responded with a reset to what was written.
     pub(super) fn is_broken(&self) -> bool {
         let error = match self {

@@ -10,16 +10,14 @@ use std::{
 use arc_swap::ArcSwapOption;
 use rustls::{
     ALL_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::TLS13,
 };
 use secrecy::zeroize::Zeroizing;
+use tokio::sync::Notify;
 
-use crate::{
-    secret::{Fingerprint, changed},
-    tls::provider,
-};
+use crate::{permissions::GuardedFiles, tls::provider};
 
 /// Where the parts of our side of TLS are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +74,21 @@ pub enum FileError {
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     settings: TlsSettings,
-    seen: Fingerprint,
-    config: Arc<ServerConfig>,
+    files: GuardedFiles,
+    terms: Arc<Terms>,
+}
+
+/// What handshakes go by.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) config: Arc<ServerConfig>,
+    /// The judge of clients' certificates, where they are asked for.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// What the next handshake goes by; shared by all that listen.
 #[derive(Debug, Clone, Default)]
-pub struct TlsInUse(Arc<ArcSwapOption<ServerConfig>>);
+pub struct TlsInUse(Arc<ArcSwapOption<Terms>>);
 
 /// What we offer to speak inside (RFC 7301), the favourite first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -100,7 +106,7 @@ impl TlsSettings {
     /// When one of them cannot be used, or the key is another certificate's.
     pub fn load(&self) -> Result<TlsFiles, TlsFileError> {
         // Looked at before they are read: what changes in between is seen as a change.
-        let seen = Fingerprint::of(&self.files());
+        let files = GuardedFiles::new(self.files());
         let chain = certificates(&self.cert_file).map_err(TlsFileError::Certificate)?;
         let key = key(&self.key_file).map_err(TlsFileError::Key)?;
         let content = |path: &Path, what| FileError::Content(path.to_owned(), what);
@@ -108,8 +114,8 @@ impl TlsSettings {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(self.min_version.and_newer())
             .map_err(|_| not_a_key())?;
-        let builder = match &self.client_ca_file {
-            None => builder.with_no_client_auth(),
+        let verifier = match &self.client_ca_file {
+            None => None,
             Some(path) => {
                 let mut roots = RootCertStore::empty();
                 roots
@@ -120,8 +126,12 @@ impl TlsSettings {
                         .map_err(|_| {
                             TlsFileError::ClientCa(content(path, "certificate of an authority"))
                         })?;
-                builder.with_client_cert_verifier(verifier)
+                Some(verifier)
             }
+        };
+        let builder = match &verifier {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
         let mut config = builder
             .with_single_cert(chain, key)
@@ -133,8 +143,11 @@ impl TlsSettings {
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         Ok(TlsFiles {
             settings: self.clone(),
-            seen,
-            config: Arc::new(config),
+            files,
+            terms: Arc::new(Terms {
+                config: Arc::new(config),
+                verifier,
+            }),
         })
     }
 }
@@ -151,19 +164,19 @@ impl TlsVersion {
 }
 
 impl TlsFiles {
-    /// Reads the files again whenever they change, for ever; what cannot be used is reported, and
-    /// what was good before stays in use. `reloaded` is told whether it could.
-    pub async fn watch(self, in_use: TlsInUse, reloaded: impl Fn(bool) + Send) {
+    /// Reads the files again whenever they change, or when `asked`, for ever; what cannot be used is
+    /// reported, and what was good before stays in use. `reloaded` is told whether it could.
+    pub async fn watch(self, in_use: TlsInUse, asked: Arc<Notify>, reloaded: impl Fn(bool) + Send) {
         let Self {
-            settings, mut seen, ..
+            settings,
+            mut files,
+            ..
         } = self;
-        let files = settings.files();
         loop {
-            changed(&files, &seen).await;
-            seen = Fingerprint::of(&files);
+            files.changed_or(&asked).await;
             match settings.load() {
-                Ok(files) => {
-                    in_use.set(Some(&files));
+                Ok(read) => {
+                    in_use.set(Some(&read));
                     reloaded(true);
                     tracing::info!("the changed certificate of the TLS listener is in use");
                 }
@@ -182,12 +195,36 @@ impl TlsFiles {
 impl TlsInUse {
     /// Has the next handshakes go by these files.
     pub fn set(&self, files: Option<&TlsFiles>) {
-        self.0.store(files.map(|files| Arc::clone(&files.config)));
+        self.0.store(files.map(|files| Arc::clone(&files.terms)));
     }
 
     /// `None` where no file was ever read, and so nobody can be served.
-    pub(super) fn get(&self) -> Option<Arc<ServerConfig>> {
+    pub(super) fn get(&self) -> Option<Arc<Terms>> {
         self.0.load_full()
+    }
+
+    /// Whether a client that was let in on these terms would be let in now too.
+    pub(super) fn still_admits(
+        &self,
+        terms: &Arc<Terms>,
+        shown: Option<&[CertificateDer<'_>]>,
+    ) -> bool {
+        let now = self.get();
+        now.is_some_and(|now| Arc::ptr_eq(&now, terms) || now.admit(shown))
+    }
+}
+
+impl Terms {
+    /// Whether a client that has shown this chain of certificates would be let in now.
+    pub(super) fn admit(&self, shown: Option<&[CertificateDer<'_>]>) -> bool {
+        let Some(verifier) = &self.verifier else {
+            return true;
+        };
+        let Some((own, others)) = shown.and_then(<[_]>::split_first) else {
+            return false;
+        };
+        let now = UnixTime::now();
+        verifier.verify_client_cert(own, others, now).is_ok()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{TlsError, TlsSettings, client_config};
-use crate::secret::{Fingerprint, changed};
+use crate::permissions::GuardedFiles;
 
 /// The files of some settings, and how they looked when they were read last.
 #[derive(Clone, Debug)]
@@ -23,8 +22,7 @@ pub struct Files {
     /// Which leg it is, for the log.
     leg: &'static str,
     settings: TlsSettings,
-    paths: Vec<PathBuf>,
-    seen: Fingerprint,
+    files: GuardedFiles,
 }
 
 impl Files {
@@ -43,30 +41,28 @@ impl Files {
         let files = Self {
             leg,
             // Looked at before they are read: what changes in between is seen as a change.
-            seen: Fingerprint::of(&paths),
-            paths,
+            files: GuardedFiles::read_at_start(paths),
             settings: settings.clone(),
         };
         let config = client_config(settings)?;
         Ok((files, config))
     }
 
-    /// Waits until they look other than when they were read; for ever where there are none.
+    /// Waits until they look other than when they were read, and nobody else can write to them; for
+    /// ever where there are none.
     ///
     /// # Cancel safety
     /// Safe: it only looks.
-    pub async fn changed(&self) {
-        changed(&self.paths, &self.seen).await;
+    pub async fn changed(&mut self) {
+        self.files.may_be_followed().await;
     }
 
     /// Reads them again, if they look other than when they were read. Broken ones are reported, and
     /// then not looked at until they change again.
     pub fn renewed(&mut self) -> Option<ClientConfig> {
-        let now = Fingerprint::of(&self.paths);
-        if now == self.seen {
+        if !self.files.follow() {
             return None;
         }
-        self.seen = now;
         let leg = self.leg;
         match client_config(&self.settings) {
             Ok(config) => {
