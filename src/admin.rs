@@ -103,7 +103,7 @@ impl Admin {
             return answer;
         }
         if !route.for_all
-            && let Err(refused) = view.guard.check_place()
+            && let Some(refused) = view.guard.refuses_place()
         {
             return refused;
         }
@@ -115,7 +115,7 @@ impl Admin {
             );
         }
         if route.acts
-            && let Err(refused) = view.guard.check_order(&head, peer)
+            && let Some(refused) = view.guard.refuses_order(&head, peer)
         {
             return refused;
         }

@@ -44,7 +44,7 @@
 //! (and its codec `h2` towards clients), the admin listener, the embedded services, and below reqwest.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
-//! holds the whole process, and only [`app`] knows everybody: `app.rs` puts the program together,
+//! holds the whole process, [`permissions`] says which files are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
 //! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
 //! `proxy.rs` and `token.rs`, in this order.
 

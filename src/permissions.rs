@@ -1,21 +1,23 @@
 //! Who else may write to a file, or read it: the owners and modes of the file and of every directory
-//! on the way to it; and files that are followed only while nobody else may write to them.
+//! on the way to it.
 //!
 //! Nobody else: neither root nor the user of this process. A group whose only member is the owner
 //! of the file is nobody else either: where each user has a group of their own, new files are
-//! writable by it. (Not that of root: containers put users of any number into it.)
+//! writable by it. (Not that of root: containers put users of any number into it.) Nor does anybody
+//! write to what is mounted to be read alone.
+
+mod guarded;
 
 use std::{
     fmt, fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use nix::unistd::{Gid, Group, Uid, User};
-use tokio::{sync::Notify, time::timeout};
+use rustix::fs::{StatVfs, StatVfsMountFlags, statvfs};
 
-use crate::secret::{Fingerprint, changed};
+pub use self::guarded::GuardedFiles;
 
 /// A place that others may write to, and what takes that away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,11 +104,11 @@ pub fn readable_by_all(path: &Path) -> bool {
 
 /// How far others get on the way to a directory.
 enum Reached {
-    /// They can change what is found there.
+    /// Others can change what is found there.
     Writable(Writable),
-    /// They can look into it; all of them, or a group.
+    /// Others can look into it; all of them, or a group.
     Open { to_all: bool },
-    /// They cannot even look into it.
+    /// Others cannot even look into it.
     Closed,
 }
 
@@ -138,6 +140,11 @@ fn walk(directory: &Path, harm: Harm) -> Option<Reached> {
 
 /// Whether others can write to one file or directory that they can reach.
 fn written(path: &Path, found: &fs::Metadata, spares_sticky: bool) -> Option<Writable> {
+    // As the volumes of Kubernetes are, whatever their mode.
+    let is_read_only = |found: StatVfs| found.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if statvfs(path).is_ok_and(is_read_only) {
+        return None;
+    }
     let owner = found.uid();
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Some(Writable::ByOwner(path.to_owned(), owner));
@@ -160,124 +167,6 @@ fn is_alone(group: u32, owner: u32) -> bool {
     user.zip(group).is_some_and(|(user, group)| {
         user.gid == group.gid && group.mem.iter().all(|member| *member == user.name)
     })
-}
-
-/// Files that decide who is let in, or whom is trusted, followed as they change. What others can
-/// write to is not followed: a log line says so, and SIGHUP reads it as it is.
-///
-/// Files with secrets are not of that kind: they are read at each use, and whoever writes to one
-/// gains nothing but a rejected credential.
-#[derive(Clone, Debug)]
-pub struct GuardedFiles {
-    paths: Vec<PathBuf>,
-    seen: Fingerprint,
-    /// How they looked when they were not followed.
-    left: Option<Fingerprint>,
-    was_told: bool,
-    /// What reads them whoever can write to them.
-    otherwise: &'static str,
-}
-
-/// How often it is looked whether others have lost their access.
-const RECHECK: Duration = Duration::from_secs(5);
-
-impl GuardedFiles {
-    /// Files as they look now; to be made before they are read, so that what changes in between is
-    /// seen as a change.
-    #[must_use]
-    pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self {
-            seen: Fingerprint::of(&paths),
-            paths,
-            left: None,
-            was_told: false,
-            otherwise: "SIGHUP",
-        }
-    }
-
-    /// The same for files that no signal has read again.
-    #[must_use]
-    pub fn read_at_start(paths: Vec<PathBuf>) -> Self {
-        Self {
-            otherwise: "a restart",
-            ..Self::new(paths)
-        }
-    }
-
-    /// Takes them as they look now; to be called before they are read because somebody has asked.
-    pub fn look(&mut self) {
-        self.seen = Fingerprint::of(&self.paths);
-        self.left = None;
-    }
-
-    /// Waits until they have changed and nobody else can write to them, or until `asked` is notified;
-    /// for ever where there are none. The change counts as seen then.
-    ///
-    /// # Cancel safety
-    /// Safe: it only looks.
-    pub async fn changed_or(&mut self, asked: &Notify) {
-        tokio::select! {
-            () = asked.notified() => self.look(),
-            () = self.changed() => {}
-        }
-    }
-
-    /// [`GuardedFiles::changed_or`], where nobody asks.
-    ///
-    /// # Cancel safety
-    /// Safe: it only looks.
-    pub async fn changed(&mut self) {
-        self.may_be_followed().await;
-        self.look();
-    }
-
-    /// Waits for the same, and leaves it to [`GuardedFiles::follow`] to count the change as seen.
-    ///
-    /// # Cancel safety
-    /// Safe: it only looks.
-    pub async fn may_be_followed(&mut self) {
-        loop {
-            match &self.left {
-                None => changed(&self.paths, &self.seen).await,
-                Some(left) => drop(timeout(RECHECK, changed(&self.paths, left)).await),
-            }
-            if self.judge().is_some() {
-                return;
-            }
-        }
-    }
-
-    /// Whether they have changed and nobody else can write to them. The change counts as seen then.
-    #[must_use]
-    pub fn follow(&mut self) -> bool {
-        let followed = self.judge();
-        let is_followed = followed.is_some();
-        self.seen = followed.unwrap_or_else(|| self.seen.clone());
-        is_followed
-    }
-
-    /// How they look now, if that is another look and nobody else can have made it.
-    fn judge(&mut self) -> Option<Fingerprint> {
-        let now = Fingerprint::of(&self.paths);
-        if now == self.seen {
-            self.left = None;
-            return None;
-        }
-        let Some(writable) = self.paths.iter().find_map(|path| writable_by_others(path)) else {
-            self.left = None;
-            self.was_told = false;
-            return Some(now);
-        };
-        self.left = Some(now);
-        if !std::mem::replace(&mut self.was_told, true) {
-            let otherwise = self.otherwise;
-            tracing::warn!(
-                "a file has changed and is not followed, since {writable}. {otherwise} has it read as it \
-                 is"
-            );
-        }
-        None
-    }
 }
 
 #[cfg(test)]

@@ -44,8 +44,7 @@ pub use self::{
 use self::{
     listener::{Arrival, Welcome},
     pace::Pace,
-    roster::{Judge, Roster},
-    tls::Terms,
+    roster::{Reviews, Roster},
 };
 use crate::message::{Flaw, RequestHead};
 
@@ -92,8 +91,8 @@ struct Warnings {
 }
 
 impl Connections {
-    /// Connections of which the oldest gives way when there are too many: for who is served at once,
-    /// so that what is old is idle.
+    /// Connections of which the oldest gives way when there are too many: for a listener that serves
+    /// each request at once, so that what is old is idle.
     #[must_use]
     pub fn giving_way() -> Self {
         Self {
@@ -102,8 +101,8 @@ impl Connections {
         }
     }
 
-    /// Has all of them judged again: ends those that would not be let in any more. To be called when
-    /// new rules are in use.
+    /// Has all connections judged again: ends those that would not be let in any more. To be called
+    /// when new rules are in use.
     pub fn review(&self) {
         self.reviews.send_replace(());
     }
@@ -297,53 +296,7 @@ pub async fn serve<P: Protocol>(
     }
 }
 
-/// When the connections of a listener are judged again, and by what.
-struct Reviews {
-    told: watch::Receiver<()>,
-    tls: Option<TlsInUse>,
-    /// The terms by which certificates were judged last.
-    judged: Option<Arc<Terms>>,
-}
-
-impl Reviews {
-    fn new(connections: &Connections, listener: &Listener) -> Self {
-        let tls = listener.tls();
-        Self {
-            told: connections.reviews.subscribe(),
-            judged: tls.as_ref().and_then(TlsInUse::get),
-            tls,
-        }
-    }
-
-    /// Waits for new rules.
-    ///
-    /// # Cancel safety
-    /// Safe: rules that nobody has waited for are still new at the next call.
-    async fn due(&mut self) {
-        if self.told.changed().await.is_err() {
-            // Nobody is left who could change them.
-            std::future::pending().await
-        }
-    }
-
-    fn review(&mut self, roster: &Roster, settings: &ServerSettings, protocol: &impl Protocol) {
-        // Where there are none now, the listener is being given up, and its connections drain.
-        let now = self.tls.as_ref().and_then(TlsInUse::get);
-        let is_same = |now: &Arc<Terms>| {
-            let judged = self.judged.as_ref();
-            judged.is_some_and(|judged| Arc::ptr_eq(judged, now))
-        };
-        let new = now.filter(|now| !is_same(now));
-        let judge = Judge {
-            peers: &settings.peers,
-            tls: new.as_deref(),
-        };
-        roster.review(&judge, |pass| protocol.admits(pass));
-        self.judged = new.or(self.judged.take());
-    }
-}
-
-/// Where a client goes that has arrived.
+/// The places of a listener, for a client that has arrived.
 struct Room<'a> {
     connections: &'a Connections,
     roster: &'a Roster,

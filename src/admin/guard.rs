@@ -22,42 +22,41 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Judges a request for what is neither metrics nor health.
-    pub(super) fn check_place(&self) -> Result<(), Answer> {
-        if !self.is_remote {
-            return Ok(());
-        }
-        Err(text(
-            StatusCode::FORBIDDEN,
-            "Other machines can reach this address, so it has metrics and health alone. For the rest\n\
-             set admin.address to a loopback address or a unix socket.\n",
-        ))
+    /// Why a request for what is neither metrics nor health is refused, if it is.
+    pub(super) fn refuses_place(&self) -> Option<Answer> {
+        self.is_remote.then(|| {
+            refusal(
+                "Other machines can reach this address, so it has metrics and health alone. For the rest\n\
+                 set admin.address to a loopback address or a unix socket.\n",
+            )
+        })
     }
 
-    /// Judges an order.
-    pub(super) fn check_order(&self, head: &RequestHead, peer: Peer) -> Result<(), Answer> {
+    /// Why an order is refused, if it is.
+    pub(super) fn refuses_order(&self, head: &RequestHead, peer: Peer) -> Option<Answer> {
         // Whoever could connect to the file was let in by its permissions and listen.allow_users.
         if peer.node == Node::Unix {
-            return Ok(());
+            return None;
         }
         if self.takes_file {
-            return Err(text(
-                StatusCode::FORBIDDEN,
+            return Some(refusal(
                 "Whoever may use the sidecar proves who they are, which cannot be done here. Set\n\
                  admin.address to a unix socket, or listen.client_tokens_file.\n",
             ));
         }
         match prove(&head.fields, &self.proofs) {
-            Ok(_) => Ok(()),
-            Err(ProxyError::FieldMissing) => Err(text(
-                StatusCode::FORBIDDEN,
+            Ok(_) => None,
+            Err(ProxyError::FieldMissing) => Some(refusal(
                 "The field of listen.require_field is missing or wrong: orders take it as requests do.\n",
             )),
-            Err(_) => Err(text(
-                StatusCode::FORBIDDEN,
+            Err(_) => Some(refusal(
                 "Orders take a local token, as requests do: as Authorization: Bearer or X-AUTH-TOKEN.\n\
                  Without one they come by a unix socket (admin.address).\n",
             )),
         }
     }
+}
+
+fn refusal(why: &str) -> Answer {
+    text(StatusCode::FORBIDDEN, why)
 }

@@ -13,10 +13,12 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Peers, peers::User, tls::Terms};
+use super::{
+    Connections, Listener, Peers, Protocol, ServerSettings, TlsInUse, peers::User, tls::Terms,
+};
 
 /// What a handler has let a request in by. It means something to the handler alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Default for Pass {
     }
 }
 
-/// Those of one listener and one worker.
+/// The roster of one listener and one worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Roster(Arc<Mutex<Members>>);
 
@@ -52,7 +54,7 @@ struct Members {
     members: BTreeMap<u64, Arc<Member>>,
 }
 
-/// One of them.
+/// A connection, or a stream of one.
 #[derive(Debug)]
 pub(super) struct Member {
     /// Who is at the other end of a unix socket.
@@ -61,9 +63,9 @@ pub(super) struct Member {
     tls: OnceLock<Option<Vec<CertificateDer<'static>>>>,
     /// What the last request was let in by.
     pass: AtomicU64,
-    /// What ends it at once.
+    /// The task that serves it, by which it ends at once.
     task: OnceLock<AbortHandle>,
-    /// What has it end once the others on it are done.
+    /// The signal by which it ends once the others on it are done.
     leave: OnceLock<CancellationToken>,
 }
 
@@ -76,10 +78,10 @@ pub struct Seat {
 }
 
 /// What members are judged by.
-pub(super) struct Judge<'a> {
-    pub(super) peers: &'a Peers,
+struct Judge<'a> {
+    peers: &'a Peers,
     /// There where clients' certificates are to be judged again.
-    pub(super) tls: Option<&'a Terms>,
+    tls: Option<&'a Terms>,
 }
 
 impl Roster {
@@ -104,8 +106,8 @@ impl Roster {
         }
     }
 
-    /// Ends those who would not be let in any more.
-    pub(super) fn review(&self, judge: &Judge<'_>, admits: impl Fn(Pass) -> bool) {
+    /// Ends the members that would not be let in any more.
+    fn review(&self, judge: &Judge<'_>, admits: impl Fn(Pass) -> bool) {
         let mut ended = 0;
         for member in self.lock().members.values() {
             if !member.is_welcome(judge) {
@@ -163,12 +165,12 @@ impl Member {
         }
     }
 
-    /// Has it end with this task; to be told once.
+    /// Names the task that serves it; to be called once.
     pub(super) fn set_task(&self, task: AbortHandle) {
         self.task.set(task).unwrap_or_default();
     }
 
-    /// Notes what the client has shown in the handshake; to be told once.
+    /// Notes what the client has shown in the handshake; to be called once.
     pub(super) fn set_certificates(&self, shown: Option<&[CertificateDer<'_>]>) {
         let owned = |one: &CertificateDer<'_>| one.clone().into_owned();
         let shown = shown.map(|chain| chain.iter().map(owned).collect());
@@ -176,7 +178,7 @@ impl Member {
     }
 
     /// Has it end in its own time when `leave` is set, for the sake of others on its connection; to
-    /// be told once.
+    /// be called once.
     pub(super) fn set_leave(&self, leave: CancellationToken) {
         self.leave.set(leave).unwrap_or_default();
     }
@@ -188,7 +190,7 @@ impl Member {
 }
 
 impl Seat {
-    /// Whom it is kept for.
+    /// The member whose place it is.
     pub(super) fn member(&self) -> &Arc<Member> {
         &self.member
     }
@@ -196,6 +198,57 @@ impl Seat {
     /// A place for a stream of this connection, which ends with it.
     pub(super) fn for_stream(&self) -> Self {
         self.roster.enter(None)
+    }
+}
+
+/// When the connections of a listener are judged again, and by what.
+pub(super) struct Reviews {
+    told: watch::Receiver<()>,
+    tls: Option<TlsInUse>,
+    /// The terms by which certificates were judged last.
+    judged: Option<Arc<Terms>>,
+}
+
+impl Reviews {
+    pub(super) fn new(connections: &Connections, listener: &Listener) -> Self {
+        let tls = listener.tls();
+        Self {
+            told: connections.reviews.subscribe(),
+            judged: tls.as_ref().and_then(TlsInUse::get),
+            tls,
+        }
+    }
+
+    /// Waits for new rules.
+    ///
+    /// # Cancel safety
+    /// Safe: rules that nobody has waited for are still new at the next call.
+    pub(super) async fn due(&mut self) {
+        if self.told.changed().await.is_err() {
+            // Nobody is left who could change them.
+            std::future::pending().await
+        }
+    }
+
+    pub(super) fn review(
+        &mut self,
+        roster: &Roster,
+        settings: &ServerSettings,
+        protocol: &impl Protocol,
+    ) {
+        // Where there are none now, the listener is being given up, and its connections drain.
+        let now = self.tls.as_ref().and_then(TlsInUse::get);
+        let is_same = |now: &Arc<Terms>| {
+            let judged = self.judged.as_ref();
+            judged.is_some_and(|judged| Arc::ptr_eq(judged, now))
+        };
+        let new = now.filter(|now| !is_same(now));
+        let judge = Judge {
+            peers: &settings.peers,
+            tls: new.as_deref(),
+        };
+        roster.review(&judge, |pass| protocol.admits(pass));
+        self.judged = new.or(self.judged.take());
     }
 }
 

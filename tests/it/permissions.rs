@@ -209,6 +209,36 @@ async fn the_start_and_the_doctor_say_so() {
     }
 }
 
+/// As the volumes of Kubernetes are: writable by everybody, and mounted to be read.
+#[test]
+fn what_is_mounted_to_be_read_is_writable_by_nobody() {
+    let service = FakeService::accepting([TOKEN]);
+    let directory = open_directory();
+    let path = Settings::static_token(TOKEN, &service).write(directory.path());
+    chmod(directory.path(), 0o777);
+    let program = env!("CARGO_BIN_EXE_auth-sidecar");
+    let check = format!("{program} check --config {}", path.display());
+    let said = |command: &str| {
+        let mut shell = std::process::Command::new("unshare");
+        shell.args(["--mount", "sh", "-c", command]);
+        let output = shell.output().unwrap();
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    let mounted = directory.path().display();
+    let bind = format!("mount --bind {mounted} {mounted}");
+    let Some(writable) = said(&format!("{bind} && {check}")) else {
+        println!("skipped: no mounts of our own");
+        return;
+    };
+    assert!(writable.contains("can write"), "{writable}");
+    let read_only = format!("{bind} && mount -o remount,ro,bind {mounted} && {check}");
+    let said = said(&read_only).unwrap();
+    assert!(!said.contains("can write"), "{said}");
+}
+
 fn told(process: &Process, words: &str) -> usize {
     let output = process.output();
     let lines = output.lines();

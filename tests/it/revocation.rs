@@ -1,6 +1,7 @@
 //! Who was let in and would no longer be: what they have open ends, and nobody else's.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
@@ -151,6 +152,21 @@ async fn a_token_that_is_replaced_under_its_name_is_revoked() {
         &line("grafana", "its-next-one"),
     );
     assert!(ends(&mut old).await);
+}
+
+#[tokio::test]
+async fn a_stream_without_framing_is_not_passed_off_as_whole() {
+    let service = FakeService::accepting([TOKEN]);
+    let sidecar = Sidecar::start(&settings(&service));
+    let mut old = TcpStream::connect(sidecar.proxy_address()).await.unwrap();
+    let request = head(STREAM, GRAFANA).replace("HTTP/1.1", "HTTP/1.0");
+    old.write_all(request.as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    old.read_exact(&mut begun).await.unwrap();
+    sidecar.rewrite("listen.client_tokens_file", &line("telegraf", TELEGRAF));
+    let mut rest = Vec::new();
+    let ended = timeout(SOON, old.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
