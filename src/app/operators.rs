@@ -26,7 +26,7 @@ pub(super) enum Move {
     /// Nowhere.
     Stay,
     /// To this address, or to none.
-    To(Option<Listening>),
+    To(Box<Option<Listening>>),
 }
 
 impl Operators {
@@ -58,7 +58,7 @@ impl Operators {
             return Ok(Move::Stay);
         }
         let bound = wanted.map(|address| Listening::bind(address, config, "admin.address"));
-        Ok(Move::To(bound.transpose()?))
+        Ok(Move::To(Box::new(bound.transpose()?)))
     }
 
     /// Goes there, and answers as the new configuration says.
@@ -72,7 +72,7 @@ impl Operators {
         if let Move::To(listening) = plan {
             let address = listening.as_ref().map(|listening| &listening.address);
             self.admin.set(admin_view(address, live, shared));
-            let serving = self.serve(listening, shared)?;
+            let serving = self.serve(*listening, shared)?;
             if let Some((old, mut served)) = std::mem::replace(&mut self.serving, serving) {
                 old.stop.cancel();
                 // It drains by itself.

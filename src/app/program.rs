@@ -52,7 +52,7 @@ impl Program {
                 Some(jump) = jumps.recv() => self.live.jumped(jump),
                 reloaded = reload.next(config) => match reloaded {
                     Reloaded::Same => self.live.read_again(),
-                    Reloaded::Changed(config) => next = self.prepare(*config),
+                    Reloaded::Changed(config) => next = self.prepare(&config),
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
@@ -62,10 +62,10 @@ impl Program {
     }
 
     /// Starts the token path of a new configuration, if it can be used at all.
-    fn prepare(&self, config: Config) -> Option<Live> {
+    fn prepare(&self, config: &Config) -> Option<Live> {
         tracing::info!("the configuration has changed; it is used once it has a token");
         let start = |parts| Live::start(config.clone(), parts, &self.shared, Some(&self.live));
-        let live = Parts::of(&config).and_then(start);
+        let live = Parts::of(config).and_then(start);
         live.inspect_err(|error| self.rejected(error)).ok()
     }
 

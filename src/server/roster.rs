@@ -226,7 +226,7 @@ impl Reviews {
     pub(super) async fn due(&mut self) {
         if self.told.changed().await.is_err() {
             // Nobody is left who could change them.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

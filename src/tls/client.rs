@@ -22,7 +22,7 @@ pub struct Files {
     /// Which leg it is, for the log.
     leg: &'static str,
     settings: TlsSettings,
-    files: GuardedFiles,
+    watched: GuardedFiles,
 }
 
 impl Files {
@@ -41,7 +41,7 @@ impl Files {
         let files = Self {
             leg,
             // Looked at before they are read: what changes in between is seen as a change.
-            files: GuardedFiles::read_at_start(paths),
+            watched: GuardedFiles::read_at_start(paths),
             settings: settings.clone(),
         };
         let config = client_config(settings)?;
@@ -54,13 +54,13 @@ impl Files {
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn changed(&mut self) {
-        self.files.may_be_followed().await;
+        self.watched.may_be_followed().await;
     }
 
     /// Reads them again, if they look other than when they were read. Broken ones are reported, and
     /// then not looked at until they change again.
     pub fn renewed(&mut self) -> Option<ClientConfig> {
-        if !self.files.follow() {
+        if !self.watched.follow() {
             return None;
         }
         let leg = self.leg;
