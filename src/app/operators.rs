@@ -70,9 +70,10 @@ impl Operators {
     ) -> anyhow::Result<()> {
         self.settings.store(Arc::new(settings(live)));
         if let Move::To(listening) = plan {
+            let listening = *listening;
             let address = listening.as_ref().map(|listening| &listening.address);
             self.admin.set(admin_view(address, live, shared));
-            let serving = self.serve(*listening, shared)?;
+            let serving = self.serve(listening, shared)?;
             if let Some((old, mut served)) = std::mem::replace(&mut self.serving, serving) {
                 old.stop.cancel();
                 // It drains by itself.
