@@ -103,7 +103,7 @@ impl App {
     #[must_use]
     pub fn proxy_addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.listeners.iter();
-        addresses.filter_map(|one| one.address.socket()).collect()
+        addresses.flat_map(|one| one.address.sockets()).collect()
     }
 
     /// The port where operators connect.
@@ -139,7 +139,7 @@ impl App {
         // Whatever fails from here on, the workers are not left behind.
         let _stop = shared.stop.clone().drop_guard();
         let mut reload = Reload::new(reload, metrics)?;
-        let mut live = Live::start(config, parts, &shared)?;
+        let mut live = Live::start(config, parts, &shared, None)?;
         live.addresses = addresses(&listeners);
         live.show_certificate(&shared);
         let workers = Workers::start(live.config.listen.workers, &live, &shared)?;

@@ -7,6 +7,7 @@
 
 mod auth;
 mod client_auth;
+mod files;
 mod kind;
 mod layers;
 mod legs;
@@ -280,29 +281,43 @@ impl Config {
         let Reader {
             mut resolved,
             problems,
-            warnings,
+            mut warnings,
             ..
         } = reader;
         resolved.sort_by_key(|resolved| sections::rank(&resolved.key));
         match config {
-            Some(config) if problems.is_empty() => Ok(Loaded {
-                config: Self { warnings, ..config },
-                resolved,
-                file,
-            }),
+            Some(config) if problems.is_empty() => {
+                warnings.extend(files::warnings(&config, &resolved, file.as_deref()));
+                Ok(Loaded {
+                    config: Self { warnings, ..config },
+                    resolved,
+                    file,
+                })
+            }
             _ => Err(ConfigError::new(problems)),
         }
     }
 }
 
 impl Config {
+    /// Whether it is the same but for its warnings, which are of files as they are and not of what is
+    /// configured.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let silent = |config: &Self| Self {
+            warnings: Vec::new(),
+            ..config.clone()
+        };
+        silent(self) == silent(other)
+    }
+
     /// Where the files of unix sockets are made.
     #[must_use]
     pub fn socket_directories(&self) -> Vec<PathBuf> {
         let addresses = self.listen.addresses.iter().chain(&self.admin.address);
         let directories = addresses.filter_map(|address| match address {
             Address::Unix(path) => path.parent().map(PathBuf::from),
-            Address::Tcp(_) | Address::Tls(_) | Address::Passed(_) => None,
+            _ => None,
         });
         directories.collect()
     }

@@ -45,7 +45,7 @@
 //! [`outbound`] makes the stream of bytes, whoever speaks over it.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
-//! holds the whole process, and only [`app`] knows everybody: `app.rs` puts the program together,
+//! holds the whole process, [`permissions`] says which files are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
 //! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
 //! `proxy.rs` and `token.rs`, in this order.
 
@@ -66,6 +66,7 @@ pub mod local_token;
 pub mod message;
 pub mod outbound;
 pub mod output;
+pub mod permissions;
 pub mod proxy;
 pub mod sandbox;
 pub mod secret;

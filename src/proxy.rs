@@ -25,7 +25,7 @@ use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
 pub use self::{
-    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit},
+    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit, prove},
     error::{PROXY_STATUS, ProxyError},
     ledger::{Entry, Ledger},
     switch::Switch,
@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     message::{BodyLength, Fields, Flaw, Name, RequestHead, ResponseHead},
-    server::{Exchange, Peer, Refusal, respond, unless_gone},
+    server::{Exchange, Pass, Peer, Refusal, respond, unless_gone},
     telemetry::Origin,
     token::{AccessToken, Renewal, TokenHandle},
 };
@@ -165,6 +165,11 @@ impl Proxy {
         }
     }
 
+    fn admits(&self, pass: Pass) -> bool {
+        let clients = self.0.rules.clients.as_ref();
+        clients.is_none_or(|clients| clients.know(pass))
+    }
+
     fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
         let error = ProxyError::from(refusal);
         self.0.ledger.failed(&error);
@@ -194,7 +199,7 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        admit(request, peer, &self.rules)?;
+        client.admitted(admit(request, peer, &self.rules)?.pass);
         let is_websocket = self.prepare(request, peer)?;
         let mut token = self.token(since, client).await?;
         let mut received = self

@@ -155,6 +155,14 @@ pub struct FetchError {
 }
 
 impl FetchError {
+    /// Whether its back-off is for the sake of the service, so that nobody's order shortens it: it has
+    /// asked for that, or has rejected the credential, as it will again.
+    #[must_use]
+    pub fn outlasts_orders(&self) -> bool {
+        let is_answer = matches!(self.reason, Reason::InvalidClient | Reason::RateLimited);
+        is_answer || self.retry_after.is_some()
+    }
+
     /// An error of that class.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {

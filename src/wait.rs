@@ -57,6 +57,11 @@ pub(crate) async fn status(admin: &Address) -> anyhow::Result<StatusCode> {
             let stream = TcpStream::connect(address).await.context(what)?;
             ask(stream, address.to_string()).await
         }
+        Address::Localhost { .. } => {
+            let sockets: Vec<_> = admin.sockets().collect();
+            let stream = TcpStream::connect(&*sockets).await.context(what)?;
+            ask(stream, "localhost".to_owned()).await
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
@@ -28,27 +28,44 @@ pub(super) struct Live {
     /// Whom local tokens let in.
     pub(super) clients: Option<Clients>,
     tls: Option<TlsFiles>,
-    pub(super) tasks: JoinSet<()>,
+    /// Notified when the files are to be read again, whoever can write to them.
+    asked: Arc<Notify>,
+    /// Empty where the refresher is still that of the generation before.
+    refresher: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Live {
-    /// Starts the token path of a configuration.
-    pub(super) fn start(config: Config, parts: Parts, shared: &Shared) -> anyhow::Result<Self> {
+    /// Starts the token path of a configuration, or goes on with that of `current` where its
+    /// credentials are the same: then nothing waits for a token, least of all who is to be locked
+    /// out.
+    pub(super) fn start(
+        config: Config,
+        parts: Parts,
+        shared: &Shared,
+        current: Option<&Self>,
+    ) -> anyhow::Result<Self> {
         let Parts {
             source,
             connector,
             clients,
             tls,
         } = parts;
-        let (refresher, tokens) = token::channel(
-            source,
-            config.auth.policy.clone(),
-            Reporter(Arc::clone(&shared.metrics)),
-            fastrand::f64,
-        );
+        let mut refreshing = JoinSet::new();
+        let tokens = if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
+            current.tokens.clone()
+        } else {
+            let (refresher, tokens) = token::channel(
+                source,
+                config.auth.policy.clone(),
+                Reporter(Arc::clone(&shared.metrics)),
+                fastrand::f64,
+            );
+            refreshing.spawn(refresher.run());
+            tokens
+        };
         let ends = Ends::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(refresher.run());
         tasks.spawn({
             let (connector, metrics) = (Arc::clone(&connector), Arc::clone(&shared.metrics));
             async move {
@@ -66,9 +83,15 @@ impl Live {
                 credential.watch(ends, checked).await;
             });
         }
+        let asked = Arc::<Notify>::default();
         let clients = clients.map(|list| {
             let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
-            tasks.spawn(list.watch(clients.clone(), Arc::clone(&shared.metrics)));
+            tasks.spawn(list.watch(
+                clients.clone(),
+                shared.connections.clone(),
+                Arc::clone(&asked),
+                Arc::clone(&shared.metrics),
+            ));
             clients
         });
         Ok(Self {
@@ -79,6 +102,8 @@ impl Live {
             connector,
             clients,
             tls,
+            asked,
+            refresher: refreshing,
             tasks,
         })
     }
@@ -88,9 +113,21 @@ impl Live {
         shared.tls.set(self.tls.as_ref());
         if let Some(files) = self.tls.take() {
             let metrics = Arc::clone(&shared.metrics);
-            let reloaded = move |accepted| metrics.secret_reloaded(accepted);
-            self.tasks.spawn(files.watch(shared.tls.clone(), reloaded));
+            let connections = shared.connections.clone();
+            let reloaded = move |accepted| {
+                metrics.secret_reloaded(accepted);
+                connections.review();
+            };
+            let asked = Arc::clone(&self.asked);
+            self.tasks
+                .spawn(files.watch(shared.tls.clone(), asked, reloaded));
         }
+    }
+
+    /// Reads the secrets again, and the lists and certificates of clients.
+    pub(super) fn read_again(&self) {
+        self.tokens.refresh_now();
+        self.asked.notify_waiters();
     }
 
     /// Tells the token path of a jump of the clock.
@@ -102,17 +139,39 @@ impl Live {
         }
     }
 
-    /// Waits until it can serve.
+    /// Waits until it can serve as well as the generation before.
     pub(super) async fn has_token(&self) {
-        has_token(&self.tokens).await;
+        if !self.refresher.is_empty() {
+            has_token(&self.tokens).await;
+        }
     }
-}
 
-/// Waits until a task ends, which none should.
-pub(super) async fn ended(tasks: &mut JoinSet<()>) -> anyhow::Error {
-    match tasks.join_next().await {
-        Some(Err(error)) => error.into(),
-        _ => anyhow::anyhow!("the refresher ended"),
+    /// Takes over what goes on from the generation before.
+    pub(super) fn take_over(&mut self, before: &mut Self) {
+        if self.refresher.is_empty() {
+            self.refresher = std::mem::take(&mut before.refresher);
+        }
+    }
+
+    /// The configuration, and what waits until a task ends, which none should.
+    pub(super) fn watched(&mut self) -> (&Config, impl Future<Output = anyhow::Error>) {
+        let Self {
+            config,
+            refresher,
+            tasks,
+            ..
+        } = self;
+        let ended = async {
+            let ended = tokio::select! {
+                ended = refresher.join_next() => ended,
+                ended = tasks.join_next() => ended,
+            };
+            match ended {
+                Some(Err(error)) => error.into(),
+                _ => anyhow::anyhow!("the refresher ended"),
+            }
+        };
+        (config, ended)
     }
 }
 

@@ -21,6 +21,7 @@ const MANY: usize = 1_000_000;
 pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let listen = listeners(reader);
     let proxy = proxy(reader);
+    listen::check_names(reader, &listen, &proxy);
     let upstream = upstream(reader, &listen::sockets(&listen.addresses));
     let auth = auth::read(reader);
     let admin = listen::admin(reader, &listen.addresses);

@@ -79,6 +79,13 @@ fn try_to_listen(address: &Address) -> Result<(), ErrorKind> {
             let bound = TcpListener::bind(socket).map(drop);
             bound.map_err(|error| error.kind())
         }
+        Address::Localhost { .. } => address.sockets().try_for_each(|socket| {
+            match TcpListener::bind(socket).map_err(|error| error.kind()) {
+                // A machine without IPv6 has one loopback address.
+                Err(ErrorKind::AddrNotAvailable) if socket.is_ipv6() => Ok(()),
+                bound => bound.map(drop),
+            }
+        }),
         // Whoever passes it has bound it already.
         Address::Passed(_) => Ok(()),
         // To bind it would leave a file behind; what is in its place shows as well.

@@ -45,16 +45,24 @@ mod idle;
 mod limits;
 /// Certificates for localhost, made here.
 mod local_ca;
+/// What localhost stands for as an address.
+mod localhost;
 /// Whoever reads the log, or does not.
 mod log_readers;
 /// What HTTP means by itself, where a proxy is tempted to know better.
 mod meaning;
+/// Names of the sidecar besides localhost.
+mod names;
 /// HTTP proxies on the way to the upstream.
 mod outbound;
+/// Who may write to the files that decide who is let in, and read those that hold secrets.
+mod permissions;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
 /// A configuration that changes while the sidecar runs.
 mod reload;
+/// Who was let in and would no longer be.
+mod revocation;
 /// Secrets that change while the sidecar runs.
 mod rotation;
 /// What the process gives up: to be read, to write, to execute.
