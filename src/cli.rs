@@ -11,6 +11,7 @@ use crate::{
     local_ca::{self, HostName, Wish},
     server::Address,
     telemetry::{LogFormat, LogSettings},
+    version,
 };
 
 const START: &str = "\
@@ -118,7 +119,8 @@ Example: auth-sidecar wait --timeout 30s && exec my-program";
 #[derive(Debug, Parser)]
 #[command(
     name = "auth-sidecar",
-    version,
+    version = version::SHORT,
+    long_version = version::long(),
     args_conflicts_with_subcommands = true,
     after_long_help = format!("{START}\n{EXIT_CODES}")
 )]

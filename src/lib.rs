@@ -72,4 +72,5 @@ mod text;
 mod timer;
 pub mod tls;
 pub mod token;
+pub mod version;
 pub mod wait;

@@ -11,6 +11,7 @@ use crate::{
     clock::nameable,
     telemetry::Origin,
     token::{Attempt, Snapshot},
+    version,
 };
 
 /// Both clocks at one moment: ours for schedules, the wall's for people.
@@ -58,6 +59,7 @@ pub(super) fn unix_seconds(at: SystemTime) -> f64 {
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     pub(super) version: &'static str,
+    pub(super) commit: &'static str,
     pub(super) state: &'static str,
     pub(super) uptime_seconds: f64,
     pub(super) token: Option<Token>,
@@ -129,7 +131,8 @@ pub(super) fn status(view: &View) -> Status {
     let clock = Clock::now();
     let snapshot = view.tokens.snapshot();
     Status {
-        version: env!("CARGO_PKG_VERSION"),
+        version: version::VERSION,
+        commit: version::COMMIT,
         state: state(view, &snapshot, clock),
         uptime_seconds: (clock.now - view.started_at).as_secs_f64(),
         token: snapshot.token.as_ref().map(|token| Token {

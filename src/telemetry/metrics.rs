@@ -24,6 +24,7 @@ use prometheus_client::{
 pub use self::scrape::Sources;
 use self::{requests::Requests, scrape::Scrape, text::prometheus_text};
 use super::histogram::Histogram;
+use crate::version;
 
 /// Who made an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +145,7 @@ impl Metrics {
     /// None that a `String` as the sink could cause.
     pub fn encode(self: &Arc<Self>, sources: Sources) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("auth_sidecar");
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
         registry.register("build", "The program that runs", build);
         registry.register(
             "token_refresh",
