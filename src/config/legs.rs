@@ -5,7 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use figment::value::Value;
 use url::Url;
 
-use super::{net, problem::Expected, reader::Reader, values};
+use super::{
+    net,
+    reader::Reader,
+    shape::{Parser, Shape},
+    values,
+};
 use crate::{
     outbound::OutboundProxy,
     tls::{Identity, TlsError, TlsSettings, TlsVersion, judged_roots},
@@ -19,7 +24,7 @@ pub(super) fn tls(reader: &mut Reader, section: &str) -> TlsSettings {
         reader.warnings.push(format!("{section}.ca_file: {text}"));
     }
     let identity = identity(reader, section);
-    let min_version = reader.value(&format!("{section}.min_tls_version"), tls_version);
+    let min_version = reader.value(&format!("{section}.min_tls_version"), tls_version());
     TlsSettings {
         ca_file,
         identity,
@@ -69,18 +74,19 @@ fn identity(reader: &mut Reader, section: &str) -> Option<Identity> {
     Some(identity)
 }
 
-fn tls_version(value: &Value) -> Result<TlsVersion, Expected> {
-    match value.as_str().map(str::trim) {
+fn tls_version() -> impl Parser<TlsVersion> {
+    let versions = ["1.2", "1.3"].map(str::to_owned);
+    Shape::OneOf(versions.to_vec()).of(|value: &Value| match value.as_str().map(str::trim) {
         Some("1.2") => Ok(TlsVersion::Tls12),
         Some("1.3") => Ok(TlsVersion::Tls13),
         _ => Err(r#"must be "1.2" or "1.3", in quotes"#.to_owned()),
-    }
+    })
 }
 
 /// The HTTP proxy on the way, by the keys of that section.
 pub(super) fn proxy(reader: &mut Reader, section: &str) -> Option<OutboundProxy> {
     let url = reader.optional(&format!("{section}.proxy_url"), net::proxy_url);
-    let no_proxy = reader.optional(&format!("{section}.no_proxy"), values::no_proxy);
+    let no_proxy = reader.optional(&format!("{section}.no_proxy"), values::no_proxy());
     let password_file = password_file(reader, section, url.as_ref());
     Some(OutboundProxy {
         url: url?,
