@@ -2,8 +2,13 @@
 //! listener every path belongs to the upstream. What it says is derived from the state when it is
 //! asked, and holds no secret.
 
+mod chart;
 mod page;
+mod recent;
+mod reloads;
+mod state;
 mod status;
+pub(crate) mod words;
 
 use std::{convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc};
 
@@ -23,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use self::{recent::Recent, reloads::Reloads};
+pub(crate) use self::{state::State, status::Status};
 use crate::{
     message::RequestHead,
     proxy::{Ledger, ProxyError, Rules, admit},
@@ -48,6 +55,14 @@ pub struct View {
     pub connections: Connections,
     /// When the credentials end.
     pub ends: Ends,
+    /// The last minutes.
+    pub recent: Recent,
+    /// What became of the last change of the configuration.
+    pub reloads: Reloads,
+    /// The service behind us, as people name it.
+    pub upstream: String,
+    /// Where clients connect, as people name it.
+    pub listeners: Vec<String>,
     /// The hosts and origins that are served.
     pub rules: Rules,
     /// Set when the program is asked to stop: from then on it is not ready.

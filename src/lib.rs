@@ -49,6 +49,7 @@
 //! `proxy.rs` and `token.rs`, in this order.
 
 pub mod admin;
+mod admin_client;
 pub mod app;
 pub mod cli;
 pub mod client_token;
@@ -64,9 +65,11 @@ pub mod message;
 pub mod outbound;
 pub mod output;
 pub mod proxy;
+mod remedy;
 pub mod sandbox;
 pub mod secret;
 pub mod server;
+pub mod status;
 pub mod telemetry;
 mod text;
 mod timer;

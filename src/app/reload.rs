@@ -5,6 +5,7 @@ use std::{future::pending, io, path::PathBuf, sync::Arc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    admin::Reloads,
     config::{Config, Loaded, Sources},
     secret::{Fingerprint, changed},
     telemetry::Metrics,
@@ -18,6 +19,7 @@ pub(super) struct Reload {
     files: Vec<PathBuf>,
     seen: Fingerprint,
     metrics: Arc<Metrics>,
+    reloads: Reloads,
 }
 
 /// What there is to do.
@@ -33,6 +35,7 @@ impl Reload {
     pub(super) fn new(
         sources: Option<(Sources, Option<PathBuf>)>,
         metrics: Arc<Metrics>,
+        reloads: Reloads,
     ) -> io::Result<Self> {
         let (sources, file) = match sources {
             Some((sources, file)) => (Some((sources, signal(SignalKind::hangup())?)), file),
@@ -44,6 +47,7 @@ impl Reload {
             seen: Fingerprint::of(&files),
             files,
             metrics,
+            reloads,
         })
     }
 
@@ -71,6 +75,7 @@ impl Reload {
                 Ok(Loaded { config, .. }) => return Reloaded::Changed(Box::new(config)),
                 Err(error) => {
                     self.metrics.config_reloaded(false);
+                    self.reloads.rejected(error.to_string().replace('\n', "; "));
                     for problem in error.problems() {
                         tracing::error!(%problem, "the new configuration is wrong; the old one stays");
                     }

@@ -35,6 +35,17 @@ pub enum Origin {
     Sidecar,
 }
 
+/// Why a connection to the upstream could not be made.
+const CONNECT_FAILURES: [&str; 7] = [
+    "dns",
+    "connect",
+    "connect_timeout",
+    "outbound_proxy",
+    "certificate",
+    "client_certificate",
+    "tls",
+];
+
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// All counters. Shared by all workers; nothing here takes a lock on the request path.
@@ -101,6 +112,16 @@ impl Metrics {
         self.connect_errors
             .get_or_create(&[("reason", reason)])
             .inc();
+    }
+
+    /// How many connections to the upstream could not be made so far, by reason.
+    #[must_use]
+    pub fn upstream_failures(&self) -> Vec<(&'static str, u64)> {
+        let failures = |reason| {
+            let counter = self.connect_errors.get(&[("reason", reason)])?;
+            Some((reason, counter.get()))
+        };
+        CONNECT_FAILURES.into_iter().filter_map(failures).collect()
     }
 
     /// Counts a changed secret, by whether it gave a token.
