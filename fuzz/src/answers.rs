@@ -274,7 +274,8 @@ fn by_name(fields: &Fields, keeps: impl Fn(&[u8]) -> bool) -> ByName {
     let mut names = ByName::new();
     for (name, value) in &fields.0 {
         let lower = name.to_ascii_lowercase();
-        let ends_here = ENDS_HERE.iter().any(|known| known.as_bytes() == lower);
+        let ends_here = ENDS_HERE.iter().any(|known| known.as_bytes() == lower)
+            || meant::is_disguised(&lower);
         if !ends_here && keeps(&lower) {
             names
                 .entry(lower)

@@ -141,10 +141,11 @@ impl Name {
 
     /// Recognises the name of a variable that a server would make of a field that matters.
     fn of_variable(name: &[u8]) -> Self {
+        let is_variable = |start: &[u8]| {
+            start.eq_ignore_ascii_case(b"http_") || start.eq_ignore_ascii_case(b"http-")
+        };
         match name.split_at_checked(5) {
-            Some((b"HTTP_" | b"http_" | b"HTTP-" | b"http-" | b"Http-" | b"Http_", field))
-                if Self::of(field) != Self::Other =>
-            {
+            Some((start, field)) if is_variable(start) && Self::of(field) != Self::Other => {
                 Self::Disguised
             }
             _ => Self::Other,
@@ -202,6 +203,7 @@ mod tests {
             "Proxy_Authorization",
             "HTTP_AUTHORIZATION",
             "HTTP_X_AUTH_TOKEN",
+            "hTTp_authorization",
             "Sec_Fetch-Site",
         ] {
             assert_eq!(Name::of(name.as_bytes()), Name::Disguised, "{name}");
