@@ -71,12 +71,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         "state",
         format!("{}: {}", status.state.as_str(), status.summary),
     )];
-    rows.extend(
-        status
-            .remedy
-            .as_ref()
-            .map(|text| ("remedy", text.to_string())),
-    );
+    rows.extend(status.remedy.as_ref().map(|text| ("remedy", text.clone())));
     rows.push(("token", words::token(status.token.as_ref())));
     let refresh = &status.refresh;
     let next = words::duration(refresh.next_attempt_in_seconds);

@@ -98,7 +98,10 @@ pub(super) fn judge(
         let reason = upstream.last_error.as_ref();
         let reason = reason.map_or("", |error| error.reason.as_ref());
         let since = words::duration(since.seconds_ago);
-        let summary = format!("{} has not been reached for {since}: {reason}", upstream.url);
+        let summary = format!(
+            "{} has not been reached for {since}: {reason}",
+            upstream.url
+        );
         return say(State::Degraded, summary, Some(remedy::of_upstream(reason)));
     }
     if let Some(ended) = credentials.iter().find(|one| one.expires_in_seconds <= 0.0) {

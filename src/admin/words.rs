@@ -65,19 +65,21 @@ pub(crate) fn token(token: Option<&Token>) -> String {
 
 /// How the service behind us is, as far as requests have shown.
 pub(crate) fn upstream(upstream: &Upstream) -> String {
-    let mut text = format!("{}: ", upstream.url);
-    text += &upstream.last_success.as_ref().map_or_else(
+    let success = upstream.last_success.as_ref().map_or_else(
         || "no answer yet".to_owned(),
         |moment| format!("last answer {} ago", duration(moment.seconds_ago)),
     );
-    if let Some(error) = &upstream.last_error {
+    let error = upstream.last_error.as_ref().map(|error| {
         let ago = duration(error.moment.seconds_ago);
-        text += &format!(", last error {ago} ago ({})", error.reason);
-    }
-    if let Some(since) = &upstream.failing_since {
-        text += &format!(", failing for {}", duration(since.seconds_ago));
-    }
-    text
+        format!("last error {ago} ago ({})", error.reason)
+    });
+    let failing = upstream.failing_since.as_ref();
+    let failing = failing.map(|since| format!("failing for {}", duration(since.seconds_ago)));
+    let parts: Vec<String> = [Some(success), error, failing]
+        .into_iter()
+        .flatten()
+        .collect();
+    format!("{}: {}", upstream.url, parts.join(", "))
 }
 
 /// The last change of the configuration.

@@ -162,7 +162,7 @@ fn entries(text: &str) -> BTreeMap<String, Entry> {
     let (mut section, mut help, mut is_whole) = (String::new(), Vec::new(), true);
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_end_matches(']').to_owned();
+            name.trim_end_matches(']').clone_into(&mut section);
             (help, is_whole) = (Vec::new(), true);
         } else if let Some(words) = line.strip_prefix("# ") {
             if is_whole {

@@ -75,7 +75,7 @@ fn lines() -> Vec<(String, String, String)> {
     let mut lines = Vec::new();
     for line in FULL.lines() {
         if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_end_matches(']').to_owned();
+            name.trim_end_matches(']').clone_into(&mut section);
         } else if let Some((key, value)) = line.split_once(" = ")
             && !line.starts_with("# ")
         {
