@@ -40,7 +40,7 @@
 //! what a library for one side must not: targets that are no URI, the spelling of names, interim
 //! responses, a response that overtakes its request. It also costs less: a small GET took 47,300
 //! instructions and 25 allocations with hyper on both sides, and takes less than half of the one and
-//! two of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
+//! one of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
 //! (and its codec `h2` towards clients), the admin listener, the embedded services, and below reqwest.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// How much is read at a time, in bytes: a head and what is small, so that a request which waits
 /// with the beginning of its body holds no more, ...
 const SMALL: usize = 8 * 1024;
-/// ... and, behind a read that filled its room, of what is large.
+/// ... and, behind a read of as much, of what is large.
 const LARGE: usize = 64 * 1024;
 /// How many rooms of a size a worker keeps.
 const MOST: usize = 32;
@@ -31,8 +31,8 @@ pub struct Input {
     room: Option<Box<[u8]>>,
     from: usize,
     to: usize,
-    /// Whether the last read filled its room, so that there is probably more.
-    was_filled: bool,
+    /// How much the last read of this message brought: there is probably as much again.
+    last: usize,
 }
 
 impl fmt::Debug for Input {
@@ -70,6 +70,11 @@ impl Input {
         }
     }
 
+    /// Says that a message begins, and that it need not be as large as the last one.
+    pub fn begin_message(&mut self) {
+        self.last = 0;
+    }
+
     /// Reads more; `Ok(0)` at the end.
     ///
     /// # Errors
@@ -79,33 +84,30 @@ impl Input {
         io: &mut T,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.make_room();
+        match &self.room {
+            None => self.room = Some(take(behind(self.last))),
+            Some(room) if self.to == room.len() => self.make_room(),
+            Some(_) => {}
+        }
         let Self { room, to, .. } = self;
         let room = room.as_deref_mut().unwrap_or_default();
         let mut free = ReadBuf::new(room.get_mut(*to..).unwrap_or_default());
         let polled = Pin::new(io).poll_read(cx, &mut free);
         let count = free.filled().len();
         *to += count;
-        self.was_filled = free.remaining() == 0;
         if self.is_empty() {
             self.release();
         }
         ready!(polled)?;
+        self.last = count;
         Poll::Ready(Ok(count))
     }
 
+    /// Makes room in one that is full.
     fn make_room(&mut self) {
         let size = self.room.as_ref().map_or(0, |room| room.len());
-        if self.to < size {
-            return;
-        }
         if size < LARGE {
-            let size = if size > 0 || self.was_filled {
-                LARGE
-            } else {
-                SMALL
-            };
-            self.move_to(take(size));
+            self.move_to(take(LARGE));
         } else if self.from > 0 {
             if let Some(room) = &mut self.room {
                 room.copy_within(self.from..self.to, 0);
@@ -143,6 +145,11 @@ impl Input {
         });
         kept.unwrap_or_default();
     }
+}
+
+/// How large a room is for what comes behind a read of so much.
+fn behind(last: usize) -> usize {
+    if last < SMALL { SMALL } else { LARGE }
 }
 
 /// The rooms of that size that the worker keeps.
@@ -193,11 +200,24 @@ mod tests {
         let mut input = Input::default();
         assert_eq!(fill(&mut input, &vec![b'a'; LARGE]), SMALL);
         input.consume(SMALL);
+        // A record of TLS holds as much, and is one of many.
+        for _ in 0..2 {
+            assert_eq!(fill(&mut input, &[b'b'; 2 * SMALL]), 2 * SMALL);
+            input.consume(2 * SMALL);
+        }
         assert_eq!(fill(&mut input, &vec![b'b'; 2 * LARGE]), LARGE);
         input.consume(LARGE - 1);
         assert_eq!(fill(&mut input, b"c"), 1);
         assert_eq!(input.bytes(), b"bc");
         input.consume(2);
+        assert_eq!(fill(&mut input, &vec![b'd'; LARGE]), SMALL);
+        input.consume(SMALL);
+        let nobody = &mut Context::from_waker(Waker::noop());
+        let (mut silent, _other) = tokio::io::duplex(1);
+        assert!(input.poll_fill(&mut silent, nobody).is_pending());
+        assert_eq!(fill(&mut input, &vec![b'd'; 2 * LARGE]), LARGE);
+        input.consume(LARGE);
+        input.begin_message();
         assert_eq!(fill(&mut input, &vec![b'd'; LARGE]), SMALL);
     }
 

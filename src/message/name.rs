@@ -165,9 +165,12 @@ enum Likeness {
 
 /// Compares a name with a known one of the same length, which is in small letters.
 fn likeness(name: &[u8], known: &[u8]) -> Likeness {
+    /// What capital letters differ by from small ones, and no other two bytes of a token of which one
+    /// is a letter, a digit or `-`.
+    const CASE: u8 = 0x20;
     let mut likeness = Likeness::Same;
     for (byte, known) in name.iter().zip(known) {
-        if byte.to_ascii_lowercase() == *known {
+        if (byte ^ known) & !CASE == 0 {
             continue;
         }
         if *byte != b'_' || *known != b'-' {

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -22,6 +22,27 @@ pub(in crate::proxy) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// TLS with the upstream through TLS with the proxy on the way.
     TlsInTls(Box<TlsStream<Box<TlsStream<TcpStream>>>>),
+}
+
+impl Stream {
+    /// Whether nothing has come: no bytes, no end. Leaves whom the runtime wakes as it is.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        match self {
+            // The runtime knows without a system call.
+            Self::Tcp(stream) => {
+                let read = stream.try_read(&mut [0]);
+                read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            _ => self.is_quiet_for_nobody(),
+        }
+    }
+
+    /// Whether nothing has come, where nobody is to be woken by what comes next.
+    pub(super) fn is_quiet_for_nobody(&mut self) -> bool {
+        let nobody = &mut Context::from_waker(Waker::noop());
+        let read = Pin::new(self).poll_read(nobody, &mut ReadBuf::new(&mut [0]));
+        read.is_pending()
+    }
 }
 
 /// Does the same on whichever kind it is.
