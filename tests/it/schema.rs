@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -127,13 +128,13 @@ fn every_key_of_the_schema_is_read_and_one_that_it_does_not_have_is_not() {
         .get_mut("listen")
         .unwrap()
         .push("nobody_reads_this".to_owned());
-    let file: String = sections
-        .iter()
-        .map(|(section, keys)| {
-            let keys: Vec<String> = keys.iter().map(|key| format!("{key} = 'x'\n")).collect();
-            format!("[{section}]\n{}", keys.concat())
-        })
-        .collect();
+    let mut file = String::new();
+    for (section, keys) in &sections {
+        writeln!(file, "[{section}]").unwrap();
+        for key in keys {
+            writeln!(file, "{key} = 'x'").unwrap();
+        }
+    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("all.toml");
     std::fs::write(&path, file).unwrap();
