@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Fields of an answer that end at the sidecar, and those that frame it.
-const ENDS_HERE: [&str; 9] = [
+const ENDS_HERE: [&str; 16] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -21,6 +21,13 @@ const ENDS_HERE: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
     "alt-svc",
+    "clear-site-data",
+    "expect-ct",
+    "nel",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "report-to",
+    "strict-transport-security",
     "content-length",
 ];
 

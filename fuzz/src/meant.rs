@@ -39,8 +39,7 @@ const ENDS_HERE: [&str; 15] = [
 
 /// Names that end here also where `_` stands for `-`, or behind `HTTP_`: those that frame, route or
 /// authorise, and those that are judged.
-const DISGUISED: [&str; 24] = [
-    "alt-svc",
+const DISGUISED: [&str; 23] = [
     "authorization",
     "connection",
     "content-length",

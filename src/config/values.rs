@@ -237,25 +237,13 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> Shaped<impl FnOnce(&Value)
 }
 
 /// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
-pub(super) fn no_proxy() -> Shaped<impl FnOnce(&Value) -> Parsed<String>> {
-    Shape::List.of(|value: &Value| hosts_without_proxy(value))
-}
-
-fn hosts_without_proxy(value: &Value) -> Parsed<String> {
-    let hosts = each(|host| {
+pub(super) fn no_proxy() -> Shaped<impl FnOnce(&Value) -> Parsed<Vec<String>>> {
+    each(|host| {
         let is_host = !host.contains("://") && !host.contains(|c: char| c == '@' || c.is_control());
-        // The library takes a star for every name, and for no address.
-        let meant = if host == "*" {
-            "*,0.0.0.0/0,::/0"
-        } else {
-            host
-        };
-        is_host.then(|| meant.to_owned()).ok_or_else(|| {
+        is_host.then(|| host.to_owned()).ok_or_else(|| {
             r#"must be hosts, addresses or networks like "h.example, 10.0.0.0/8""#.to_owned()
         })
     })
-    .parse(value)?;
-    Ok(hosts.join(","))
 }
 
 /// A path of a URL.
@@ -336,7 +324,7 @@ pub(super) fn log_level(value: &Value) -> Parsed<String> {
 /// A PEM file of certificates, read once now to see that it is one.
 pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
     let path = path(value)?;
-    match crate::tls::judged_roots(&path) {
+    match crate::tls::Authorities::of_file(&path) {
         Ok(_) => Ok(path),
         Err(_) => Err(format!(
             "{} must be a readable PEM file with certificates",
@@ -453,18 +441,20 @@ mod tests {
     #[test]
     fn hosts_without_a_proxy_become_one_list() {
         assert_eq!(
-            hosts_without_proxy(&"localhost, .h.example 10.0.0.0/8,*".into()).unwrap(),
-            "localhost,.h.example,10.0.0.0/8,*,0.0.0.0/0,::/0"
+            no_proxy()
+                .parse(&"localhost, .h.example 10.0.0.0/8,*".into())
+                .unwrap(),
+            ["localhost", ".h.example", "10.0.0.0/8", "*"]
         );
         assert_eq!(
-            hosts_without_proxy(&vec!["a", "b:1"].into()).unwrap(),
-            "a,b:1"
+            no_proxy().parse(&vec!["a", "b:1"].into()).unwrap(),
+            ["a", "b:1"]
         );
-        assert_eq!(hosts_without_proxy(&"".into()).unwrap(), "");
+        assert!(no_proxy().parse(&"".into()).unwrap().is_empty());
         for wrong in ["http://h", "user@h", "a,b\u{1b}"] {
-            assert!(hosts_without_proxy(&wrong.into()).is_err(), "{wrong}");
+            assert!(no_proxy().parse(&wrong.into()).is_err(), "{wrong}");
         }
-        assert!(hosts_without_proxy(&true.into()).is_err());
+        assert!(no_proxy().parse(&true.into()).is_err());
     }
 
     #[test]

@@ -10,10 +10,12 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::backlog::Share;
+
 /// How much is read at a time, in bytes: a head and what is small, so that a request which waits
 /// with the beginning of its body holds no more, ...
 const SMALL: usize = 8 * 1024;
-/// ... and, behind a read of as much, of what is large.
+/// ... and, behind a read of as much and within the bound of all, of what is large.
 const LARGE: usize = 64 * 1024;
 /// How many rooms of a size a worker keeps.
 const MOST: usize = 32;
@@ -29,6 +31,8 @@ thread_local! {
 #[derive(Default)]
 pub struct Input {
     room: Option<Box<[u8]>>,
+    /// There for a large room.
+    share: Share,
     from: usize,
     to: usize,
     /// How much the last read of this message brought: there is probably as much again.
@@ -70,6 +74,12 @@ impl Input {
         }
     }
 
+    /// Whether more can be read ahead of whoever uses it: up to so much, and within the bound of all.
+    pub fn can_read_ahead(&mut self, most: usize) -> bool {
+        let size = self.room.as_ref().map_or(SMALL, |room| room.len());
+        self.len() < most.min(size) || self.len() < most && self.share.resize(LARGE)
+    }
+
     /// Says that a message begins, and that it need not be as large as the last one.
     pub fn begin_message(&mut self) {
         self.last = 0;
@@ -85,7 +95,10 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         match &self.room {
-            None => self.room = Some(take(behind(self.last))),
+            None => {
+                let is_large = self.last >= SMALL && self.share.resize(LARGE);
+                self.room = Some(take(if is_large { LARGE } else { SMALL }));
+            }
             Some(room) if self.to == room.len() => self.make_room(),
             Some(_) => {}
         }
@@ -106,7 +119,8 @@ impl Input {
     /// Makes room in one that is full.
     fn make_room(&mut self) {
         let size = self.room.as_ref().map_or(0, |room| room.len());
-        if size < LARGE {
+        if size < LARGE && (self.share.resize(LARGE) || self.from == 0) {
+            // What cannot be used in part has to grow: its length has a bound of its own.
             self.move_to(take(LARGE));
         } else if self.from > 0 {
             if let Some(room) = &mut self.room {
@@ -124,32 +138,19 @@ impl Input {
         if let Some(begin) = larger.get_mut(..length) {
             begin.copy_from_slice(self.bytes());
         }
-        self.release();
-        (self.room, self.to) = (Some(larger), length);
+        if let Some(smaller) = self.room.replace(larger) {
+            give_back(smaller);
+        }
+        (self.from, self.to) = (0, length);
     }
 
     fn release(&mut self) {
         (self.from, self.to) = (0, 0);
-        let Some(room) = self.room.take() else {
-            return;
-        };
-        let Some(rooms) = of_size(room.len()) else {
-            return;
-        };
-        // A thread that ends has no pool any more.
-        let kept = rooms.try_with(|rooms| {
-            let mut rooms = rooms.borrow_mut();
-            if rooms.len() < MOST {
-                rooms.push(room);
-            }
-        });
-        kept.unwrap_or_default();
+        self.share.resize(0);
+        if let Some(room) = self.room.take() {
+            give_back(room);
+        }
     }
-}
-
-/// How large a room is for what comes behind a read of so much.
-fn behind(last: usize) -> usize {
-    if last < SMALL { SMALL } else { LARGE }
 }
 
 /// The rooms of that size that the worker keeps.
@@ -164,6 +165,20 @@ fn of_size(size: usize) -> Option<&'static LocalKey<Rooms>> {
 fn take(size: usize) -> Box<[u8]> {
     let kept = of_size(size).and_then(|rooms| rooms.with_borrow_mut(Vec::pop));
     kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+}
+
+fn give_back(room: Box<[u8]>) {
+    let Some(rooms) = of_size(room.len()) else {
+        return;
+    };
+    // A thread that ends has no pool any more.
+    let kept = rooms.try_with(|rooms| {
+        let mut rooms = rooms.borrow_mut();
+        if rooms.len() < MOST {
+            rooms.push(room);
+        }
+    });
+    kept.unwrap_or_default();
 }
 
 impl Drop for Input {

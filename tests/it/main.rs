@@ -87,5 +87,7 @@ mod unix_socket;
 mod upstream;
 /// Waiting for a sidecar.
 mod wait;
+/// Bodies of requests that wait, and what they take meanwhile.
+mod waiting;
 /// WebSockets: agreed on by both sides, then bytes.
 mod websocket;
