@@ -2,9 +2,14 @@
 //! listener every path belongs to the upstream. What it says is derived from the state when it is
 //! asked, and holds no secret.
 
+mod chart;
 mod guard;
 mod page;
+mod recent;
+mod reloads;
+mod state;
 mod status;
+pub(crate) mod words;
 
 use std::{convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc};
 
@@ -24,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use self::guard::Guard;
+pub use self::{guard::Guard, recent::Recent, reloads::Reloads};
+pub(crate) use self::{state::State, status::Status};
 use crate::{
     message::RequestHead,
     proxy::{Ledger, ProxyError, Rules, admit},
@@ -50,6 +56,14 @@ pub struct View {
     pub connections: Connections,
     /// When the credentials end.
     pub ends: Ends,
+    /// The last minutes.
+    pub recent: Recent,
+    /// What became of the last change of the configuration.
+    pub reloads: Reloads,
+    /// The service behind us, as people name it.
+    pub upstream: String,
+    /// Where clients connect, as people name it.
+    pub listeners: Vec<String>,
     /// The hosts and origins that are served.
     pub rules: Rules,
     /// Who may have it act, and see more than metrics and health.

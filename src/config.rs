@@ -2,8 +2,9 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value, `sections`, `listen`, `sockets`, `auth`, `client_auth`, `token_service`, `legs` and
-//! `secrets` know the keys.
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `client_auth`,
+//! `token_service`, `legs` and `secrets` know the keys. `schema` makes the schema of the file of what
+//! these ask for; `running` finds the sidecar that a configuration belongs to.
 
 mod auth;
 mod client_auth;
@@ -15,18 +16,27 @@ mod listen;
 mod net;
 mod problem;
 mod reader;
+mod running;
+mod schema;
 mod secrets;
 mod sections;
+mod shape;
 mod sockets;
+mod table;
 mod token_service;
 mod values;
 
-use std::{ffi::OsString, fmt, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
-use self::{layers::Layers, reader::Reader};
+use serde::Serialize;
+
+use self::{layers::Layers, reader::Reader, shape::Parser};
 pub use self::{
     net::plain_address,
     problem::{ConfigError, Problem},
+    running::admin_address,
+    schema::schema,
+    table::Table,
 };
 use crate::{
     proxy::{ProxySettings, upstream::UpstreamSettings},
@@ -58,6 +68,7 @@ pub struct Flags {
     #[arg(
         long,
         value_name = "FILE",
+        value_hint = clap::ValueHint::FilePath,
         help = "The configuration file, TOML [environment: AUTH_SIDECAR_CONFIG]"
     )]
     pub config: Option<PathBuf>,
@@ -184,8 +195,16 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
+impl Resolved {
+    /// Whether something other than a default gave its value.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.source != layers::DEFAULT && !self.source.ends_with("(default)")
+    }
+}
+
 /// One key as it came to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resolved {
     /// The key, as `section.key`.
     pub key: String,
@@ -257,7 +276,7 @@ impl Sources {
 pub fn log_format(sources: &Sources) -> LogFormat {
     let layers = Layers::collect(sources);
     let asked = layers.figment.find_value("log.format").ok();
-    let format = asked.and_then(|value| values::log_format(&value).ok());
+    let format = asked.and_then(|value| values::log_format().parse(&value).ok());
     format.flatten().unwrap_or(LogFormat::Text)
 }
 
@@ -320,37 +339,6 @@ impl Config {
             _ => None,
         });
         directories.collect()
-    }
-}
-
-impl fmt::Display for Loaded {
-    /// A table: key, value, place; then the warnings.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One long value must not push the last column out of sight.
-        let width = |column: fn(&Resolved) -> &String, most: usize| {
-            let widths = self.resolved.iter().map(|row| column(row).chars().count());
-            widths
-                .filter(|width| *width <= most)
-                .max()
-                .unwrap_or_default()
-        };
-        let (keys, values) = (width(|row| &row.key, 60), width(|row| &row.value, 48));
-        for Resolved { key, value, source } in &self.resolved {
-            writeln!(f, "{key:keys$}  {value:values$}  {source}")?;
-        }
-        if let Some(allowed) = &self.config.proxy.allowed {
-            writeln!(
-                f,
-                "\nallowed requests (listen.preset, listen.allow); any other earns 403:"
-            )?;
-            for rule in allowed.rules() {
-                writeln!(f, "  {rule}")?;
-            }
-        }
-        for warning in &self.config.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        Ok(())
     }
 }
 

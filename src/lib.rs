@@ -50,6 +50,7 @@
 //! `proxy.rs` and `token.rs`, in this order.
 
 pub mod admin;
+mod admin_client;
 pub mod app;
 mod backlog;
 pub mod cli;
@@ -68,12 +69,15 @@ pub mod outbound;
 pub mod output;
 pub mod permissions;
 pub mod proxy;
+mod remedy;
 pub mod sandbox;
 pub mod secret;
 pub mod server;
+pub mod status;
 pub mod telemetry;
 mod text;
 mod timer;
 pub mod tls;
 pub mod token;
+pub mod version;
 pub mod wait;

@@ -1,6 +1,6 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
@@ -10,6 +10,7 @@ use crate::{
     config::{Config, Credentials},
     proxy::{Clients, upstream::Connector},
     server::{Address, TlsFiles},
+    tls::TlsSettings,
     token::{
         self, TokenHandle,
         foresight::{Credential, Ends},
@@ -189,24 +190,37 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
         let settings = &config.auth.endpoint;
         credentials.push(Credential::api_token(&url, secret.clone(), settings)?);
     }
-    let mut certificates = |kind, path: Option<&PathBuf>| {
-        credentials.extend(path.map(|path| Credential::certificates(kind, path.clone())));
-    };
-    if let Some(tls) = &config.listen.tls {
-        certificates("listener", Some(&tls.cert_file));
-        certificates("client_ca", tls.client_ca_file.as_ref());
-    }
-    for (ca, client, tls) in [
+    let listener = config.listen.tls.as_ref();
+    let (service, upstream) = (&config.auth.endpoint.tls, &config.upstream.tls);
+    let of_client = |tls: &TlsSettings| tls.identity.as_ref().map(|one| one.cert_file.clone());
+    let files = [
         (
-            "token_service_ca",
-            "token_service_client_cert",
-            &config.auth.endpoint.tls,
+            "listener",
+            "listen.tls_cert_file",
+            listener.map(|tls| tls.cert_file.clone()),
         ),
-        ("upstream_ca", "upstream_client_cert", &config.upstream.tls),
-    ] {
-        certificates(ca, tls.ca_file.as_ref());
-        let identity = tls.identity.as_ref();
-        certificates(client, identity.map(|identity| &identity.cert_file));
-    }
+        (
+            "client_ca",
+            "listen.tls_client_ca_file",
+            listener.and_then(|tls| tls.client_ca_file.clone()),
+        ),
+        ("token_service_ca", "auth.ca_file", service.ca_file.clone()),
+        (
+            "token_service_client_cert",
+            "auth.client_cert_file",
+            of_client(service),
+        ),
+        ("upstream_ca", "upstream.ca_file", upstream.ca_file.clone()),
+        (
+            "upstream_client_cert",
+            "upstream.client_cert_file",
+            of_client(upstream),
+        ),
+    ];
+    credentials.extend(
+        files
+            .into_iter()
+            .filter_map(|(kind, key, path)| Some(Credential::certificates(kind, key, path?))),
+    );
     Ok(credentials)
 }

@@ -74,6 +74,7 @@ impl Program {
         match self.try_change(live).await {
             Ok(()) => {
                 self.shared.metrics.config_reloaded(true);
+                self.shared.reloads.accepted();
                 tracing::info!("the new configuration is in use");
             }
             Err(error) => self.rejected(&error),
@@ -130,6 +131,7 @@ impl Program {
 
     fn rejected(&self, error: &anyhow::Error) {
         self.shared.metrics.config_reloaded(false);
+        self.shared.reloads.rejected(format!("{error:#}"));
         tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
     }
 

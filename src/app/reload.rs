@@ -5,6 +5,7 @@ use std::{future::pending, io, path::PathBuf, sync::Arc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    admin::Reloads,
     config::{Config, Loaded, Sources},
     permissions::GuardedFiles,
     telemetry::Metrics,
@@ -17,6 +18,7 @@ pub(super) struct Reload {
     sources: Option<(Sources, Signal)>,
     file: GuardedFiles,
     metrics: Arc<Metrics>,
+    reloads: Reloads,
 }
 
 /// What there is to do.
@@ -32,6 +34,7 @@ impl Reload {
     pub(super) fn new(
         sources: Option<(Sources, Option<PathBuf>)>,
         metrics: Arc<Metrics>,
+        reloads: Reloads,
     ) -> io::Result<Self> {
         let (sources, file) = match sources {
             Some((sources, file)) => (Some((sources, signal(SignalKind::hangup())?)), file),
@@ -41,6 +44,7 @@ impl Reload {
             sources,
             file: GuardedFiles::new(file.into_iter().collect()),
             metrics,
+            reloads,
         })
     }
 
@@ -75,6 +79,7 @@ impl Reload {
                 }
                 Err(error) => {
                     self.metrics.config_reloaded(false);
+                    self.reloads.rejected(error.to_string().replace('\n', "; "));
                     for problem in error.problems() {
                         tracing::error!(%problem, "the new configuration is wrong; the old one stays");
                     }

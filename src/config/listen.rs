@@ -5,7 +5,13 @@ use std::net::SocketAddr;
 use figment::value::Value;
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Admin, Listen, UnixAccess, net, problem::Expected, reader::Reader, sockets, values};
+use super::{
+    Admin, Listen, UnixAccess, net,
+    problem::Expected,
+    reader::Reader,
+    shape::{Parser, Shape},
+    sockets, values,
+};
 use crate::{
     proxy::ProxySettings,
     server::{Address, Peers, TlsSettings},
@@ -15,10 +21,11 @@ use crate::{
 /// Where clients connect, and our side of TLS.
 pub(super) fn addresses(reader: &mut Reader) -> (Vec<Address>, Option<TlsSettings>) {
     let inherited = reader.inherited.clone();
-    let addresses = reader.value("listen.address", |value| {
-        let addresses = values::each(net::listen_address)(value)?;
+    let parser = Shape::List.of(|value: &Value| {
+        let addresses = values::each(net::listen_address).parse(value)?;
         sockets::found(&addresses, inherited.as_ref())
     });
+    let addresses = reader.value("listen.address", parser);
     let given = reader.find("listen.address").is_some();
     if given && addresses.is_empty() && !reader.has_problem("listen.address") {
         reader.wrong("listen.address", "must hold at least one address");
@@ -191,8 +198,12 @@ fn tls(reader: &mut Reader) -> Option<TlsSettings> {
 pub(super) fn unix(reader: &mut Reader) -> UnixAccess {
     UnixAccess {
         mode: reader.value("listen.unix_mode", mode),
-        owner: reader.optional("listen.unix_owner", |value| user(&values::text(value)?)),
-        group: reader.optional("listen.unix_group", |value| group(&values::text(value)?)),
+        owner: reader.optional("listen.unix_owner", |value: &Value| {
+            user(&values::text(value)?)
+        }),
+        group: reader.optional("listen.unix_group", |value: &Value| {
+            group(&values::text(value)?)
+        }),
     }
 }
 

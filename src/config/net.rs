@@ -151,7 +151,11 @@ pub(super) fn upstream_url(
             return Err("must not have a query".to_owned());
         }
         if !matches!(url.path(), "/" | "/api" | "/api/") {
-            return Err("must end after the host: the client's path goes on as it came".to_owned());
+            url.set_path("");
+            let host = url.as_str().trim_end_matches('/');
+            return Err(format!(
+                "must end after the host, as {host} does: the client's path goes on as it came"
+            ));
         }
         url.set_path("/");
         Ok(url)

@@ -8,6 +8,7 @@ use super::{
     layers::DEFAULT,
     problem::Problem,
     reader::{Found, Reader},
+    shape::Shape,
     values,
 };
 use crate::{
@@ -71,6 +72,7 @@ impl Reader {
 
     /// Reads a key that can only be given as a file, and need not be given.
     pub(super) fn secret_in_file(&mut self, key: &str) -> Option<PathBuf> {
+        self.note(key, Shape::Text);
         let Some(found) = self.find(key) else {
             self.resolved(key, "(not set)".to_owned(), DEFAULT);
             return None;
@@ -80,6 +82,8 @@ impl Reader {
 
     fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {
         let file_key = format!("{key}_file");
+        self.note(key, Shape::Secret);
+        self.note(&file_key, Shape::Text);
         match (self.find(key), self.find(&file_key)) {
             (Some(value), Some(file)) => {
                 let text = format!("set twice: also {file_key} ({}); keep one", file.source);

@@ -167,7 +167,9 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 let consecutive_failures = previous.consecutive_failures.saturating_add(1);
                 let failing_since = previous.failing_since.unwrap_or(started_at);
                 let fault = match error.reason {
-                    Reason::InvalidClient => Fault::Rejection(consecutive_failures),
+                    Reason::InvalidClient | Reason::SecretUnreadable => {
+                        Fault::Rejection(consecutive_failures)
+                    }
                     Reason::RateLimited => Fault::Limit(consecutive_failures),
                     _ => Fault::Outage(now - failing_since),
                 };

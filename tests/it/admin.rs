@@ -306,6 +306,7 @@ async fn the_status_tells_the_state_the_token_and_what_was_tried() {
         .await;
     let first = status(&sidecar).await;
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(first["commit"], auth_sidecar::version::COMMIT);
     assert_eq!(first["state"], "ready");
     assert!(first["uptime_seconds"].as_f64().unwrap() > 0.0);
     let token = &first["token"];
@@ -410,7 +411,7 @@ async fn all_series_appear_and_count() {
         concat!(
             r#"build_info{version=""#,
             env!("CARGO_PKG_VERSION"),
-            r#""} 1"#
+            r#"",commit=""#
         ),
         "token_usable 1",
         "token_expiry_timestamp_seconds ",

@@ -17,6 +17,8 @@ mod access;
 mod activation;
 /// The admin listener.
 mod admin;
+/// The command line as it is typed.
+mod cli;
 /// Clients without a shared secret: signed assertions, and certificates.
 mod client_auth;
 /// Bad files and variables, and the exact line that they earn.
@@ -67,12 +69,16 @@ mod revocation;
 mod rotation;
 /// What the process gives up: to be read, to write, to execute.
 mod sandbox;
+/// The schema of the configuration file.
+mod schema;
 /// Everything at the most verbose level, and no secret in it.
 mod secrecy;
 /// The end of the process: drains, exit codes.
 mod shutdown;
 /// Random faults under load, and an account of every answer; a command of its own.
 mod soak;
+/// What a running sidecar says of itself.
+mod status;
 /// The fakes, the client, the sidecar under test.
 mod support;
 /// Certificates on both ways out: whom we trust, and who we are.
@@ -87,6 +93,8 @@ mod unauthorized;
 mod unix_socket;
 /// An upstream that is away, slow or broken.
 mod upstream;
+/// Waiting for a sidecar.
+mod wait;
 /// Bodies of requests that wait, and what they take meanwhile.
 mod waiting;
 /// WebSockets: agreed on by both sides, then bytes.
