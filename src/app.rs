@@ -29,6 +29,7 @@ use self::{
 pub(crate) use self::{live::credentials, source::Source};
 pub use self::{service_manager::ServiceManager, signals::shutdown_signal};
 use crate::{
+    admin::{Recent, Reloads},
     config::{Config, Sources},
     proxy::{Ledger, upstream::Connector},
     server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
@@ -60,6 +61,8 @@ struct Shared {
     started_at: Instant,
     /// The same by the wall clock.
     started_at_date: SystemTime,
+    recent: Recent,
+    reloads: Reloads,
 }
 
 impl App {
@@ -108,7 +111,7 @@ impl App {
     #[must_use]
     pub fn proxy_addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.listeners.iter();
-        addresses.filter_map(|one| one.address.socket()).collect()
+        addresses.flat_map(|one| one.address.sockets()).collect()
     }
 
     /// The port where operators connect.
@@ -133,9 +136,13 @@ impl App {
             access_log,
         } = self;
         let metrics = Arc::new(Metrics::default());
+        let connections = Connections::default();
+        let ledger = Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight);
         let shared = Shared {
-            connections: Connections::default(),
-            ledger: Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight),
+            recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
+            reloads: Reloads::default(),
+            connections,
+            ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),
             access_log,
@@ -146,9 +153,9 @@ impl App {
         };
         // Whatever fails from here on, the workers are not left behind.
         let _stop = shared.stop.clone().drop_guard();
-        let mut reload = Reload::new(reload, metrics)?;
+        let mut reload = Reload::new(reload, metrics, shared.reloads.clone())?;
         let rotation = shared.access_log.rotation()?.map(tokio::spawn);
-        let mut live = Live::start(config, parts, &shared)?;
+        let mut live = Live::start(config, parts, &shared, None)?;
         live.addresses = addresses(&listeners);
         live.show_certificate(&shared);
         live.come_into_use();
@@ -158,6 +165,7 @@ impl App {
             tracing::info!(address = %listening.address, upstream = %live.config.upstream.url, "listening");
         }
         let operators = Operators::start(admin, &live, &shared)?;
+        let sampling = tokio::spawn(shared.recent.clone().watch());
         let mut program = Program {
             shared,
             workers,
@@ -171,6 +179,7 @@ impl App {
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         let access_log = program.shared.access_log.clone();
         program.stop().await?;
+        sampling.abort();
         access_log.finish();
         if let Some(rotation) = rotation {
             rotation.abort();

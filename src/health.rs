@@ -4,7 +4,8 @@
 //! Whoever serves reports here. The log hears of each change once, with what was counted since the
 //! last one; `/status`, `/readyz` and `/metrics` read the same state.
 //!
-//! A configuration has a health of its own: of another upstream nothing is known yet.
+//! A configuration with another upstream or other credentials has a health of its own: of another
+//! upstream nothing is known yet. What is known of the token goes on with the token.
 
 mod subject;
 mod token;
@@ -46,6 +47,12 @@ struct Inner {
     answers: Subject,
     /// Whether the upstream takes a token that has just come.
     acceptance: Subject,
+    /// Whether there is a token: the same for another upstream with the same credentials.
+    token: Arc<Supply>,
+}
+
+#[derive(Debug, Default)]
+struct Supply {
     /// Requests that had to wait for a token, ever.
     held: AtomicU64,
     /// Requests that were refused because there was none, ever.
@@ -78,6 +85,16 @@ impl Health {
         }))
     }
 
+    /// Of another upstream, of which nothing is known yet, with the same tokens.
+    #[must_use]
+    pub fn of_another(&self, upstream: String) -> Self {
+        Self(Arc::new(Inner {
+            upstream,
+            token: Arc::clone(&self.0.token),
+            ..Inner::default()
+        }))
+    }
+
     /// What is known of the upstream.
     #[must_use]
     pub fn upstream(&self) -> UpstreamHealth {
@@ -94,7 +111,7 @@ impl Health {
     /// What is known of the token's loss.
     #[must_use]
     pub fn token(&self) -> TokenHealth {
-        let Inner { held, refused, .. } = &*self.0;
+        let Supply { held, refused, .. } = &*self.0.token;
         TokenHealth {
             lost_since: self.lost().as_ref().map(|lost| lost.since),
             held: held.load(Ordering::Relaxed),
@@ -227,16 +244,17 @@ impl Health {
 
     /// A request has to wait for a token.
     pub(crate) fn held(&self) {
-        self.0.held.fetch_add(1, Ordering::Relaxed);
+        self.0.token.held.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request was refused because there is no token.
     pub(crate) fn refused(&self) {
-        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        self.0.token.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     fn lost(&self) -> std::sync::MutexGuard<'_, Option<Lost>> {
-        self.0.lost.lock().unwrap_or_else(PoisonError::into_inner)
+        let lost = self.0.token.lost.lock();
+        lost.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -48,11 +48,12 @@
 //! `/metrics` say it.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
-//! holds the whole process, and only [`app`] knows everybody: `app.rs` puts the program together,
+//! holds the whole process, [`permissions`] says which files are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
 //! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
 //! `proxy.rs` and `token.rs`, in this order.
 
 pub mod admin;
+mod admin_client;
 pub mod app;
 mod backlog;
 pub mod cli;
@@ -70,16 +71,17 @@ pub mod local_token;
 pub mod message;
 pub mod outbound;
 pub mod output;
+pub mod permissions;
 pub mod proxy;
+mod remedy;
 pub mod sandbox;
 pub mod secret;
 pub mod server;
+pub mod status;
 pub mod telemetry;
 mod text;
 mod timer;
 pub mod tls;
 pub mod token;
+pub mod version;
 pub mod wait;
-
-/// The commit that the program was built from, where that is known.
-pub const COMMIT: &str = env!("AUTH_SIDECAR_COMMIT");

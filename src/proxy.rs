@@ -26,7 +26,7 @@ use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
 pub use self::{
-    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit},
+    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit, prove},
     error::{PROXY_STATUS, ProxyError, RefusedHost},
     ledger::{Entry, Ledger},
     switch::Switch,
@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     message::{BodyLength, Fields, Flaw, Name, RequestHead, ResponseHead},
-    server::{Exchange, Peer, Refusal, respond, unless_gone},
+    server::{Exchange, Pass, Peer, Refusal, respond, unless_gone},
     token::{AccessToken, Renewal, TokenHandle},
 };
 
@@ -162,6 +162,11 @@ impl Proxy {
         }
     }
 
+    fn admits(&self, pass: Pass) -> bool {
+        let clients = self.0.rules.clients.as_ref();
+        clients.is_none_or(|clients| clients.know(pass))
+    }
+
     fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
         self.0.ledger.refuse(refusal, peer)
     }
@@ -194,7 +199,9 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        call.entry.client = admit(call.entry.request, call.entry.peer(), &self.rules)?.client;
+        let admitted = admit(call.entry.request, call.entry.peer(), &self.rules)?;
+        call.entry.client = admitted.client;
+        client.admitted(admitted.pass);
         let is_websocket = self.prepare(&mut call.entry)?;
         let since = call.entry.started_at();
         let mut token = self.token(since, client, &mut call.entry).await?;

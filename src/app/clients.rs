@@ -1,22 +1,23 @@
 //! The file that lists the clients: read at the start, and again when it changes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
+use tokio::sync::Notify;
 
 use crate::{
-    client_token::ClientTokens,
-    config::Config,
-    proxy::Clients,
-    secret::{Fingerprint, changed},
-    telemetry::Metrics,
+    client_token::ClientTokens, config::Config, permissions::GuardedFiles, proxy::Clients,
+    server::Connections, telemetry::Metrics,
 };
 
 /// The list as it was read.
 #[derive(Debug)]
 pub(super) struct ClientList {
-    file: PathBuf,
-    seen: Fingerprint,
+    path: PathBuf,
+    file: GuardedFiles,
     pub(super) tokens: ClientTokens,
 }
 
@@ -24,33 +25,34 @@ impl ClientList {
     /// That of a configuration, if it has one.
     pub(super) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
         let file = config.listen.client_tokens_file.clone();
-        file.map(Self::read).transpose()
+        let list = file.map(|path| {
+            // Looked at before it is read: what changes in between is seen as a change.
+            let file = GuardedFiles::new(vec![path.clone()]);
+            let tokens = read(&path)?;
+            Ok(Self { path, file, tokens })
+        });
+        list.transpose()
     }
 
-    fn read(file: PathBuf) -> anyhow::Result<Self> {
-        // Looked at before it is read: what changes in between is seen as a change.
-        let seen = Fingerprint::of(std::slice::from_ref(&file));
-        let tokens = ClientTokens::read(&file)
-            .with_context(|| format!("listen.client_tokens_file: {}", file.display()))?;
-        if tokens.is_empty() {
-            tracing::warn!("listen.client_tokens_file lists nobody: every request is refused");
-        }
-        Ok(Self { file, seen, tokens })
-    }
-
-    /// Has `clients` follow the file, for ever. A list that is wrong is reported and the one
-    /// before stays: a slip of an editor must not turn every client away.
-    pub(super) async fn watch(self, clients: Clients, metrics: Arc<Metrics>) {
-        let Self { file, mut seen, .. } = self;
-        let files = [file.clone()];
+    /// Has `clients` follow the file, for ever, and those end in `connections` whom it lists no more;
+    /// reads it also when `asked`. A list that is wrong is reported and the one before stays: a slip
+    /// of an editor must not turn every client away.
+    pub(super) async fn watch(
+        self,
+        clients: Clients,
+        connections: Connections,
+        asked: Arc<Notify>,
+        metrics: Arc<Metrics>,
+    ) {
+        let Self { path, mut file, .. } = self;
         loop {
-            changed(&files, &seen).await;
-            seen = Fingerprint::of(&files);
-            match Self::read(file.clone()) {
-                Ok(list) => {
-                    clients.set(&list.tokens);
+            file.changed_or(&asked).await;
+            match read(&path) {
+                Ok(tokens) => {
+                    clients.set(&tokens);
+                    connections.review();
                     metrics.client_tokens_reloaded(true);
-                    let count = list.tokens.len();
+                    let count = tokens.len();
                     tracing::info!(count, "the changed list of clients is in use");
                 }
                 Err(error) => {
@@ -62,4 +64,13 @@ impl ClientList {
             }
         }
     }
+}
+
+fn read(path: &Path) -> anyhow::Result<ClientTokens> {
+    let tokens = ClientTokens::read(path)
+        .with_context(|| format!("listen.client_tokens_file: {}", path.display()))?;
+    if tokens.is_empty() {
+        tracing::warn!("listen.client_tokens_file lists nobody: every request is refused");
+    }
+    Ok(tokens)
 }

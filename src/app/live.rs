@@ -1,6 +1,7 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
 use std::{
+    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use url::Url;
 
 use super::{Parts, Shared, reporter::Reporter};
@@ -40,30 +41,56 @@ pub(super) struct Live {
     /// Whom local tokens let in.
     pub(super) clients: Option<Clients>,
     tls: Option<TlsFiles>,
-    pub(super) tasks: JoinSet<()>,
+    /// Notified when the files are to be read again, whoever can write to them.
+    asked: Arc<Notify>,
+    /// Empty where the refresher is still that of the generation before.
+    refresher: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Live {
-    /// Starts the token path of a configuration.
-    pub(super) fn start(config: Config, parts: Parts, shared: &Shared) -> anyhow::Result<Self> {
+    /// Starts the token path of a configuration, or goes on with that of `current` where its
+    /// credentials are the same: then nothing waits for a token, least of all who is to be locked
+    /// out.
+    pub(super) fn start(
+        config: Config,
+        parts: Parts,
+        shared: &Shared,
+        current: Option<&Self>,
+    ) -> anyhow::Result<Self> {
         let Parts {
             source,
             connector,
             clients,
             tls,
         } = parts;
-        let in_use = Arc::new(AtomicBool::new(false));
-        let reporter = Reporter {
-            metrics: Arc::clone(&shared.metrics),
-            token_service: config.auth.token_service(),
-            in_use: Arc::clone(&in_use),
-            last_line: Mutex::default(),
-        };
-        let policy = config.auth.policy.clone();
-        let (refresher, tokens) = token::channel(source, policy, reporter, fastrand::f64);
+        let upstream = host_and_port(&config.upstream.url);
+        let mut refresher = JoinSet::new();
+        let (tokens, health, in_use);
+        if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
+            tokens = current.tokens.clone();
+            health = if current.config.upstream == config.upstream {
+                current.health.clone()
+            } else {
+                current.health.of_another(upstream)
+            };
+            in_use = Arc::clone(&current.in_use);
+        } else {
+            health = Health::of(upstream);
+            in_use = Arc::default();
+            let reporter = Reporter {
+                metrics: Arc::clone(&shared.metrics),
+                token_service: config.auth.token_service(),
+                in_use: Arc::clone(&in_use),
+                last_line: Mutex::default(),
+            };
+            let policy = config.auth.policy.clone();
+            let (task, handle) = token::channel(source, policy, reporter, fastrand::f64);
+            refresher.spawn(task.run());
+            tokens = handle;
+        }
         let ends = Ends::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(refresher.run());
         tasks.spawn({
             let (connector, metrics) = (Arc::clone(&connector), Arc::clone(&shared.metrics));
             async move {
@@ -82,13 +109,19 @@ impl Live {
                 credential.watch(ends, checked).await;
             });
         }
+        let asked = Arc::<Notify>::default();
         let clients = clients.map(|list| {
             let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
-            tasks.spawn(list.watch(clients.clone(), Arc::clone(&shared.metrics)));
+            tasks.spawn(list.watch(
+                clients.clone(),
+                shared.connections.clone(),
+                Arc::clone(&asked),
+                Arc::clone(&shared.metrics),
+            ));
             clients
         });
         Ok(Self {
-            health: Health::of(host_and_port(&config.upstream.url)),
+            health,
             in_use,
             config,
             addresses: Vec::new(),
@@ -97,6 +130,8 @@ impl Live {
             connector,
             clients,
             tls,
+            asked,
+            refresher,
             tasks,
         })
     }
@@ -106,8 +141,14 @@ impl Live {
         shared.tls.set(self.tls.as_ref());
         if let Some(files) = self.tls.take() {
             let metrics = Arc::clone(&shared.metrics);
-            let reloaded = move |accepted| metrics.secret_reloaded(accepted);
-            self.tasks.spawn(files.watch(shared.tls.clone(), reloaded));
+            let connections = shared.connections.clone();
+            let reloaded = move |accepted| {
+                metrics.secret_reloaded(accepted);
+                connections.review();
+            };
+            let asked = Arc::clone(&self.asked);
+            self.tasks
+                .spawn(files.watch(shared.tls.clone(), asked, reloaded));
         }
     }
 
@@ -119,6 +160,12 @@ impl Live {
         self.tasks.spawn(watching);
     }
 
+    /// Reads the secrets again, and the lists and certificates of clients.
+    pub(super) fn read_again(&self) {
+        self.tokens.refresh_now();
+        self.asked.notify_waiters();
+    }
+
     /// Tells the token path of a jump of the clock.
     pub(super) fn jumped(&self, jump: Jump) {
         tracing::info!(?jump, "the clock jumped; renewing the token");
@@ -128,9 +175,39 @@ impl Live {
         }
     }
 
-    /// Waits until it can serve.
+    /// Waits until it can serve as well as the generation before.
     pub(super) async fn has_token(&self) {
-        has_token(&self.tokens).await;
+        if !self.refresher.is_empty() {
+            has_token(&self.tokens).await;
+        }
+    }
+
+    /// Takes over what goes on from the generation before.
+    pub(super) fn take_over(&mut self, before: &mut Self) {
+        if self.refresher.is_empty() {
+            self.refresher = std::mem::take(&mut before.refresher);
+        }
+    }
+
+    /// The configuration, and what waits until a task ends, which none should.
+    pub(super) fn watched(&mut self) -> (&Config, impl Future<Output = anyhow::Error>) {
+        let Self {
+            config,
+            refresher,
+            tasks,
+            ..
+        } = self;
+        let ended = async {
+            let ended = tokio::select! {
+                ended = refresher.join_next() => ended,
+                ended = tasks.join_next() => ended,
+            };
+            match ended {
+                Some(Err(error)) => error.into(),
+                _ => anyhow::anyhow!("the refresher ended"),
+            }
+        };
+        (config, ended)
     }
 }
 
@@ -139,14 +216,6 @@ fn host_and_port(url: &Url) -> String {
     match url.port_or_known_default() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
-    }
-}
-
-/// Waits until a task ends, which none should.
-pub(super) async fn ended(tasks: &mut JoinSet<()>) -> anyhow::Error {
-    match tasks.join_next().await {
-        Some(Err(error)) => error.into(),
-        _ => anyhow::anyhow!("the refresher ended"),
     }
 }
 

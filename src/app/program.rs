@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::{
     Parts, ServiceManager, Shared, addresses,
     listening::Listening,
-    live::{self, Live},
+    live::Live,
     operators::Operators,
     reload::{Reload, Reloaded},
     service_manager::State,
@@ -42,18 +42,18 @@ impl Program {
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
         loop {
-            let Live { config, tasks, .. } = &mut self.live;
+            let (config, ended) = self.live.watched();
             tokio::select! {
                 // In this order: what ends because it was asked to is no failure.
                 biased;
                 () = &mut shutdown => return Ok(()),
                 () = stop.cancelled() => return Ok(()),
-                error = live::ended(tasks) => return Err(error),
+                error = ended => return Err(error),
                 _ = self.workers.ended() => anyhow::bail!("a worker ended"),
                 Some(jump) = jumps.recv() => self.live.jumped(jump),
                 reloaded = reload.next(config) => match reloaded {
-                    Reloaded::Same => self.live.tokens.refresh_now(),
-                    Reloaded::Changed(config) => next = self.prepare(*config),
+                    Reloaded::Same => self.live.read_again(),
+                    Reloaded::Changed(config) => next = self.prepare(&config),
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
@@ -63,9 +63,10 @@ impl Program {
     }
 
     /// Starts the token path of a new configuration, if it can be used at all.
-    fn prepare(&self, config: Config) -> Option<Live> {
-        tracing::info!("the configuration has changed; getting a token with it");
-        let live = Parts::of(&config).and_then(|parts| Live::start(config, parts, &self.shared));
+    fn prepare(&self, config: &Config) -> Option<Live> {
+        tracing::info!("the configuration has changed; it is used once it has a token");
+        let start = |parts| Live::start(config.clone(), parts, &self.shared, Some(&self.live));
+        let live = Parts::of(config).and_then(start);
         live.inspect_err(|error| self.rejected(error)).ok()
     }
 
@@ -74,6 +75,7 @@ impl Program {
         match self.try_change(live).await {
             Ok(()) => {
                 self.shared.metrics.config_reloaded(true);
+                self.shared.reloads.accepted();
                 tracing::info!("the new configuration is in use");
             }
             Err(error) => self.rejected(&error),
@@ -112,6 +114,7 @@ impl Program {
         }
         let server = live.config.listen.server.clone();
         self.shared.server.store(Arc::new(server));
+        self.shared.connections.review();
         if live.config.listen.workers != self.live.config.listen.workers {
             tracing::warn!("listen.workers takes effect at the next start");
         }
@@ -128,6 +131,7 @@ impl Program {
             tracing::warn!("process.sandbox takes effect at the next start");
         }
         self.operators.change(operators, &live, &self.shared)?;
+        live.take_over(&mut self.live);
         live.come_into_use();
         self.live = live;
         Ok(())
@@ -135,6 +139,7 @@ impl Program {
 
     fn rejected(&self, error: &anyhow::Error) {
         self.shared.metrics.config_reloaded(false);
+        self.shared.reloads.rejected(format!("{error:#}"));
         tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
     }
 

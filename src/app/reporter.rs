@@ -66,7 +66,7 @@ impl Reporter {
         let next = snapshot.next_attempt.saturating_duration_since(now);
         let since = snapshot.failing_since.unwrap_or(attempt.started_at);
         // Only a person can mend a credential that is not accepted.
-        if error.reason == Reason::InvalidClient {
+        if error.reason.needs_operator() {
             tracing::error!(
                 token_service,
                 reason = error.reason.as_str(),

@@ -5,10 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Health;
-use crate::{
-    clock::seconds,
-    token::{Reason, TokenHandle},
-};
+use crate::{clock::seconds, token::TokenHandle};
 
 /// What is known of the token's loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +57,7 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
                 let next = snapshot.next_attempt.saturating_duration_since(now);
                 let next_attempt_in_seconds = seconds(next);
                 let failures = snapshot.consecutive_failures;
-                if failure.is_some_and(|failure| failure.reason == Reason::InvalidClient) {
+                if failure.is_some_and(|failure| failure.reason.needs_operator()) {
                     tracing::error!(
                         token_service = service,
                         reason,

@@ -164,7 +164,7 @@ impl ProxyError {
             Self::Loop => &answers::LOOP,
             Self::Overloaded => &answers::TOO_MANY_REQUESTS,
             Self::NoToken(Unavailable {
-                reason: Some(Reason::InvalidClient),
+                reason: Some(Reason::InvalidClient | Reason::SecretUnreadable),
                 ..
             }) => &answers::CREDENTIALS_REJECTED,
             Self::NoToken(_) => &answers::TOKEN_UNAVAILABLE,

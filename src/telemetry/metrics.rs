@@ -31,6 +31,7 @@ use super::histogram::Histogram;
 use crate::{
     proxy::answers::{self, Fault},
     token::Reason,
+    version,
 };
 
 /// Who made an answer.
@@ -80,6 +81,9 @@ pub struct Metrics {
     /// Whether the last one came into use.
     is_config_current: AtomicI64,
 }
+
+/// What can become of a response that has begun.
+const BROKEN: [&str; 2] = ["broken_off", "stalled"];
 
 /// What can become of a request that met a 401.
 const REPLAYS: [&str; 3] = ["accepted", "refused", "not_held"];
@@ -138,7 +142,7 @@ impl Metrics {
                 Fault::Upstream => drop(self.upstream_errors.get_or_create(&reason)),
             }
         }
-        for reason in ["broken_off", "stalled"] {
+        for reason in BROKEN {
             drop(self.upstream_errors.get_or_create(&[("reason", reason)]));
         }
         for has_begun in [false, true] {
@@ -233,6 +237,15 @@ impl Metrics {
             .inc();
     }
 
+    /// How many exchanges with the upstream gave no response so far, or none that is whole.
+    #[must_use]
+    pub fn upstream_failures(&self) -> u64 {
+        let labels = answers::ALL.iter().map(|answer| answer.label);
+        let labels = labels.chain(BROKEN);
+        let counters = labels.filter_map(|reason| self.upstream_errors.get(&[("reason", reason)]));
+        counters.map(|counter| counter.get()).sum()
+    }
+
     /// Counts a changed secret, by whether it gave a token.
     pub fn secret_reloaded(&self, accepted: bool) {
         let labels = [("result", result(accepted))];
@@ -284,10 +297,7 @@ impl Metrics {
     /// None that a `String` as the sink could cause.
     pub fn encode(self: &Arc<Self>, sources: Sources) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("auth_sidecar");
-        let build = Info::new([
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("commit", crate::COMMIT),
-        ]);
+        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
         registry.register("build", "The program that runs", build);
         registry.register(
             "upstream_unauthorized",

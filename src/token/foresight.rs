@@ -43,10 +43,14 @@ const WARNINGS: [u32; 4] = [30, 7, 1, 0];
 pub struct Ends(Arc<Mutex<Vec<End>>>);
 
 /// The end of one credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// Which one: the label of the metric.
     pub kind: &'static str,
+    /// The key of the configuration that names it.
+    pub key: &'static str,
+    /// The file that holds it, if one does.
+    pub file: Option<PathBuf>,
     /// When.
     pub at: SystemTime,
 }
@@ -58,10 +62,15 @@ impl Ends {
         self.lock().clone()
     }
 
-    fn set(&self, kind: &'static str, at: Option<SystemTime>) {
+    fn set(&self, credential: &Credential, at: Option<SystemTime>) {
         let mut ends = self.lock();
-        ends.retain(|end| end.kind != kind);
-        ends.extend(at.map(|at| End { kind, at }));
+        ends.retain(|end| end.kind != credential.kind);
+        ends.extend(at.map(|at| End {
+            kind: credential.kind,
+            key: credential.key,
+            file: credential.files().into_iter().next(),
+            at,
+        }));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<End>> {
@@ -128,7 +137,7 @@ impl Credential {
             checked(self.kind, found.is_ok());
             match found {
                 Ok(at) => {
-                    ends.set(self.kind, at);
+                    ends.set(&self, at);
                     if let Some(at) = at {
                         warned = self.warn(at, warned);
                     }
@@ -182,6 +191,15 @@ impl Credential {
             }
         }
         Some((at, threshold))
+    }
+
+    /// Which one, and where an operator finds it.
+    pub(crate) fn name(&self) -> String {
+        let kind = self.kind().replace('_', " ");
+        match self.files().first() {
+            Some(file) => format!("{kind} ({}: {})", self.key, file.display()),
+            None => format!("{kind} ({})", self.key),
+        }
     }
 
     /// Which one: the label of the metric.
@@ -239,7 +257,7 @@ fn details_request(token: &str) -> Result<Zeroizing<Vec<u8>>, FetchError> {
 async fn ask(caller: &Caller, secret: &RotatingSecret) -> Result<Option<SystemTime>, FetchError> {
     let token: SecretString = secret
         .read(Which::Current)
-        .map_err(|error| FetchError::new(Reason::InvalidClient, error.to_string()))?;
+        .map_err(|error| FetchError::new(Reason::SecretUnreadable, error.to_string()))?;
     let body = details_request(token.expose_secret())?;
     let mut fields = HeaderMap::new();
     for (name, value) in [

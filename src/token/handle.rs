@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    AccessToken, Reason, Snapshot,
+    AccessToken, FetchError, Reason, Snapshot,
     channel::{Order, Shared},
 };
 
@@ -133,9 +133,25 @@ impl TokenHandle {
             .raise(newer.generation, Instant::now());
     }
 
-    /// Asks for an attempt now, whatever the schedule says; the floor between calls holds.
+    /// Asks for an attempt now, whatever the schedule says; the floor between calls holds, and the
+    /// back-off after a credential that was rejected.
     pub fn refresh_now(&self) {
         self.order(Order::Refresh);
+    }
+
+    /// The same, for somebody who wants to know whether it will be heeded.
+    ///
+    /// # Errors
+    /// When the next attempt comes in its own time.
+    pub fn order_refresh(&self) -> Result<(), Unavailable> {
+        let snapshot = self.snapshot();
+        let now = Instant::now();
+        let failure = snapshot.failure.as_ref();
+        if failure.is_some_and(FetchError::outlasts_orders) && snapshot.next_attempt > now {
+            return Err(unavailable(&snapshot, now));
+        }
+        self.refresh_now();
+        Ok(())
     }
 
     /// Tells that the machine slept for so long: tokens grew older than our clock knows.

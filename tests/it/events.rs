@@ -54,7 +54,7 @@ async fn the_first_line_says_what_runs_with_what_and_between_whom() {
     assert_eq!(first["message"], "auth-sidecar starts");
     assert_eq!(first["level"], "INFO");
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(first["commit"], auth_sidecar::COMMIT);
+    assert_eq!(first["commit"], auth_sidecar::version::COMMIT);
     assert!(text(&first, "config_file").ends_with("/auth-sidecar.toml"));
     assert_eq!(first["credential"], "csp-oauth-app");
     assert_eq!(first["token_service"], csp.address().to_string());

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 
+use super::Admitted;
 use crate::{
     client_token::{ClientName, ClientTokens, Hash},
     message::{Fields, Name},
     proxy::error::ProxyError,
+    server::Pass,
     telemetry::Metrics,
 };
 
@@ -26,6 +28,7 @@ pub struct Clients {
 struct Known {
     name: ClientName,
     hash: Hash,
+    pass: Pass,
     /// Held here, so that counting a request is an addition and no look into a table.
     requests: Counter,
 }
@@ -47,6 +50,8 @@ impl Clients {
         let known = tokens.iter().map(|(name, hash)| Known {
             name: name.clone(),
             hash: *hash,
+            // Of the token and not of the name, which the next token of the client will have too.
+            pass: Pass::of(hash.number()),
             requests: self.metrics.client_requests(name.as_str()),
         });
         self.known.store(Arc::new(known.collect()));
@@ -54,14 +59,22 @@ impl Clients {
 
     /// Lets a request in that shows a valid token in any field that clients use for one. It may
     /// bring others besides: none of them goes on.
-    pub(super) fn check(&self, fields: &Fields) -> Result<ClientName, ProxyError> {
+    pub(super) fn check(&self, fields: &Fields) -> Result<Admitted, ProxyError> {
         let known = self.known.load();
         let client = presented(fields)
             .find_map(|token| find(&known, token))
             .ok_or(ProxyError::UnknownClient)?;
         client.requests.inc();
         tracing::debug!(client = client.name.as_str(), "admitted a request");
-        Ok(client.name.clone())
+        Ok(Admitted {
+            client: Some(client.name.clone()),
+            pass: client.pass,
+        })
+    }
+
+    /// Whether the token is still listed that a request was let in by.
+    pub(in crate::proxy) fn know(&self, pass: Pass) -> bool {
+        self.known.load().iter().any(|known| known.pass == pass)
     }
 }
 
