@@ -100,14 +100,16 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// The client of these settings. Reads their files.
+/// The client of these settings. Reads their files; the system's authorities only where the other side
+/// is encrypted (`is_encrypted`), since a container image may have none and need none.
 ///
 /// # Errors
 /// When there is nothing to trust, or a file is not what it should be.
-pub fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
+pub fn client_config(settings: &TlsSettings, is_encrypted: bool) -> Result<ClientConfig, TlsError> {
     let roots = match &settings.ca_file {
         Some(path) => file_roots(path)?,
-        None => system_roots()?,
+        None if is_encrypted => system_roots()?,
+        None => RootCertStore::empty(),
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(settings.min_version.and_newer())?

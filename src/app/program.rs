@@ -40,8 +40,14 @@ impl Program {
         let mut jumps = jumps();
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
+        let mut told = 0;
         loop {
-            let Live { config, tasks, .. } = &mut self.live;
+            let Live {
+                config,
+                tasks,
+                tokens,
+                ..
+            } = &mut self.live;
             tokio::select! {
                 // In this order: what ends because it was asked to is no failure.
                 biased;
@@ -56,7 +62,12 @@ impl Program {
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
+                    told = 0;
                 },
+                known = tokens.attempted(told) => {
+                    told = known.attempts;
+                    self.manager.tell_status(&known);
+                }
             }
         }
     }

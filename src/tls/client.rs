@@ -23,6 +23,8 @@ pub struct Files {
     /// Which leg it is, for the log.
     leg: &'static str,
     settings: TlsSettings,
+    /// Whether the other side speaks TLS.
+    is_encrypted: bool,
     paths: Vec<PathBuf>,
     seen: Fingerprint,
 }
@@ -35,6 +37,7 @@ impl Files {
     pub fn read(
         leg: &'static str,
         settings: &TlsSettings,
+        is_encrypted: bool,
     ) -> Result<(Self, ClientConfig), TlsError> {
         let mut paths: Vec<_> = settings.ca_file.iter().cloned().collect();
         if let Some(identity) = &settings.identity {
@@ -46,8 +49,9 @@ impl Files {
             seen: Fingerprint::of(&paths),
             paths,
             settings: settings.clone(),
+            is_encrypted,
         };
-        let config = client_config(settings)?;
+        let config = client_config(settings, is_encrypted)?;
         Ok((files, config))
     }
 
@@ -68,7 +72,7 @@ impl Files {
         }
         self.seen = now;
         let leg = self.leg;
-        match client_config(&self.settings) {
+        match client_config(&self.settings, self.is_encrypted) {
             Ok(config) => {
                 tracing::info!(leg, "changed certificates are in use for new connections");
                 Some(config)
@@ -98,7 +102,7 @@ impl TlsClient {
     /// When a file is not what it should be, or the host cannot be on a certificate.
     pub fn new(leg: &'static str, host: &str, settings: &TlsSettings) -> Result<Self, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name)?;
-        let (files, config) = Files::read(leg, settings)?;
+        let (files, config) = Files::read(leg, settings, true)?;
         Ok(Self {
             name,
             config: ArcSwap::from_pointee(config),

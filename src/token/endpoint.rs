@@ -113,7 +113,7 @@ impl TokenEndpoint {
     pub fn new(request: TokenRequest, settings: &EndpointSettings) -> Result<Self, EndpointError> {
         let files = request.secrets().flat_map(RotatingSecret::files).cloned();
         Ok(Self {
-            caller: Caller::new(settings)?,
+            caller: Caller::new(&request.url, settings)?,
             files: files.collect(),
             seen: Fingerprint::default(),
             request,

@@ -102,7 +102,7 @@ impl Credential {
         secret: RotatingSecret,
         settings: &EndpointSettings,
     ) -> Result<Self, EndpointError> {
-        let caller = Box::new(Caller::new(settings)?);
+        let caller = Box::new(Caller::new(&url, settings)?);
         Ok(Self {
             kind: "api_token",
             place: Place::ApiToken {

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use reqwest::{Client, NoProxy, Proxy, Response, redirect};
 use rustls::ClientConfig;
 use secrecy::zeroize::Zeroizing;
+use url::Url;
 
 use super::encoding::decoded;
 use crate::{
@@ -54,10 +55,15 @@ pub(in crate::token) struct Caller {
 }
 
 impl Caller {
-    /// Reads the files; sends nothing.
-    pub(in crate::token) fn new(settings: &EndpointSettings) -> Result<Self, EndpointError> {
-        let (files, tls) = Files::read("token service", &settings.tls)?;
+    /// Reads the files that calls of `url` need; sends nothing.
+    pub(in crate::token) fn new(
+        url: &Url,
+        settings: &EndpointSettings,
+    ) -> Result<Self, EndpointError> {
         let proxy = settings.proxy.as_ref();
+        let mut way = [Some(url), proxy.map(|proxy| &proxy.url)].into_iter();
+        let is_encrypted = way.any(|url| url.is_some_and(|url| url.scheme() == "https"));
+        let (files, tls) = Files::read("token service", &settings.tls, is_encrypted)?;
         let password_file = proxy.and_then(|proxy| proxy.password_file.clone());
         let password_file = Vec::from_iter(password_file);
         Ok(Self {
