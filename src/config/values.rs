@@ -369,7 +369,7 @@ pub(super) fn client_tokens_file(value: &Value) -> Parsed<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::shape::Parser, *};
 
     const SECOND: Duration = Duration::from_secs(1);
 
