@@ -41,7 +41,9 @@ impl Program {
         let mut jumps = jumps();
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
+        let mut told = 0;
         loop {
+            let tokens = self.live.tokens.clone();
             let (config, ended) = self.live.watched();
             tokio::select! {
                 // In this order: what ends because it was asked to is no failure.
@@ -57,7 +59,12 @@ impl Program {
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
+                    told = 0;
                 },
+                known = tokens.attempted(told) => {
+                    told = known.attempts;
+                    self.manager.tell_status(&known);
+                }
             }
         }
     }

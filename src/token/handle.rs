@@ -121,6 +121,23 @@ impl TokenHandle {
         .unwrap_or_else(|| Renewal::Unavailable(unavailable(&self.snapshot(), Instant::now())))
     }
 
+    /// What is known once more than `seen` attempts are over; waits for that, for ever if need be.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn attempted(&self, seen: u64) -> Arc<Snapshot> {
+        let mut bell = self.shared.bell.subscribe();
+        loop {
+            let snapshot = self.snapshot();
+            if snapshot.attempts > seen {
+                return snapshot;
+            }
+            if bell.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Says that a renewal caused by a 401 helped: the newer token was accepted.
     pub fn helped(&self) {
         self.shared.suspicion.clear();

@@ -667,3 +667,27 @@ fn the_command_line_is_checked_too() {
         assert_eq!(run(arguments, &[]).code, Some(code), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_service_behind_tls_needs_authorities_and_the_start_says_so() {
+    let nowhere = [
+        ("SSL_CERT_FILE", "/nonexistent/certificates.pem"),
+        ("SSL_CERT_DIR", "/nonexistent"),
+    ];
+    let upstream = [
+        ("WAVEFRONT_URL", "https://h.example"),
+        ("WAVEFRONT_TOKEN", CANARY),
+    ];
+    let token_service = [
+        ("WAVEFRONT_URL", "http://127.0.0.1:1"),
+        ("CSP_API_URL", "https://h.example"),
+        ("CSP_API_TOKEN", CANARY),
+    ];
+    for variables in [&upstream[..], &token_service] {
+        let environment = [&nowhere[..], variables].concat();
+        let said = run(&["--listen", "127.0.0.1:0", "--admin", "off"], &environment);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        let expected = "no certificate authorities found on this system";
+        assert!(said.stderr.contains(expected), "{}", said.stderr);
+    }
+}
