@@ -167,6 +167,26 @@ async fn a_credential_that_is_refused_from_the_start_is_the_operator_s_to_mend()
 }
 
 #[tokio::test]
+async fn a_secret_that_cannot_be_read_is_the_operator_s_to_mend() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let secret = tempfile::tempdir().unwrap();
+    let file = secret.path().join("secret");
+    std::fs::write(&file, crate::support::CLIENT_SECRET).unwrap();
+    let settings = Settings::new(&csp, &service)
+        .unset("auth.client_secret")
+        .set("auth.client_secret_file", file.to_str().unwrap());
+    let sidecar = start(&settings).await;
+    hear(&sidecar, "got a token").await;
+    std::fs::remove_file(&file).unwrap();
+    let failed = hear(&sidecar, "got no token").await;
+    assert_eq!(
+        (&failed["level"], &failed["reason"]),
+        (&"ERROR".into(), &"secret_unreadable".into())
+    );
+}
+
+#[tokio::test]
 async fn an_upstream_that_says_401_to_everything_is_named_and_each_renewal_has_its_cause() {
     let csp = FakeCsp::start();
     let service = FakeService::start(Validator::new(|_| false));
@@ -235,6 +255,49 @@ async fn a_reload_is_told_of_with_its_result() {
     let causes = || said(&sidecar, "got a token");
     let asked = || causes().iter().any(|line| line["cause"] == "asked");
     eventually(asked, SOON).await;
+}
+
+#[tokio::test]
+async fn a_loss_that_outlives_a_change_of_the_configuration_is_told_of_once() {
+    let csp = FakeCsp::start();
+    csp.always(Answer::CspError(500));
+    let services = [csp.validator(), csp.validator()].map(FakeService::start);
+    let settings = Settings::new(&csp, &services[0])
+        .set("auth.hold_timeout", "0s")
+        .set("log.access", "off");
+    let sidecar = start(&settings).await;
+    hear(&sidecar, "no usable token").await;
+    let url = format!("{}/x", sidecar.url());
+    assert_eq!(get(&url).await.status, 503);
+    // The credentials are the same, so the token path goes on, to whatever upstream.
+    let other = format!("http://{}", services[1].address());
+    sidecar.reconfigure(&settings.clone().set("upstream.url", other));
+    hear(&sidecar, "the new configuration is in use").await;
+    assert_eq!(get(&url).await.status, 503);
+    csp.always(Answer::Default);
+    let back = hear(&sidecar, "there is a usable token again").await;
+    assert_eq!(back["refused"], 2, "{back}");
+    assert_eq!(said(&sidecar, "no usable token").len(), 1);
+    assert!(said(&sidecar, "the new configuration gives no token").is_empty());
+}
+
+#[tokio::test]
+async fn an_outage_that_outlives_a_change_of_the_configuration_is_told_of_once() {
+    let (address, _kept) = refused_address();
+    let csp = FakeCsp::start();
+    let settings = Settings::new(&csp, &FakeService::accepting_all())
+        .set("upstream.url", format!("http://{address}"))
+        .set("log.access", "off");
+    let sidecar = start(&settings).await;
+    let url = format!("{}/x", sidecar.url());
+    assert_eq!(get(&url).await.status, 502);
+    hear(&sidecar, "the upstream fails").await;
+    sidecar.reconfigure(&settings.clone().set("upstream.via", false));
+    hear(&sidecar, "the new configuration is in use").await;
+    assert_eq!(get(&url).await.status, 502);
+    assert_eq!(said(&sidecar, "the upstream fails").len(), 1);
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    assert!(metrics.contains("auth_sidecar_upstream_up 0"), "{metrics}");
 }
 
 #[tokio::test]
