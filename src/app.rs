@@ -125,7 +125,15 @@ impl App {
     ///
     /// # Errors
     /// When a part of the program ends that must not.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> impl Future<Output = anyhow::Result<()>> {
+        // On the heap, so that whoever runs this needs no large stack.
+        Box::pin(self.start_and_serve(shutdown))
+    }
+
+    async fn start_and_serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             config,
             parts,
@@ -175,7 +183,7 @@ impl App {
             manager,
         };
         program.manager.tell(State::Ready);
-        // On the heap, so that whoever runs this needs no large stack.
+        // What starts and stops has no room for it.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         let access_log = program.shared.access_log.clone();
         program.stop().await?;
