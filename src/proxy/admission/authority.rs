@@ -38,7 +38,12 @@ pub(super) fn check_host<'a>(
     }
     let target = head.authority();
     if let Some(target) = target {
-        check(target, "target: its authority")?;
+        const PART: &str = "target: its authority";
+        // Unlike that of `Host`, the host of an address may not be empty (RFC 9110 §4.2.1).
+        if target.is_empty() || target.starts_with(b":") {
+            return Err(malformed(PART));
+        }
+        check(target, PART)?;
     }
     Ok(target.or(host))
 }
