@@ -75,10 +75,9 @@ fn in_words(error: &reqwest::Error) -> anyhow::Error {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = String::new();
     while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            if let io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound = io.kind() {
-                return anyhow!("nothing listens there");
-            }
+        let kind = inner.downcast_ref::<io::Error>().map(io::Error::kind);
+        if let Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) = kind {
+            return anyhow!("nothing listens there");
         }
         last = inner.to_string();
         cause = inner.source();

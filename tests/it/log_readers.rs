@@ -224,8 +224,13 @@ async fn a_pipe_that_nobody_reads_harms_nobody() {
     let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
     let (reader, writer) = pipe().unwrap();
     let muted = Muted::start(&talkative(&csp, &service), writer, None).await;
+    let begun = Instant::now();
     muted.serves(length()).await;
-    assert!(muted.dropped().await > 0);
+    // How soon the pipe and the buffer before it are full depends on the machine.
+    while muted.dropped().await == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        muted.serves(length()).await;
+    }
     let asked = Instant::now();
     assert_eq!(muted.stop().await.code(), Some(0));
     // A second for the log, the rest for the machine.
