@@ -18,7 +18,7 @@ use crate::{
     demo::DemoOptions,
     local_ca::{self, HostName, Wish},
     server::Address,
-    telemetry::{LogFormat, LogSettings},
+    telemetry::{AccessSettings, LogFormat, LogSettings},
     version,
 };
 
@@ -296,6 +296,7 @@ impl DemoFlags {
         LogSettings {
             level: self.log_level.to_string(),
             format: self.log_format,
+            access: AccessSettings::default(),
         }
     }
 }

@@ -147,12 +147,30 @@ pub struct UnixAccess {
 /// Where tokens come from, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
+    /// The name of the kind, as `auth.type` has it.
+    pub kind: &'static str,
     /// The kind of credentials, and they themselves.
     pub credentials: Credentials,
     /// The bounds of a token call.
     pub endpoint: EndpointSettings,
     /// When to renew.
     pub policy: RefreshPolicy,
+}
+
+impl Auth {
+    /// The host of the token service, and its port where that is not the usual one; `None` where
+    /// there is none.
+    #[must_use]
+    pub fn token_service(&self) -> Option<String> {
+        let Credentials::Endpoint(request) = &self.credentials else {
+            return None;
+        };
+        let host = request.url.host_str()?;
+        Some(match request.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        })
+    }
 }
 
 /// What proves who we are.
@@ -339,6 +357,22 @@ impl Config {
             _ => None,
         });
         directories.collect()
+    }
+}
+
+impl Config {
+    /// Where the file of the access log is made, also anew behind a rotation.
+    #[must_use]
+    pub fn log_directory(&self) -> Option<PathBuf> {
+        let file = self.log.access.file.as_ref()?;
+        let directory = file.parent()?;
+        // That of a name alone is empty.
+        let here = directory.as_os_str().is_empty();
+        Some(if here {
+            PathBuf::from(".")
+        } else {
+            directory.to_owned()
+        })
     }
 }
 

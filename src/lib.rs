@@ -44,6 +44,9 @@
 //! (and its codec `h2` towards clients), the token calls and the admin listener. Both ways out are one:
 //! [`outbound`] makes the stream of bytes, whoever speaks over it.
 //!
+//! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
+//! `/metrics` say it.
+//!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
 //! holds the whole process, [`permissions`] says which files are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
 //! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
@@ -61,6 +64,7 @@ mod delegate;
 pub mod demo;
 pub mod doctor;
 mod gather;
+pub mod health;
 pub mod http1;
 pub mod local_ca;
 pub mod local_token;

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -19,7 +20,7 @@ use auth_sidecar::{
         self, LogFormat,
         log::{self, LogWriter},
     },
-    wait,
+    version, wait,
 };
 use tokio::runtime::Builder;
 
@@ -84,12 +85,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let sources = sources.with_sockets(inherited);
             let Loaded { config, file, .. } = Config::load(&sources)?;
             telemetry::log_to(&config.log, || LogWriter)?;
+            announce(&config, file.as_deref());
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
             // Before the first other thread: they get it from this one.
             if config.process.sandbox {
-                let restricted = sandbox.restrict(&config.socket_directories());
+                let directories = config.socket_directories();
+                let restricted = sandbox.restrict(&directories, config.log_directory().as_deref());
                 tracing::info!("sandbox: {restricted}");
             } else {
                 sandbox.open();
@@ -106,7 +109,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let settings = flags.log_settings();
             log::open(settings.format);
             telemetry::log_to(&settings, || LogWriter)?;
-            tracing::info!("sandbox: {}", sandbox.restrict(&[]));
+            tracing::info!("sandbox: {}", sandbox.restrict(&[], None));
             log::start();
             block_on(async {
                 // The whole program is in it: too large for the stack of whoever polls it.
@@ -179,7 +182,7 @@ fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
     } = flags;
     let loaded = Config::load(&Sources::new(flags, process_environment()))?;
     if loaded.config.process.sandbox {
-        drop(sandbox.restrict(&[]));
+        drop(sandbox.restrict(&[], None));
     }
     let healthy = block_on(async {
         let mut output = Output::asked_for();
@@ -205,6 +208,27 @@ fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     let mut output = Output::asked_for();
     writeln!(output, "{value:#}")?;
     Ok(output.flush()?)
+}
+
+/// The first line of the log: what runs, with what, between whom.
+fn announce(config: &Config, file: Option<&Path>) {
+    let listeners: Vec<String> = config
+        .listen
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    tracing::info!(
+        version = version::VERSION,
+        commit = version::COMMIT,
+        // Left out where there is none.
+        config_file = file.map(|file| file.display().to_string()),
+        credential = config.auth.kind,
+        token_service = config.auth.token_service(),
+        upstream = %config.upstream.url,
+        listeners = listeners.join(", "),
+        "auth-sidecar starts"
+    );
 }
 
 const MISUSED: u8 = 2;

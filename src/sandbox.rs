@@ -13,7 +13,10 @@
 mod calls;
 mod files;
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
@@ -56,8 +59,13 @@ impl Sandbox {
     /// dangerous system calls.
     ///
     /// In `socket_directories` sockets can still be made and files removed, as a listener on a
-    /// unix socket does at start, at a reload and at the end.
-    pub fn restrict(mut self, socket_directories: &[PathBuf]) -> Self {
+    /// unix socket does at start, at a reload and at the end. In `log_directory` files can still be made
+    /// and written to, as the access log is behind a rotation.
+    pub fn restrict(
+        mut self,
+        socket_directories: &[PathBuf],
+        log_directory: Option<&Path>,
+    ) -> Self {
         let none = Rlimit {
             current: Some(0),
             maximum: Some(0),
@@ -67,7 +75,7 @@ impl Sandbox {
             tracing::debug!(%error, "cannot lower the hard limit of core dumps");
         }
         self.note("no new privileges", set_no_new_privs(true));
-        match files::restrict(socket_directories) {
+        match files::restrict(socket_directories, log_directory) {
             Ok(abi) => self.in_force.push(abi),
             Err(why) => self.missing.push(why),
         }

@@ -1,4 +1,4 @@
-//! Landlock: no file is written, made, removed or executed.
+//! Landlock: no file is written, made, removed or executed, but that of the access log.
 //!
 //! Reading stays as the permissions of the files have it. A new configuration may name other
 //! secrets, certificates and trust stores at any time, and the resolver reads whatever the system's
@@ -7,7 +7,7 @@
 //! Connections are not restricted either: the next configuration may name another port. Files
 //! that are open already, as standard error, stay usable.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -19,8 +19,12 @@ use landlock::{
 const TRIED: ABI = ABI::V6;
 
 /// Restricts this thread and those that it will start. Says what is in force, or why nothing is.
-pub(super) fn restrict(socket_directories: &[PathBuf]) -> Result<String, String> {
-    let status = rules(socket_directories).map_err(|error| format!("Landlock ({error})"))?;
+pub(super) fn restrict(
+    socket_directories: &[PathBuf],
+    log_directory: Option<&Path>,
+) -> Result<String, String> {
+    let status =
+        rules(socket_directories, log_directory).map_err(|error| format!("Landlock ({error})"))?;
     match (status.ruleset, status.landlock) {
         (RulesetStatus::FullyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
             Ok(format!("Landlock (version {effective_abi})"))
@@ -33,20 +37,29 @@ pub(super) fn restrict(socket_directories: &[PathBuf]) -> Result<String, String>
     }
 }
 
-fn rules(socket_directories: &[PathBuf]) -> Result<landlock::RestrictionStatus, RulesetError> {
+fn rules(
+    socket_directories: &[PathBuf],
+    log_directory: Option<&Path>,
+) -> Result<landlock::RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_write(TRIED) | AccessFs::Execute)?
         // Neither a signal nor a connection to the abstract socket of another process.
         .scope(Scope::from_all(TRIED))?
         .create()?;
-    for directory in socket_directories {
+    let sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
+    let log = AccessFs::MakeReg | AccessFs::WriteFile;
+    let directories = socket_directories
+        .iter()
+        .map(|path| (path.as_path(), sockets));
+    for (directory, rights) in directories.chain(log_directory.map(|path| (path, log))) {
         match PathFd::new(directory) {
             Ok(opened) => {
-                let rights = AccessFs::MakeSock | AccessFs::RemoveFile;
                 rules = rules.add_rule(PathBeneath::new(opened, rights))?;
             }
-            // Then the listener cannot be made there either, and says so better.
-            Err(error) => tracing::debug!(%error, "a directory of sockets cannot be opened"),
+            // Then the listener or the log cannot be made there either, and says so better.
+            Err(error) => {
+                tracing::debug!(%error, "a directory of sockets or of the access log cannot be opened");
+            }
         }
     }
     rules.restrict_self()

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     AccessToken, FetchError, Reason, Snapshot,
@@ -45,6 +48,12 @@ impl TokenHandle {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// A bell that rings after each publication, for whoever follows [`TokenHandle::snapshot`].
+    #[must_use]
+    pub fn publications(&self) -> watch::Receiver<()> {
+        self.shared.bell.subscribe()
     }
 
     /// The token that may be sent at that time. Never waits, takes no lock.

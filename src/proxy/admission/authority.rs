@@ -9,7 +9,7 @@ use http::{Version, uri::Authority};
 use super::Rules;
 use crate::{
     message::{Flaw, Name, RequestHead},
-    proxy::error::ProxyError,
+    proxy::error::{ProxyError, RefusedHost},
     server::{Node, Refusal},
 };
 
@@ -156,7 +156,7 @@ impl Rules {
         if ours {
             Ok(())
         } else {
-            Err(ProxyError::Misdirected)
+            Err(ProxyError::Misdirected(RefusedHost::new(host)))
         }
     }
 }
