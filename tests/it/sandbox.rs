@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream, ToSocketAddrs},
     os::fd::AsFd,
     os::unix::{
-        fs::{PermissionsExt, chroot, symlink},
+        fs::{PermissionsExt, chown, chroot, symlink},
         net::UnixListener,
         process::{CommandExt, ExitStatusExt},
     },
@@ -43,7 +43,8 @@ fn without_secret(csp: &FakeCsp, service: &FakeService) -> Settings {
 
 const SECRET: [(&str, &str); 1] = [("CSP_APP_SECRET", CLIENT_SECRET)];
 
-/// A copy of the program where any user can execute it, whatever the rights on the way to ours.
+/// A copy of the program where any user can execute it, whatever the rights on the way to ours. The
+/// configuration beside it becomes that of [`NOBODY`].
 fn program_for_anybody(directory: &Path) -> PathBuf {
     let program = directory.join("auth-sidecar");
     let ours = env!("CARGO_BIN_EXE_auth-sidecar");
@@ -51,6 +52,7 @@ fn program_for_anybody(directory: &Path) -> PathBuf {
         fs::copy(ours, &program).unwrap();
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(directory.join("auth-sidecar.toml"), Some(NOBODY), None).unwrap();
     program
 }
 
