@@ -5,7 +5,10 @@ use std::{
     io::{Read as _, pipe},
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,8 @@ use tokio::{
 };
 
 use crate::support::{
-    Client, DEADLINE, FakeCsp, FakeService, Process, Settings, eventually, get, try_request,
+    Client, DEADLINE, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
+    try_request,
 };
 
 /// Connections at the same time, and the time between two requests of each: 200 a second together.
@@ -292,13 +296,29 @@ async fn the_next_line_that_gets_through_says_how_many_did_not() {
         }
     }
     assert!(lost > 0);
-    let reading = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        reader.read_to_end(&mut text).unwrap();
-        String::from_utf8(text).unwrap()
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let reading = std::thread::spawn({
+        let text = Arc::clone(&text);
+        move || {
+            let mut part = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut part) {
+                text.lock().unwrap().extend_from_slice(&part[..count]);
+            }
+        }
     });
+    // The next line, and one after it: all that was buffered has got through then.
+    let proxy = format!("http://{}/", muted.proxy);
+    let gets_through = async || {
+        let refused = try_request("GET", &proxy, &[("host", "elsewhere.example")], "");
+        drop(refused.await);
+        let text = String::from_utf8_lossy(&text.lock().unwrap()).into_owned();
+        let mut lines = text.lines();
+        lines.any(|line| line.contains("\"dropped\":")) && lines.next().is_some()
+    };
+    eventually_async(gets_through, DEADLINE).await;
     assert_eq!(muted.stop().await.code(), Some(0));
-    let text = reading.join().unwrap();
+    reading.join().unwrap();
+    let text = String::from_utf8(text.lock().unwrap().clone()).unwrap();
     // Whole lines, and JSON from the first to the last.
     let lines: Vec<Value> = text
         .lines()
