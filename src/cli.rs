@@ -93,7 +93,7 @@ pub enum Form {
 /// The flags of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckFlags {
-    /// Those of the configuration.
+    /// The flags that are keys of the configuration.
     #[command(flatten)]
     pub flags: Flags,
     /// Shows only the keys that something other than a default has set
@@ -107,7 +107,7 @@ pub struct CheckFlags {
 /// The flags of `doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorFlags {
-    /// Those of the configuration.
+    /// The flags that are keys of the configuration.
     #[command(flatten)]
     pub flags: Flags,
     /// What to ask of the service, with GET [default: one source of Wavefront, or /]
@@ -165,7 +165,7 @@ pub struct LocalTokenFlags {
 /// Which running sidecar is meant.
 #[derive(Clone, Debug, Args)]
 pub struct RunningFlags {
-    /// Its configuration file.
+    /// Configuration file of the sidecar
     #[arg(
         long,
         value_name = "FILE",

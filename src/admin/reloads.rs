@@ -22,7 +22,7 @@ impl Reloads {
         self.set(None);
     }
 
-    /// It cannot be used, for this reason; no secret.
+    /// Notes that a changed configuration cannot be used, and why; `problem` holds no secret.
     pub fn rejected(&self, problem: String) {
         self.set(Some(problem));
     }

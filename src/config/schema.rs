@@ -21,7 +21,7 @@ use super::{
 struct Entry {
     /// The comment above it.
     help: String,
-    /// Its value, whether it is set or only shown.
+    /// The value of the key in the full file, whether it is set there or only shown.
     shown: Option<Value>,
     is_set: bool,
 }
