@@ -2,14 +2,12 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `client_auth`,
-//! `token_service`, `legs` and `secrets` know the keys. `schema` makes the schema of the file of what
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs` and `secrets`
+//! know the keys. `schema` makes the schema of the file of what
 //! these ask for; `running` finds the sidecar that a configuration belongs to.
 
 mod auth;
-mod client_auth;
 mod files;
-mod kind;
 mod layers;
 mod legs;
 mod listen;
@@ -23,7 +21,6 @@ mod sections;
 mod shape;
 mod sockets;
 mod table;
-mod token_service;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf};

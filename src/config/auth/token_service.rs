@@ -6,9 +6,12 @@ use figment::value::Value;
 use url::Url;
 
 use super::{
-    legs, net,
-    reader::{Found, Reader},
-    values,
+    super::{
+        legs, net,
+        reader::{Found, Reader},
+        values,
+    },
+    kind::Keys,
 };
 use crate::token::{csp, endpoint::EndpointSettings};
 
@@ -27,6 +30,9 @@ const PRESETS: [(&str, &str); 5] = [
     ),
     ("omnissa", "https://connect.omnissa.com"),
 ];
+
+/// The keys of a service whose base the preset names.
+pub(super) const PRESET_KEYS: Keys = &["auth.preset", "auth.base_url", "auth.token_path"];
 
 /// Less than this is no call over a network; more, and a token ends while a dead call is waited for.
 const CALL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
