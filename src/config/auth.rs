@@ -1,17 +1,25 @@
 //! The credentials: which kind, with which keys, from where. `kind` lists the kinds, each in a file
-//! of its own; `oauth2`, `client_auth` and `token_service` have what several of them read.
+//! of its own, and `provider` the services that are known by name; `oauth2`, `client_auth`, `assertion`
+//! and `token_service` have what several kinds read.
 
+mod assertion;
 mod client_auth;
 mod client_credentials;
 mod csp_api_token;
 mod csp_oauth_app;
+mod github_app;
+mod jwt_bearer;
 mod kind;
 mod oauth2;
+mod provider;
+mod refresh_token;
 mod static_token;
+mod token_exchange;
 mod token_service;
 
 use std::time::Duration;
 
+pub use self::provider::Provider;
 pub(super) use self::{
     client_auth::methods,
     kind::{CredentialKind, KINDS, Variable, owners},
@@ -21,15 +29,19 @@ use crate::token::schedule::RefreshPolicy;
 
 /// Reads the section. `None` only with a problem noted.
 pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
-    let kind = kind(reader);
+    let provider = provider::read(reader);
+    let kind = kind(reader, provider);
     reject_foreign(reader, kind);
-    let mut credentials = kind.and_then(|kind| (kind.read)(reader));
+    if let Some(kind) = kind {
+        provider::reject_foreign(reader, provider, kind);
+    }
+    let mut credentials = kind.and_then(|kind| (kind.read)(reader, provider));
     if let Some(Credentials::Endpoint(request)) = &mut credentials {
-        request.token_type = reader.optional("auth.token_type", values::text);
+        request.expected.token_type = reader.optional("auth.token_type", values::text);
     }
     let endpoint = token_service::settings(reader);
     if let Some(Credentials::Endpoint(request)) = &credentials {
-        legs::reject_plain_detour(reader, "auth", &request.url, endpoint.proxy.as_ref());
+        legs::reject_plain_detour(reader, "auth", request.url(), endpoint.proxy.as_ref());
     }
     let lifetimes = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
     let policy = RefreshPolicy {
@@ -38,6 +50,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
     };
     Some(Auth {
         kind: kind.map_or("", |kind| kind.name),
+        provider,
         credentials: credentials?,
         endpoint,
         policy,
@@ -45,7 +58,10 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
 }
 
 /// The one kind that everything given agrees on.
-fn kind(reader: &mut Reader) -> Option<&'static CredentialKind> {
+fn kind(
+    reader: &mut Reader,
+    provider: Option<&'static Provider>,
+) -> Option<&'static CredentialKind> {
     const KEY: &str = "auth.type";
     let mut implied = std::mem::take(&mut reader.implied);
     let mut chosen = None;
@@ -71,6 +87,13 @@ fn kind(reader: &mut Reader) -> Option<&'static CredentialKind> {
     said.sort_by_key(|(kind, _)| kind.rank());
     said.dedup_by_key(|(kind, _)| kind.rank());
     match said.as_slice() {
+        [] if provider.is_some() => {
+            let kind = provider?.kind()?;
+            let source = reader.find("auth.provider").map(|found| found.source);
+            let source = format!("auth.provider ({})", source.unwrap_or_default());
+            reader.resolved(KEY, kind.name.to_owned(), &source);
+            Some(kind)
+        }
         [] => {
             let also = [
                 "CSP_APP_ID and CSP_APP_SECRET",

@@ -89,6 +89,10 @@ fn property(key: &str, shape: &Shape, entry: Option<&Entry>) -> Json {
     help.extend(entry.map(|entry| entry.help.clone()));
     help.extend(bounds.map(|bounds| format!("({bounds})")));
     help.extend(owners(key));
+    if key == "auth.type" {
+        let kinds = auth::KINDS.iter();
+        help.extend(kinds.map(|kind| format!("{}: {}.", kind.name, kind.help)));
+    }
     if let Some(fields) = property.as_object_mut() {
         fields.insert("description".to_owned(), help.join(" ").into());
         // Of a secret the file only shows where it would stand.

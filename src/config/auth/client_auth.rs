@@ -1,15 +1,17 @@
 //! How a client proves at the token endpoint who it is: each method is a value, with the keys that
 //! only it has.
 
-use url::Url;
-
 use super::{
-    super::{problem::Problem, reader::Reader, values},
+    super::{layers::DEFAULT, problem::Problem, reader::Reader, shape::Parser, values},
+    assertion,
     kind::Keys,
+    provider::Provider,
 };
 use crate::{
-    secret::Which,
-    token::endpoint::{Algorithm, AssertionError, BasicEncoding, ClientAssertion, ClientAuth},
+    secret::SecretSource,
+    token::endpoint::{
+        Assertion, Audience, BasicEncoding, ClientAuth, Location, Subject, Validity,
+    },
 };
 
 /// A value of `auth.client_auth`, by its name in the registry of RFC 8414.
@@ -19,16 +21,22 @@ struct Method {
     keys: Keys,
     /// The fields of the token request that the method makes.
     fields: Keys,
-    read: fn(&mut Reader, Client) -> Option<ClientAuth>,
+    read: fn(&mut Reader, &Client<'_>) -> Option<ClientAuth>,
 }
 
 /// Who asks, and whom.
-struct Client<'a> {
-    id: Option<String>,
-    token_url: Option<&'a Url>,
+pub(super) struct Client<'a> {
+    pub(super) provider: Option<&'static Provider>,
+    pub(super) location: Option<&'a Location>,
+    /// How the client authenticates itself where nothing is said.
+    pub(super) default_method: &'static str,
+    /// The keys of methods that the grant reads itself.
+    pub(super) keys: Keys,
+    /// Whether the grant says who asks.
+    pub(super) is_in_grant: bool,
 }
 
-static METHODS: [Method; 4] = [
+static METHODS: [Method; 7] = [
     Method {
         name: "client_secret_basic",
         keys: SECRET,
@@ -44,14 +52,33 @@ static METHODS: [Method; 4] = [
     Method {
         name: "private_key_jwt",
         keys: ASSERTION,
-        fields: &["client_id", "client_assertion", "client_assertion_type"],
+        fields: ASSERTION_FIELDS,
         read: private_key_jwt,
+    },
+    // In no registry: who has made the assertion is between the service and its maker.
+    Method {
+        name: "client_assertion",
+        keys: &[CLIENT_ASSERTION],
+        fields: ASSERTION_FIELDS,
+        read: client_assertion,
     },
     Method {
         name: "tls_client_auth",
         keys: &[],
         fields: &["client_id"],
         read: tls_client_auth,
+    },
+    Method {
+        name: "self_signed_tls_client_auth",
+        keys: &[],
+        fields: &["client_id"],
+        read: tls_client_auth,
+    },
+    Method {
+        name: "none",
+        keys: &[],
+        fields: &["client_id"],
+        read: none,
     },
 ];
 
@@ -61,6 +88,8 @@ const SECRET: Keys = &[
     "auth.client_secret_next_file",
 ];
 
+const ASSERTION_FIELDS: Keys = &["client_id", "client_assertion", "client_assertion_type"];
+
 /// The keys of a key that signs.
 pub(super) const ASSERTION: Keys = &[
     "auth.private_key",
@@ -68,12 +97,30 @@ pub(super) const ASSERTION: Keys = &[
     "auth.private_key_next_file",
     "auth.key_id",
     "auth.key_next_id",
+    "auth.assertion_cert_file",
+    "auth.assertion_next_cert_file",
     "auth.assertion_algorithm",
     "auth.assertion_audience",
 ];
 
-/// The key that chooses the method.
-pub(super) const METHOD: Keys = &["auth.client_auth"];
+const CLIENT_ASSERTION: &str = "auth.client_assertion_file";
+
+const METHOD: &str = "auth.client_auth";
+
+/// The keys of every method, but for those of a secret, which others have too.
+pub(super) const KEYS: Keys = &[
+    METHOD,
+    CLIENT_ASSERTION,
+    "auth.private_key",
+    "auth.private_key_file",
+    "auth.private_key_next_file",
+    "auth.key_id",
+    "auth.key_next_id",
+    "auth.assertion_cert_file",
+    "auth.assertion_next_cert_file",
+    "auth.assertion_algorithm",
+    "auth.assertion_audience",
+];
 
 /// The names of the methods.
 pub(in crate::config) fn methods() -> impl Iterator<Item = &'static str> {
@@ -81,24 +128,49 @@ pub(in crate::config) fn methods() -> impl Iterator<Item = &'static str> {
 }
 
 /// The fields of the token request that some method makes.
-pub(super) fn fields() -> impl Iterator<Item = &'static &'static str> {
-    METHODS.iter().flat_map(|method| method.fields)
+pub(super) fn fields() -> impl Iterator<Item = &'static str> {
+    METHODS
+        .iter()
+        .flat_map(|method| method.fields.iter().copied())
 }
 
 /// Reads the method and its keys. `None` only with a problem noted.
-pub(super) fn read(reader: &mut Reader, token_url: Option<&Url>) -> Option<ClientAuth> {
-    let id = reader.required("auth.client_id", &["CSP_APP_ID"], values::text);
+pub(super) fn read(reader: &mut Reader, client: &Client<'_>) -> Option<ClientAuth> {
+    let method = method(reader, client)?;
+    reject_foreign(reader, method, client.keys);
+    (method.read)(reader, client)
+}
+
+/// The method that is named; or else the only one that takes the file of an assertion, where there is
+/// one; or else what the provider or the grant is used with.
+fn method(reader: &mut Reader, client: &Client<'_>) -> Option<&'static Method> {
     let names: Vec<_> = METHODS.iter().map(|method| (method.name, method)).collect();
-    let method = reader.required("auth.client_auth", &[], values::one_of(&names))?;
-    reject_foreign(reader, method);
-    (method.read)(reader, Client { id, token_url })
+    reader.note(METHOD, values::one_of(&names).shape());
+    if reader.find(METHOD).is_some() {
+        return reader.required(METHOD, &[], values::one_of(&names));
+    }
+    let of_provider = client.provider.and_then(|provider| provider.client_auth);
+    let (name, source) = match (reader.find(CLIENT_ASSERTION), of_provider) {
+        (Some(found), _) => ("client_assertion", found.source),
+        (None, Some(name)) if client.default_method != "none" => (name, provider_source(reader)),
+        (None, _) => (client.default_method, DEFAULT.to_owned()),
+    };
+    reader.resolved(METHOD, name.to_owned(), &source);
+    METHODS.iter().find(|method| method.name == name)
+}
+
+fn provider_source(reader: &mut Reader) -> String {
+    let found = reader.find("auth.provider");
+    found.map_or_else(String::new, |found| {
+        format!("auth.provider ({})", found.source)
+    })
 }
 
 /// Notes the keys of other methods: a credential that would silently not be used.
-fn reject_foreign(reader: &mut Reader, method: &Method) {
+fn reject_foreign(reader: &mut Reader, method: &Method, also: Keys) {
     let mut seen = Vec::new();
     for key in METHODS.iter().flat_map(|method| method.keys) {
-        if method.keys.contains(key) || seen.contains(key) {
+        if method.keys.contains(key) || also.contains(key) || seen.contains(key) {
             continue;
         }
         seen.push(*key);
@@ -114,63 +186,85 @@ fn reject_foreign(reader: &mut Reader, method: &Method) {
     }
 }
 
-fn basic(reader: &mut Reader, client: Client<'_>) -> Option<ClientAuth> {
+fn client_id(reader: &mut Reader) -> Option<String> {
+    reader.required("auth.client_id", &["CSP_APP_ID"], values::text)
+}
+
+fn basic(reader: &mut Reader, _: &Client<'_>) -> Option<ClientAuth> {
+    let client_id = client_id(reader);
     let client_secret = reader.rotating("auth.client_secret", &["CSP_APP_SECRET"]);
     Some(ClientAuth::Basic {
-        client_id: client.id?,
+        client_id: client_id?,
         client_secret: client_secret?,
         encoding: BasicEncoding::FormUrlencoded,
     })
 }
 
-fn post(reader: &mut Reader, client: Client<'_>) -> Option<ClientAuth> {
+fn post(reader: &mut Reader, _: &Client<'_>) -> Option<ClientAuth> {
+    let client_id = client_id(reader);
     let client_secret = reader.rotating("auth.client_secret", &["CSP_APP_SECRET"]);
     Some(ClientAuth::Post {
-        client_id: client.id?,
+        client_id: client_id?,
         client_secret: client_secret?,
     })
 }
 
-fn tls_client_auth(reader: &mut Reader, client: Client<'_>) -> Option<ClientAuth> {
-    if client.token_url.is_some_and(|url| url.scheme() != "https") {
-        reader.wrong("auth.client_auth", "needs an https:// auth.token_url");
+fn tls_client_auth(reader: &mut Reader, client: &Client<'_>) -> Option<ClientAuth> {
+    let client_id = client_id(reader);
+    let scheme = match client.location {
+        Some(Location::Url(url)) => Some(url.scheme()),
+        Some(Location::Issuer(issuer)) => Some(issuer.url().scheme()),
+        None => None,
+    };
+    if scheme.is_some_and(|scheme| scheme != "https") {
+        reader.wrong(METHOD, "needs an https:// auth.token_url");
     }
     if reader.find("auth.client_cert_file").is_none() {
         reader.missing("auth.client_cert_file", &[]);
     }
-    let client_id = client.id?;
-    Some(ClientAuth::TlsClientAuth { client_id })
+    Some(ClientAuth::TlsClientAuth {
+        client_id: client_id?,
+    })
 }
 
-fn private_key_jwt(reader: &mut Reader, client: Client<'_>) -> Option<ClientAuth> {
-    const ALGORITHM: &str = "auth.assertion_algorithm";
-    const NEXT_ID: &str = "auth.key_next_id";
-    let private_key = reader.private_key("auth.private_key");
-    let key_id = reader.optional("auth.key_id", values::text);
-    let next_key_id = reader.optional(NEXT_ID, values::text);
-    let audience = reader.optional("auth.assertion_audience", values::text);
-    let algorithms = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
-    let algorithm = reader.optional(ALGORITHM, values::one_of(&algorithms));
-    let private_key = private_key?;
-    if next_key_id.is_some() && private_key.next_file.is_none() {
-        reader.wrong(NEXT_ID, "also needs auth.private_key_next_file");
-    }
-    // A service that picks keys by their names would not find the next one.
-    if key_id.is_some() && next_key_id.is_none() && private_key.next_file.is_some() {
-        reader.missing(NEXT_ID, &[]);
-    }
-    let assertion = ClientAssertion {
-        client_id: client.id?,
-        audience: audience.or_else(|| Some(client.token_url?.to_string()))?,
-        private_key,
-        key_id,
-        next_key_id,
-        algorithm,
+fn private_key_jwt(reader: &mut Reader, client: &Client<'_>) -> Option<ClientAuth> {
+    let client_id = client_id(reader);
+    let signer = assertion::signer(reader, client.provider);
+    let audience = assertion::audience(reader);
+    let client_id = client_id?;
+    let assertion = Assertion {
+        issuer: Some(client_id.clone()),
+        subject: Subject::Issuer,
+        audience: audience.map_or(Audience::TokenEndpoint, Audience::Named),
+        scope: None,
+        signer: signer?,
+        validity: Validity::default(),
     };
-    // Tried once now, so that a mistake is found at the start.
-    if let Err(error @ AssertionError::Unfit(_)) = assertion.sign(Which::Current) {
-        reader.wrong(ALGORITHM, error.to_string());
-        return None;
+    assertion::try_out(reader, &assertion)?;
+    Some(ClientAuth::PrivateKeyJwt {
+        client_id,
+        assertion,
+    })
+}
+
+fn client_assertion(reader: &mut Reader, _: &Client<'_>) -> Option<ClientAuth> {
+    let client_id = reader.optional("auth.client_id", values::text);
+    let assertion = reader.secret_in_file(CLIENT_ASSERTION);
+    if assertion.is_none() && !reader.has_problem(CLIENT_ASSERTION) {
+        reader.missing(CLIENT_ASSERTION, &[]);
     }
-    Some(ClientAuth::PrivateKeyJwt(assertion))
+    Some(ClientAuth::ClientAssertion {
+        client_id,
+        assertion: SecretSource::File(assertion?).into(),
+    })
+}
+
+fn none(reader: &mut Reader, client: &Client<'_>) -> Option<ClientAuth> {
+    if client.is_in_grant {
+        // The grant may have it from there; who asks is said in it.
+        reader.optional("auth.client_id", values::text);
+        return Some(ClientAuth::None);
+    }
+    let client_id = client_id(reader)?;
+    Some(ClientAuth::Public { client_id })
 }

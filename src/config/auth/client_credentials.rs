@@ -3,7 +3,8 @@
 use super::{
     super::{Credentials, reader::Reader},
     kind::CredentialKind,
-    oauth2,
+    oauth2::{self, Grant},
+    provider::Provider,
 };
 
 pub(super) static KIND: CredentialKind = CredentialKind {
@@ -15,10 +16,8 @@ pub(super) static KIND: CredentialKind = CredentialKind {
     read,
 };
 
-fn read(reader: &mut Reader) -> Option<Credentials> {
-    let grant = oauth2::Grant {
-        grant_type: "client_credentials",
-        form: Vec::new(),
-    };
-    oauth2::read(reader, &KIND, grant).map(Credentials::Endpoint)
+fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Credentials> {
+    let service = oauth2::service(reader, provider);
+    let grant = Grant::of("client_credentials");
+    oauth2::read(reader, &KIND, provider, service, grant).map(Credentials::Endpoint)
 }

@@ -3,6 +3,7 @@
 use super::{
     super::{Credentials, reader::Reader, values},
     kind::{CALLED, CredentialKind, Variable},
+    provider::Provider,
     token_service,
 };
 use crate::token::csp;
@@ -35,8 +36,8 @@ const FIELDS: [(&str, &str); 2] = [
     ("refresh_token", "refresh_token"),
 ];
 
-fn read(reader: &mut Reader) -> Option<Credentials> {
-    let base_url = token_service::base_url(reader);
+fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Credentials> {
+    let base_url = token_service::base_url(reader, provider);
     let path = reader.optional("auth.token_path", values::url_path);
     let token = reader.rotating("auth.api_token", &["CSP_API_TOKEN"]);
     let field = reader.required("auth.api_token_field", &[], values::one_of(&FIELDS));

@@ -5,6 +5,7 @@ use figment::value::Value;
 use super::{
     super::{Credentials, reader::Reader, values},
     kind::{CALLED, CLIENT_SECRET, CredentialKind, Variable},
+    provider::Provider,
     token_service,
 };
 use crate::token::csp;
@@ -39,8 +40,8 @@ pub(super) static KIND: CredentialKind = CredentialKind {
     read,
 };
 
-fn read(reader: &mut Reader) -> Option<Credentials> {
-    let base_url = token_service::base_url(reader);
+fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Credentials> {
+    let base_url = token_service::base_url(reader, provider);
     let path = reader.optional("auth.token_path", values::url_path);
     // Identifier and secret are joined with a colon as they are.
     let id = reader.required("auth.client_id", &["CSP_APP_ID"], |value: &Value| {

@@ -6,7 +6,9 @@
 
 use super::{
     super::{Credentials, reader::Reader},
-    client_credentials, csp_api_token, csp_oauth_app, static_token,
+    client_credentials, csp_api_token, csp_oauth_app, github_app, jwt_bearer,
+    provider::Provider,
+    refresh_token, static_token, token_exchange,
 };
 
 /// A kind of credentials.
@@ -23,7 +25,7 @@ pub(in crate::config) struct CredentialKind {
     /// The fields of the token request that the kind makes, so that `auth.endpoint_params` cannot.
     pub(in crate::config) fields: &'static [&'static str],
     /// Reads the credentials; `None` only with a problem noted.
-    pub(in crate::config) read: fn(&mut Reader) -> Option<Credentials>,
+    pub(in crate::config) read: fn(&mut Reader, Option<&'static Provider>) -> Option<Credentials>,
 }
 
 /// Keys that go together.
@@ -39,11 +41,15 @@ pub(in crate::config) struct Variable {
 }
 
 /// The kinds, in the order in which messages name them.
-pub(in crate::config) static KINDS: [&CredentialKind; 4] = [
+pub(in crate::config) static KINDS: [&CredentialKind; 8] = [
     &csp_oauth_app::KIND,
     &csp_api_token::KIND,
     &static_token::KIND,
     &client_credentials::KIND,
+    &token_exchange::KIND,
+    &jwt_bearer::KIND,
+    &refresh_token::KIND,
+    &github_app::KIND,
 ];
 
 impl CredentialKind {

@@ -3,6 +3,7 @@
 use super::{
     super::{Credentials, reader::Reader},
     kind::{CredentialKind, Variable},
+    provider::Provider,
 };
 
 pub(super) static KIND: CredentialKind = CredentialKind {
@@ -19,7 +20,7 @@ pub(super) static KIND: CredentialKind = CredentialKind {
     read,
 };
 
-fn read(reader: &mut Reader) -> Option<Credentials> {
+fn read(reader: &mut Reader, _: Option<&'static Provider>) -> Option<Credentials> {
     let token = reader.bearer("auth.token", &["WAVEFRONT_TOKEN"]);
     Some(Credentials::Static(token?))
 }
