@@ -71,6 +71,8 @@ mod names;
 mod outbound;
 /// Who may write to the files that decide who is let in, and read those that hold secrets.
 mod permissions;
+/// The page about every key of the configuration.
+mod reference;
 /// Refresh tokens that the service rotates, whatever happens to the process.
 mod refresh_token;
 /// Who is refused: hosts, browsers, ambiguous requests.
