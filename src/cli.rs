@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    broker::command::{HELP as TOKEN, TokenFlags},
     client_token::ClientName,
     config::{Flags, plain_address},
     demo::DemoOptions,
@@ -150,6 +151,9 @@ pub enum Command {
     /// Makes a token for one client of the sidecar.
     #[command(long_about = LOCAL_TOKEN, after_long_help = EXIT_CODES)]
     LocalToken(LocalTokenFlags),
+    /// Prints a token of a running sidecar, for a script.
+    #[command(long_about = TOKEN, after_long_help = EXIT_CODES)]
+    Token(TokenFlags),
     /// Waits until a running sidecar is ready.
     #[command(long_about = WAIT, after_long_help = EXIT_CODES)]
     Wait(WaitFlags),

@@ -3,9 +3,10 @@
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
 //! one value, `sections`, `listen`, `sockets`, `auth`, `client_auth`, `token_service`, `legs` and
-//! `secrets` know the keys.
+//! `secrets` and `broker` know the keys.
 
 mod auth;
+mod broker;
 mod client_auth;
 mod kind;
 mod layers;
@@ -22,15 +23,17 @@ mod values;
 
 use std::{ffi::OsString, fmt, path::PathBuf};
 
-use self::{layers::Layers, reader::Reader};
 pub use self::{
+    broker::broker_address,
     net::plain_address,
     problem::{ConfigError, Problem},
 };
+use self::{layers::Layers, reader::Reader};
 use crate::{
+    broker::FileSettings,
     proxy::{ProxySettings, upstream::UpstreamSettings},
     secret::SecretSource,
-    server::{Address, Inherited, ServerSettings, TlsSettings},
+    server::{Address, Inherited, Peers, ServerSettings, TlsSettings},
     telemetry::{LogFormat, LogSettings},
     token::{
         endpoint::{EndpointSettings, TokenRequest},
@@ -94,6 +97,8 @@ pub struct Config {
     pub auth: Auth,
     /// The admin listener.
     pub admin: Admin,
+    /// The broker.
+    pub broker: Broker,
     /// The log.
     pub log: LogSettings,
     /// The process itself.
@@ -163,6 +168,19 @@ pub struct Admin {
     pub address: Option<Address>,
     /// Whether `POST /quitquitquit` stops the program.
     pub allow_quit: bool,
+}
+
+/// The broker, which hands tokens to other programs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broker {
+    /// Where it is asked; nowhere, when it is off.
+    pub addresses: Vec<Address>,
+    /// The list of its clients; `None`: whoever the unix socket lets in.
+    pub client_tokens_file: Option<PathBuf>,
+    /// Who may connect to its unix sockets.
+    pub peers: Peers,
+    /// The files that it keeps.
+    pub files: Vec<FileSettings>,
 }
 
 /// The process itself.
@@ -300,10 +318,21 @@ impl Config {
     #[must_use]
     pub fn socket_directories(&self) -> Vec<PathBuf> {
         let addresses = self.listen.addresses.iter().chain(&self.admin.address);
+        let addresses = addresses.chain(&self.broker.addresses);
         let directories = addresses.filter_map(|address| match address {
             Address::Unix(path) => path.parent().map(PathBuf::from),
             Address::Tcp(_) | Address::Tls(_) | Address::Passed(_) => None,
         });
+        directories.collect()
+    }
+}
+
+impl Config {
+    /// Where the files of tokens are made.
+    #[must_use]
+    pub fn token_directories(&self) -> Vec<PathBuf> {
+        let files = self.broker.files.iter();
+        let directories = files.filter_map(|file| file.path.parent().map(PathBuf::from));
         directories.collect()
     }
 }

@@ -50,6 +50,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod broker;
 pub mod cli;
 pub mod client_token;
 pub mod clock;

@@ -89,7 +89,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             // Before the first other thread: they get it from this one.
             if config.process.sandbox {
-                let restricted = sandbox.restrict(&config.socket_directories());
+                let restricted =
+                    sandbox.restrict(&config.socket_directories(), &config.token_directories());
                 tracing::info!("sandbox: {restricted}");
             } else {
                 sandbox.open();
@@ -109,7 +110,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(DoctorFlags { flags, path }) => {
             let loaded = Config::load(&Sources::new(flags, process_environment()))?;
             if loaded.config.process.sandbox {
-                drop(sandbox.restrict(&[]));
+                drop(sandbox.restrict(&[], &[]));
             }
             let mut healthy = false;
             block_on(async {
@@ -125,7 +126,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let settings = flags.log_settings();
             log::open(settings.format);
             telemetry::log_to(&settings, || LogWriter)?;
-            tracing::info!("sandbox: {}", sandbox.restrict(&[]));
+            tracing::info!("sandbox: {}", sandbox.restrict(&[], &[]));
             log::start();
             block_on(async {
                 // The whole program is in it: too large for the stack of whoever polls it.
@@ -140,6 +141,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             &mut io::stdout(),
             &mut LogWriter,
         )?,
+        Command::Token(flags) => {
+            let environment = process_environment();
+            block_on(async { flags.run(environment, &mut io::stdout()).await })?;
+        }
         Command::Wait(flags) => {
             block_on(wait::until_ready(&flags.admin, flags.timeout))?;
         }

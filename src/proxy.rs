@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::error::whole_seconds;
 pub use self::{
     admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit},
     error::{PROXY_STATUS, ProxyError},

@@ -56,8 +56,13 @@ impl Sandbox {
     /// dangerous system calls.
     ///
     /// In `socket_directories` sockets can still be made and files removed, as a listener on a
-    /// unix socket does at start, at a reload and at the end.
-    pub fn restrict(mut self, socket_directories: &[PathBuf]) -> Self {
+    /// unix socket does at start, at a reload and at the end. In `token_directories` files can
+    /// still be made, written and removed.
+    pub fn restrict(
+        mut self,
+        socket_directories: &[PathBuf],
+        token_directories: &[PathBuf],
+    ) -> Self {
         let none = Rlimit {
             current: Some(0),
             maximum: Some(0),
@@ -67,7 +72,7 @@ impl Sandbox {
             tracing::debug!(%error, "cannot lower the hard limit of core dumps");
         }
         self.note("no new privileges", set_no_new_privs(true));
-        match files::restrict(socket_directories) {
+        match files::restrict(socket_directories, token_directories) {
             Ok(abi) => self.in_force.push(abi),
             Err(why) => self.missing.push(why),
         }

@@ -15,6 +15,8 @@ use crate::{
 /// The list as it was read.
 #[derive(Debug)]
 pub(super) struct ClientList {
+    /// The key that names it.
+    key: &'static str,
     file: PathBuf,
     seen: Fingerprint,
     pub(super) tokens: ClientTokens,
@@ -24,29 +26,47 @@ impl ClientList {
     /// That of a configuration, if it has one.
     pub(super) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
         let file = config.listen.client_tokens_file.clone();
-        file.map(Self::read).transpose()
+        file.map(|file| Self::read("listen.client_tokens_file", file))
+            .transpose()
     }
 
-    fn read(file: PathBuf) -> anyhow::Result<Self> {
+    /// That of the broker of a configuration, if it has one.
+    pub(super) fn of_broker(config: &Config) -> anyhow::Result<Option<Self>> {
+        let file = config.broker.client_tokens_file.clone();
+        file.map(|file| Self::read("broker.client_tokens_file", file))
+            .transpose()
+    }
+
+    fn read(key: &'static str, file: PathBuf) -> anyhow::Result<Self> {
         // Looked at before it is read: what changes in between is seen as a change.
         let seen = Fingerprint::of(std::slice::from_ref(&file));
-        let tokens = ClientTokens::read(&file)
-            .with_context(|| format!("listen.client_tokens_file: {}", file.display()))?;
+        let tokens =
+            ClientTokens::read(&file).with_context(|| format!("{key}: {}", file.display()))?;
         if tokens.is_empty() {
-            tracing::warn!("listen.client_tokens_file lists nobody: every request is refused");
+            tracing::warn!("{key} lists nobody: every request is refused");
         }
-        Ok(Self { file, seen, tokens })
+        Ok(Self {
+            key,
+            file,
+            seen,
+            tokens,
+        })
     }
 
     /// Has `clients` follow the file, for ever. A list that is wrong is reported and the one
     /// before stays: a slip of an editor must not turn every client away.
     pub(super) async fn watch(self, clients: Clients, metrics: Arc<Metrics>) {
-        let Self { file, mut seen, .. } = self;
+        let Self {
+            key,
+            file,
+            mut seen,
+            ..
+        } = self;
         let files = [file.clone()];
         loop {
             changed(&files, &seen).await;
             seen = Fingerprint::of(&files);
-            match Self::read(file.clone()) {
+            match Self::read(key, file.clone()) {
                 Ok(list) => {
                     clients.set(&list.tokens);
                     metrics.client_tokens_reloaded(true);

@@ -6,6 +6,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
+    broker::ENDPOINTS,
     clock::Jump,
     config::{Config, Credentials},
     proxy::{Clients, upstream::Connector},
@@ -27,6 +28,8 @@ pub(super) struct Live {
     pub(super) connector: Arc<Connector>,
     /// Whom local tokens let in.
     pub(super) clients: Option<Clients>,
+    /// The same for the broker.
+    pub(super) broker_clients: Option<Clients>,
     tls: Option<TlsFiles>,
     pub(super) tasks: JoinSet<()>,
 }
@@ -38,6 +41,7 @@ impl Live {
             source,
             connector,
             clients,
+            broker_clients,
             tls,
         } = parts;
         let (refresher, tokens) = token::channel(
@@ -66,10 +70,19 @@ impl Live {
                 credential.watch(ends, checked).await;
             });
         }
-        let clients = clients.map(|list| {
+        if let Some(list) = &broker_clients {
+            for (name, _) in list.tokens.iter() {
+                // From the start, at zero.
+                for endpoint in ENDPOINTS {
+                    shared.metrics.broker_tokens(name.as_str(), endpoint);
+                }
+            }
+        }
+        let [clients, broker_clients] = [clients, broker_clients].map(|list| {
+            let list = list?;
             let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
             tasks.spawn(list.watch(clients.clone(), Arc::clone(&shared.metrics)));
-            clients
+            Some(clients)
         });
         Ok(Self {
             config,
@@ -78,6 +91,7 @@ impl Live {
             ends,
             connector,
             clients,
+            broker_clients,
             tls,
             tasks,
         })

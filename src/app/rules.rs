@@ -28,6 +28,14 @@ pub(super) fn data(live: &Live) -> Rules {
     }
 }
 
+/// The same for the broker, which listens where no other machine is.
+pub(super) fn broker(config: &Config) -> Rules {
+    Rules {
+        hosts: config.proxy.allow_hosts.clone(),
+        ..Rules::default()
+    }
+}
+
 /// The same for the admin listener. A probe from elsewhere knows it by its address.
 pub(super) fn admin(config: &Config, address: Option<&Address>) -> Rules {
     Rules {

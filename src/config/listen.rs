@@ -74,14 +74,14 @@ fn is_local(address: &Address) -> bool {
 }
 
 /// Whether two are the same, or would want the same port.
-fn has_twins(addresses: &[Address]) -> bool {
+pub(super) fn has_twins(addresses: &[Address]) -> bool {
     addresses.iter().enumerate().any(|(number, address)| {
         let mut later = addresses.iter().skip(number + 1);
         later.any(|other| is_same(address, other))
     })
 }
 
-fn is_same(a: &Address, b: &Address) -> bool {
+pub(super) fn is_same(a: &Address, b: &Address) -> bool {
     let fixed = |address: &Address| address.socket().filter(|socket| socket.port() != 0);
     match (fixed(a), fixed(b)) {
         (Some(a), Some(b)) => a == b,
@@ -155,8 +155,13 @@ pub(super) fn unix(reader: &mut Reader) -> UnixAccess {
 
 /// Who may use them. Members of a group are looked up now: at a connection there is no time for it.
 pub(super) fn peers(reader: &mut Reader) -> Peers {
-    let mut users = reader.value("listen.allow_users", values::each(user));
-    let groups = reader.value("listen.allow_groups", values::each(group));
+    peers_of(reader, "listen.allow_users", "listen.allow_groups")
+}
+
+/// The same for another listener.
+pub(super) fn peers_of(reader: &mut Reader, users: &str, groups: &str) -> Peers {
+    let mut users = reader.value(users, values::each(user));
+    let groups = reader.value(groups, values::each(group));
     for group in &groups {
         let found = Group::from_gid(Gid::from_raw(*group)).ok().flatten();
         let names = found.into_iter().flat_map(|group| group.mem);
@@ -177,14 +182,14 @@ fn mode(value: &Value) -> Result<u32, Expected> {
         })
 }
 
-fn user(text: &str) -> Result<u32, Expected> {
+pub(super) fn user(text: &str) -> Result<u32, Expected> {
     let known = || User::from_name(text).ok().flatten();
     let id = text.parse().ok();
     id.or_else(|| known().map(|user| Uid::as_raw(user.uid)))
         .ok_or_else(|| "must be users that this system knows, or their numbers".to_owned())
 }
 
-fn group(text: &str) -> Result<u32, Expected> {
+pub(super) fn group(text: &str) -> Result<u32, Expected> {
     let known = || Group::from_name(text).ok().flatten();
     let id = text.parse().ok();
     id.or_else(|| known().map(|group| Gid::as_raw(group.gid)))

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Config, Listen, Process, auth, legs, listen, net, reader::Reader, sockets, values};
+use super::{
+    Config, Listen, Process, auth, broker, legs, listen, net, reader::Reader, sockets, values,
+};
 use crate::{
     proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
@@ -24,6 +26,13 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let upstream = upstream(reader, &listen::sockets(&listen.addresses));
     let auth = auth::read(reader);
     let admin = listen::admin(reader, &listen.addresses);
+    let taken: Vec<_> = listen
+        .addresses
+        .iter()
+        .chain(&admin.address)
+        .cloned()
+        .collect();
+    let broker = broker::read(reader, &taken);
     let log = log(reader);
     let process = process(reader);
     if let Some(inherited) = &reader.inherited {
@@ -36,6 +45,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         proxy,
         auth: auth?,
         admin,
+        broker,
         log,
         process,
         inherited: reader.inherited.clone(),
@@ -50,6 +60,7 @@ pub(super) fn rank(key: &str) -> usize {
         "upstream.",
         "auth.",
         "admin.",
+        "broker.",
         "log.",
         "process.",
     ]

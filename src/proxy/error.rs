@@ -242,7 +242,7 @@ const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 
 /// Rounded up: whoever comes back then finds the attempt made. Never 0, which some clients take
 /// for an invitation to a hot loop.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
     let up = u64::from(duration.subsec_nanos() > 0);
     (duration.as_secs() + up).max(1)
 }

@@ -50,7 +50,12 @@ mod tests {
         if let Some(host) = host {
             parts.headers.insert("host", host.parse().unwrap());
         }
-        element(Peer { node, is_tls }, &RequestHead::of_parts(&parts))
+        let peer = Peer {
+            node,
+            is_tls,
+            user: None,
+        };
+        element(peer, &RequestHead::of_parts(&parts))
     }
 
     #[test]

@@ -84,7 +84,10 @@ impl Arrival {
     pub(super) async fn welcome(self, patience: Duration, certificates: &Pace) -> Welcome {
         match self {
             Self::Tcp(stream, from) => Welcome::In(Stream::Tcp(stream), Peer::at(from, false)),
-            Self::Unix(stream) => Welcome::In(Stream::Unix(stream), Peer::unix()),
+            Self::Unix(stream) => {
+                let peer = Peer::unix(&stream);
+                Welcome::In(Stream::Unix(stream), peer)
+            }
             Self::Tls(stream, from, tls) => {
                 // On the heap, so that the other kinds do not carry the room for it along.
                 let shaken = timeout(

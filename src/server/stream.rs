@@ -36,6 +36,8 @@ pub struct Peer {
     pub node: Node,
     /// Whether it is encrypted.
     pub is_tls: bool,
+    /// The id of the user at the other end of a unix socket, by the kernel's word.
+    pub user: Option<u32>,
 }
 
 /// The other end of a connection.
@@ -52,13 +54,15 @@ impl Peer {
         Self {
             node: Node::Ip(address),
             is_tls,
+            user: None,
         }
     }
 
-    pub(super) fn unix() -> Self {
+    pub(super) fn unix(stream: &UnixStream) -> Self {
         Self {
             node: Node::Unix,
             is_tls: false,
+            user: stream.peer_cred().ok().map(|peer| peer.uid()),
         }
     }
 }

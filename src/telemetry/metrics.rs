@@ -36,6 +36,8 @@ pub enum Origin {
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
+type BrokerLabels = [(&'static str, String); 2];
+
 /// All counters. Shared by all workers; nothing here takes a lock on the request path.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -52,6 +54,8 @@ pub struct Metrics {
     credential_checks: Family<Labels<2>, Counter>,
     client_requests: Family<[(&'static str, String); 1], Counter>,
     client_tokens_reloads: Family<Labels<1>, Counter>,
+    broker_tokens: Family<BrokerLabels, Counter>,
+    broker_file_writes: Family<Labels<1>, Counter>,
     held: AtomicI64,
 }
 
@@ -133,6 +137,22 @@ impl Metrics {
         self.client_tokens_reloads.get_or_create(&labels).inc();
     }
 
+    /// What counts the tokens that the broker hands to a client by one of its endpoints. The names
+    /// come from the list of clients, or are those of the users who may connect.
+    pub fn broker_tokens(&self, client: &str, endpoint: &'static str) -> Counter {
+        let labels = [
+            ("client", client.to_owned()),
+            ("endpoint", endpoint.to_owned()),
+        ];
+        self.broker_tokens.get_or_create_owned(&labels)
+    }
+
+    /// Counts a file of a token that was written, or could not be.
+    pub fn broker_file_written(&self, succeeded: bool) {
+        let labels = [("result", result(succeeded))];
+        self.broker_file_writes.get_or_create(&labels).inc();
+    }
+
     /// Adds to the requests that wait for a token.
     pub fn held(&self, change: i64) {
         self.held.fetch_add(change, Ordering::Relaxed);
@@ -195,6 +215,16 @@ impl Metrics {
             "client_tokens_reload",
             "Changed lists of client tokens, by whether they came into use",
             self.client_tokens_reloads.clone(),
+        );
+        registry.register(
+            "broker_tokens",
+            "Tokens that the broker handed out, by who took them",
+            self.broker_tokens.clone(),
+        );
+        registry.register(
+            "broker_file_writes",
+            "Files of tokens, by whether they could be written",
+            self.broker_file_writes.clone(),
         );
         registry.register_collector(Box::new(Scrape {
             metrics: Arc::clone(self),

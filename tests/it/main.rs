@@ -17,6 +17,8 @@ mod access;
 mod activation;
 /// The admin listener.
 mod admin;
+/// Tokens for programs that forward by themselves.
+mod broker;
 /// Clients without a shared secret: signed assertions, and certificates.
 mod client_auth;
 /// Bad files and variables, and the exact line that they earn.

@@ -54,14 +54,23 @@ impl Clients {
 
     /// Lets a request in that shows a valid token in any field that clients use for one. It may
     /// bring others besides: none of them goes on.
-    pub(super) fn check(&self, fields: &Fields) -> Result<ClientName, ProxyError> {
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownClient`] for one that shows none.
+    pub fn check(&self, fields: &Fields) -> Result<ClientName, ProxyError> {
+        presented(fields)
+            .find_map(|token| self.identify(token))
+            .ok_or(ProxyError::UnknownClient)
+    }
+
+    /// The client whose token this is, of which a request is counted.
+    #[must_use]
+    pub fn identify(&self, token: &[u8]) -> Option<ClientName> {
         let known = self.known.load();
-        let client = presented(fields)
-            .find_map(|token| find(&known, token))
-            .ok_or(ProxyError::UnknownClient)?;
+        let client = find(&known, token)?;
         client.requests.inc();
         tracing::debug!(client = client.name.as_str(), "admitted a request");
-        Ok(client.name.clone())
+        Some(client.name.clone())
     }
 }
 

@@ -1,0 +1,154 @@
+//! The broker: its listeners and its files, started, changed and stopped.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+
+use super::{
+    Shared,
+    listening::Listening,
+    live::Live,
+    rules,
+    token_files::{self, TokenFiles},
+};
+use crate::{
+    broker::{Broker, TokenFile, View},
+    config::Config,
+    server::{self, Address, Connections, Http, ServerSettings},
+};
+
+/// The broker at work.
+pub(super) struct Brokering {
+    broker: Broker,
+    settings: Arc<ArcSwap<ServerSettings>>,
+    connections: Connections,
+    serving: Vec<(Listening, JoinHandle<()>)>,
+    files: TokenFiles,
+}
+
+/// What a configuration wants of it that can fail: sockets that are new, and files.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) new: Vec<Listening>,
+    files: Vec<TokenFile>,
+}
+
+impl Plan {
+    /// All of it, for a start.
+    pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
+        Self::beside(config, &[])
+    }
+
+    fn beside(config: &Config, kept: &[(Listening, JoinHandle<()>)]) -> anyhow::Result<Self> {
+        let mut new = Vec::new();
+        for address in &config.broker.addresses {
+            match kept.iter().find(|(one, _)| one.configured == *address) {
+                Some((one, _)) => one.set_access(&config.listen.unix)?,
+                None => new.push(Listening::bind(address, config, "broker.address")?),
+            }
+        }
+        let files = token_files::prepare(config)?;
+        Ok(Self { new, files })
+    }
+}
+
+impl Brokering {
+    /// Starts it, as far as there is to be one.
+    pub(super) fn start(plan: Plan, live: &Live, shared: &Shared) -> anyhow::Result<Self> {
+        let mut brokering = Self {
+            broker: Broker::new(view(live, shared)),
+            settings: Arc::new(ArcSwap::from_pointee(settings(live))),
+            connections: Connections::default(),
+            serving: Vec::new(),
+            files: TokenFiles::start(plan.files, &live.tokens, &shared.metrics)?,
+        };
+        brokering.serve(plan.new, shared)?;
+        Ok(brokering)
+    }
+
+    /// What a new configuration wants.
+    pub(super) fn plan(&self, config: &Config) -> anyhow::Result<Plan> {
+        Plan::beside(config, &self.serving)
+    }
+
+    /// Does it, and answers as the new configuration says.
+    pub(super) async fn change(
+        &mut self,
+        plan: Plan,
+        live: &Live,
+        shared: &Shared,
+    ) -> anyhow::Result<()> {
+        let mut files = TokenFiles::start(plan.files, &live.tokens, &shared.metrics)?;
+        // A file that stays is never away.
+        files.settled().await;
+        std::mem::replace(&mut self.files, files).stop().await;
+        self.settings.store(Arc::new(settings(live)));
+        self.broker.set(view(live, shared));
+        self.serve(plan.new, shared)?;
+        let wanted = &live.config.broker.addresses;
+        self.serving.retain(|(listening, _)| {
+            let is_wanted = wanted.contains(&listening.configured);
+            if !is_wanted {
+                listening.stop.cancel();
+            }
+            is_wanted
+        });
+        Ok(())
+    }
+
+    /// Ends it: connections, then files.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        for (listening, serving) in self.serving {
+            listening.stop.cancel();
+            serving.await.context("the broker crashed")?;
+        }
+        self.files.stop().await;
+        Ok(())
+    }
+
+    fn serve(&mut self, listeners: Vec<Listening>, shared: &Shared) -> anyhow::Result<()> {
+        for listening in listeners {
+            let listener = listening.door(&shared.tls)?.open()?;
+            let serving = tokio::spawn(server::serve(
+                listener,
+                Arc::clone(&self.settings),
+                self.connections.clone(),
+                Http(self.broker.clone()),
+                listening.stop.clone(),
+            ));
+            tracing::info!(address = %listening.address, "broker listening");
+            self.serving.push((listening, serving));
+        }
+        Ok(())
+    }
+}
+
+/// Where the broker is to be asked, once it is bound.
+pub(super) fn addresses(plan: &Plan) -> impl Iterator<Item = &Address> {
+    plan.new.iter().map(|listening| &listening.address)
+}
+
+fn view(live: &Live, shared: &Shared) -> View {
+    View {
+        tokens: live.tokens.clone(),
+        rules: rules::broker(&live.config),
+        clients: live.broker_clients.clone(),
+        hold_timeout: live.config.proxy.hold_timeout,
+        metrics: Arc::clone(&shared.metrics),
+    }
+}
+
+fn settings(live: &Live) -> ServerSettings {
+    ServerSettings {
+        max_connections: 1024,
+        header_read_timeout: Duration::from_secs(10),
+        keep_alive_timeout: Duration::from_secs(75),
+        body_idle_timeout: Duration::from_secs(10),
+        max_header_size: 64 * 1024,
+        max_concurrent_streams: 100,
+        drain_timeout: Duration::from_secs(1),
+        peers: live.config.broker.peers.clone(),
+    }
+}
