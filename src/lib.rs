@@ -43,7 +43,9 @@
 //! two of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
 //! (and its codec `h2` towards clients), the admin listener, the embedded services, and below reqwest.
 //!
-//! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
+//! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
+//! the token to programs that forward by themselves (a reader of the token path as requests are, by
+//! [`token::TokenHandle::changed`]), [`sandbox`]
 //! holds the whole process, and only [`app`] knows everybody: `app.rs` puts the program together,
 //! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
 //! `proxy.rs` and `token.rs`, in this order.

@@ -158,14 +158,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_with_less_than_its_lead_left_is_renewed_before_it_is_handed_out() {
-        assert_eq!(
-            asked_after(29, Purpose::Keep, false).await,
-            (Ok((1, 25)), 0)
-        );
-        assert_eq!(
-            asked_after(30, Purpose::Keep, false).await,
-            (Ok((2, 50)), 4)
-        );
+        let given = asked_after(29, Purpose::Keep, false).await;
+        assert_eq!(given, (Ok((1, 25)), 0));
+        let given = asked_after(30, Purpose::Keep, false).await;
+        assert!(matches!(given, (Ok((2, 49..=50)), 4)), "{given:?}");
         // For one request it is good enough.
         let (granted, waited) = asked_after(30, Purpose::Send, false).await;
         assert_eq!((granted.unwrap().0, waited), (1, 0));
@@ -173,7 +169,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_the_renewal_fails_it_is_handed_out_after_all_but_not_to_its_end() {
-        assert_eq!(asked_after(30, Purpose::Keep, true).await, (Ok((1, 20)), 4));
+        let given = asked_after(30, Purpose::Keep, true).await;
+        assert!(matches!(given, (Ok((1, 19..=20)), 4)), "{given:?}");
         let (granted, waited) = asked_after(57, Purpose::Keep, true).await;
         assert!(granted.is_err() && waited <= 8, "{granted:?} {waited}");
         let (granted, _) = asked_after(57, Purpose::Send, true).await;

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use auth_sidecar::client_token::Hash;
+use auth_sidecar::{
+    client_token::Hash,
+    config::{Config, Loaded, Sources},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
 use rustix::process::{Signal, getuid};
@@ -55,7 +58,7 @@ fn encoded(text: &str) -> String {
 }
 
 async fn post(url: &str, fields: &[(&str, &str)], body: &str) -> Reply {
-    let fields: Vec<_> = [&[FORM], fields].concat();
+    let fields: Vec<_> = [&[FORM][..], fields].concat();
     request("POST", url, &fields, body.to_owned()).await
 }
 
@@ -273,7 +276,7 @@ async fn a_client_of_csp_gets_its_token_in_the_shape_that_it_knows() {
 async fn what_csp_clients_are_told_makes_none_of_them_loop_and_others_are_told_the_truth() {
     for (lifetime, csp_says, oauth2_says) in [
         (3, 31..=31, 1..=2),
-        (40, 31..=35, 15..=35),
+        (40, 31..=36, 16..=36),
         (60, 31..=55, 25..=55),
     ] {
         let csp = FakeCsp::start();
@@ -307,7 +310,7 @@ async fn whoever_asks_before_each_request_gets_the_field_to_put_on_it() {
     let dummy = ("authorization", "Bearer of-the-client");
     for (method, path, fields) in [
         ("GET", "/auth", &[("x-auth-token", NGINX)][..]),
-        ("GET", "/auth", &[("authorization", &bearer)]),
+        ("GET", "/auth", &[("authorization", &*bearer)]),
         ("HEAD", "/auth", &[dummy, ("csp-auth-token", NGINX)]),
         // As Envoy asks: the method and the path of the request, behind a prefix.
         ("POST", "/auth/api/v2/x?q=1", &[("x-auth-token", NGINX)]),
@@ -332,7 +335,7 @@ async fn whoever_asks_before_each_request_gets_the_field_to_put_on_it() {
 #[tokio::test]
 async fn without_a_token_everybody_is_told_when_to_come_back() {
     let csp = FakeCsp::start();
-    csp.always(Answer::status(500));
+    csp.always(Answer::CspError(500));
     let service = FakeService::start(csp.validator());
     let settings = settings(&csp, &service).set("auth.hold_timeout", "100ms");
     let sidecar = Sidecar::start(&settings);
@@ -603,7 +606,53 @@ async fn who_took_a_token_is_logged_by_name_and_the_token_is_not() {
     ] {
         assert!(log.contains(part), "{part}");
     }
-    for secret in [NGINX, TELEGRAF, TOKEN_CANARY, &*basic("any", NGINX)[6..]] {
+    let sent = basic("any", NGINX);
+    for secret in [NGINX, TELEGRAF, TOKEN_CANARY, &sent] {
         assert!(!log.contains(secret), "a secret is in the log");
     }
+}
+
+/// What the threat model says of a token that has left the process.
+#[tokio::test]
+async fn a_token_that_has_left_is_bound_by_no_rule_of_the_data_listener() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let sidecar = Sidecar::start(&settings(&csp, &service).set("listen.preset", "read-only"));
+    sidecar.ready().await;
+    let proxied = format!("{}/report", sidecar.url());
+    assert_eq!(request("POST", &proxied, &[], "x").await.status, 403);
+    let granted = ask(&sidecar, TOKEN).await.json();
+    let bearer = format!("Bearer {}", granted["access_token"].as_str().unwrap());
+    let direct = format!("{}/report", service.url());
+    let reply = request("POST", &direct, &[("authorization", &bearer)], "x").await;
+    assert_eq!(reply.status, 200);
+}
+
+const PAGE: &str = include_str!("../../docs/broker.md");
+
+/// `tests/broker/run` drives the other blocks of the page.
+#[test]
+fn the_configuration_of_the_page_is_right_and_gives_no_warning() {
+    let (_, block) = PAGE.split_once("run: sidecar.toml -->\n```toml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let clients = files.path().join("clients");
+    fs::write(&clients, list()).unwrap();
+    let block = block
+        .replace(
+            "/etc/auth-sidecar/broker-clients",
+            clients.to_str().unwrap(),
+        )
+        .replace("/run/auth-sidecar", files.path().to_str().unwrap());
+    let base = Settings::to("https://h.example")
+        .set("auth.type", "static-token")
+        .set("auth.token", "x");
+    let config = base.write(files.path());
+    let whole = format!("{}\n{block}", fs::read_to_string(&config).unwrap());
+    fs::write(&config, whole).unwrap();
+    let loaded = Config::load(&Sources::of_file(config)).unwrap_or_else(|error| panic!("{error}"));
+    let Loaded { config, .. } = loaded;
+    assert_eq!(config.broker.addresses.len(), 2);
+    assert_eq!(config.broker.files.len(), 1);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }

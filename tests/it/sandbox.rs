@@ -254,7 +254,7 @@ fn nothing_is_written() {
         assert_denied("a socket among tokens", UnixListener::bind("tokens/socket"));
         assert_denied("a link among tokens", symlink("file", "tokens/link"));
         assert_denied("a directory among tokens", fs::create_dir("tokens/more"));
-        assert_denied("a file from there", fs::rename("tokens", "elsewhere"));
+        assert_denied("another name for them", fs::rename("tokens", "other"));
     };
     tries();
     thread::spawn(tries).join().unwrap();

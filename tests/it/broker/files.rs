@@ -115,7 +115,7 @@ async fn a_file_is_gone_when_its_token_has_ended_and_comes_back_with_the_next() 
     let (_directory, path) = place();
     let sidecar = Sidecar::start(&keeping(&csp, &service, &[raw(&path)]));
     eventually(|| path.exists(), DEADLINE).await;
-    csp.always(Answer::status(500));
+    csp.always(Answer::CspError(500));
     let failing_since = Instant::now();
     eventually(|| !path.exists(), DEADLINE).await;
     assert!(failing_since.elapsed() < Duration::from_secs(4));
@@ -187,7 +187,7 @@ async fn what_a_killed_run_has_left_is_gone_before_the_next_has_a_token() {
     first.wait().await;
     assert_eq!(number(&path), Some(1));
     fs::write(directory.path().join(".token.new"), "half").unwrap();
-    csp.always(Answer::status(500));
+    csp.always(Answer::CspError(500));
     let _second = Process::start(&settings).await;
     let is_empty = || fs::read_dir(directory.path()).unwrap().count() == 0;
     eventually(is_empty, DEADLINE).await;
