@@ -14,7 +14,7 @@ use crate::{broker::TokenFile, config::Config, telemetry::Metrics, token::TokenH
 
 /// The files at work. Dropped, they are removed.
 pub(super) struct TokenFiles {
-    _stop: DropGuard,
+    stop: DropGuard,
     looked: mpsc::Receiver<()>,
     ended: oneshot::Receiver<()>,
 }
@@ -45,7 +45,7 @@ impl TokenFiles {
         let (look, looked) = mpsc::channel(files.len().max(1));
         let (end, ended) = oneshot::channel();
         let running = Self {
-            _stop: stop.clone().drop_guard(),
+            stop: stop.clone().drop_guard(),
             looked,
             ended,
         };
@@ -84,8 +84,8 @@ impl TokenFiles {
 
     /// Removes them.
     pub(super) async fn stop(self) {
-        let Self { _stop, ended, .. } = self;
-        drop(_stop);
+        let Self { stop, ended, .. } = self;
+        drop(stop);
         drop(timeout(PATIENCE, ended).await);
     }
 }

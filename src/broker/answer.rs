@@ -44,12 +44,11 @@ pub(super) enum TokenError {
 }
 
 impl TokenError {
-    fn status(self, shape: Shape) -> StatusCode {
+    fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Client => StatusCode::UNAUTHORIZED,
-            Self::Grant if shape == Shape::Csp => StatusCode::BAD_REQUEST,
             Self::Request(_) | Self::Grant | Self::GrantType => StatusCode::BAD_REQUEST,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -121,7 +120,7 @@ pub(super) fn refused(shape: Shape, error: &TokenError) -> Response<Bytes> {
         "the broker refused a token request: {}",
         error.text()
     );
-    let status = error.status(shape);
+    let status = error.status();
     let body = match shape {
         Shape::OAuth2 => json!({ "error": error.code(), "error_description": error.text() }),
         Shape::Csp => csp(status, error.text()),

@@ -16,8 +16,8 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Uid, fchmod, fchown, fsync, open, openat,
-    renameat, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, open, openat, renameat,
+    statat, unlinkat,
 };
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
@@ -215,7 +215,7 @@ impl TokenFile {
                 io::Error::new(reason.kind(), text)
             })?;
         }
-        fchmod(&file, Mode::from_raw_mode(mode as RawMode))?;
+        fchmod(&file, Mode::from_raw_mode(mode))?;
         Ok(File::from(file))
     }
 
