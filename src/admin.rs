@@ -72,9 +72,10 @@ impl Admin {
         self.0.store(Arc::new(view));
     }
 
-    fn answer(&self, request: &Parts) -> Answer {
+    fn answer(&self, request: &Parts, peer: Peer) -> Answer {
         let view = self.0.load();
-        if let Err(error) = admit(&RequestHead::of_parts(request), &view.rules) {
+        let head = RequestHead::of_parts(request);
+        if let Err(error) = admit(&head, peer.is_tls, &view.rules) {
             let mut refused = error.response().map(Full::from);
             close_behind(&mut refused);
             return refused;
@@ -284,11 +285,13 @@ fn close_behind(answer: &mut Answer) {
 }
 
 impl Admin {
-    async fn handle(&self, request: Request<Incoming>) -> Answer {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let admin = self.clone();
         let has_body = !request.body().is_end_stream();
         let routes = service_fn(move |request: Request<Incoming>| {
-            ready_with(Ok::<_, Infallible>(admin.answer(&request.into_parts().0)))
+            ready_with(Ok::<_, Infallible>(
+                admin.answer(&request.into_parts().0, peer),
+            ))
         });
         let field = SetResponseHeaderLayer::if_not_present;
         let stack = ServiceBuilder::new()
@@ -313,13 +316,13 @@ impl Protocol for Admin {
     async fn serve(
         self,
         stream: Stream,
-        _peer: Peer,
+        peer: Peer,
         settings: Arc<ServerSettings>,
         stop: CancellationToken,
     ) {
         let requests = hyper_service(|request| {
             let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.handle(request).await) }
+            async move { Ok::<_, Infallible>(admin.handle(request, peer).await) }
         });
         let mut connection = pin!(
             http1::Builder::new()

@@ -87,8 +87,9 @@ pub async fn run(
 
     tokio::select! {
         stopped = Box::pin(app.run(shutdown)) => stopped,
-        never = http::serve(token_listener, tokens) => match never {},
-        never = http::serve(instance_listener, instance) => match never {},
+        // Neither ends before it is dropped.
+        () = http::serve(token_listener, tokens) => Ok(()),
+        () = http::serve(instance_listener, instance) => Ok(()),
     }
 }
 

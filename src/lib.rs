@@ -40,8 +40,8 @@
 //! what a library for one side must not: targets that are no URI, the spelling of names, interim
 //! responses, a response that overtakes its request. It also costs less: a small GET took 47,300
 //! instructions and 25 allocations with hyper on both sides, and takes less than half of the one and
-//! two of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
-//! (and its codec `h2` towards clients), the admin listener, the embedded services, and below reqwest.
+//! one of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
+//! (and its codec `h2` towards clients), the admin listener, and below reqwest.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
 //! the token to programs that forward by themselves (a reader of the token path as requests are, by
@@ -52,11 +52,13 @@
 
 pub mod admin;
 pub mod app;
+mod backlog;
 pub mod broker;
 pub mod cli;
 pub mod client_token;
 pub mod clock;
 pub mod config;
+mod delegate;
 pub mod demo;
 pub mod doctor;
 mod gather;

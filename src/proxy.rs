@@ -128,7 +128,9 @@ struct Received {
 
 impl Proxy {
     /// Handles one request, and accounts for it.
-    async fn handle(&self, request: RequestHead, peer: Peer, client: &mut impl Exchange) {
+    ///
+    /// The head is handed on by reference, since each future that owned it would have room for it.
+    async fn handle(&self, request: &mut RequestHead, peer: Peer, client: &mut impl Exchange) {
         let inner = &*self.0;
         let mut entry = inner.ledger.open(request.method.clone());
         let is_connect = request.method == Method::CONNECT;
@@ -138,7 +140,10 @@ impl Proxy {
             upload: Upload::new(client.body_length(), &inner.budget, entry.started_at()),
         };
         let forwarded = inner.forward(request, peer, client, &mut call, entry.started_at());
-        match forwarded.await {
+        let forwarded = forwarded.await;
+        // A response may stream for long, and needs no room for its request.
+        request.fields = Fields::default();
+        match forwarded {
             Ok(received) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 entry.answered(received.head.status, Origin::Upstream);
                 Box::pin(inner.switch(received, client)).await;
@@ -181,7 +186,7 @@ impl Inner {
     /// Forwards one request and gets the head of its response.
     async fn forward(
         &self,
-        mut request: RequestHead,
+        request: &mut RequestHead,
         peer: Peer,
         client: &mut impl Exchange,
         call: &mut Call<'_>,
@@ -190,16 +195,16 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        admit(&request, &self.rules)?;
-        let is_websocket = self.prepare(&mut request, peer)?;
+        admit(request, peer.is_tls, &self.rules)?;
+        let is_websocket = self.prepare(request, peer)?;
         let mut token = self.token(since, client).await?;
         let mut received = self
-            .send(&request, &mut token, client, call, is_websocket)
+            .send(request, &mut token, client, call, is_websocket)
             .await?;
         if received.head.status == StatusCode::UNAUTHORIZED {
             // What is rare is on the heap, here and below: every request would carry the room for
             // it otherwise.
-            let retried = self.retry(&request, token, client, call, is_websocket, received);
+            let retried = self.retry(request, token, client, call, is_websocket, received);
             received = Box::pin(retried).await?;
         }
         call.upload.forget();

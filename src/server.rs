@@ -163,6 +163,9 @@ pub enum Refusal {
     /// There are too many connections.
     #[error("too many connections")]
     NoRoom,
+    /// There are too many requests that wait with the beginning of a body.
+    #[error("no room for what may come of a body")]
+    NoRoomForBody,
     /// The process at the other end of the unix socket may not use it.
     #[error("a user who may not use the socket")]
     Peer,

@@ -7,7 +7,7 @@ mod metrics;
 
 use std::io;
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt};
 
 pub use self::metrics::{Metrics, Origin, Sources};
 
@@ -44,6 +44,10 @@ impl LogSettings {
     }
 }
 
+/// Libraries that read messages, and quote in their log what they refuse of them: a path with its
+/// query, a value that should be a length. What matters of it is logged by us, without quotes.
+const QUOTING: [&str; 2] = ["h2", "hyper"];
+
 /// Sends the log of the whole process to a writer. Does nothing when it goes somewhere already.
 ///
 /// # Errors
@@ -60,9 +64,17 @@ where
         // They would go to standard error by the way that may block.
         .log_internal_errors(false)
         .with_writer(writer);
+    // Whatever the level asks for.
+    let told =
+        filter_fn(|event| !QUOTING.contains(&event.target().split(':').next().unwrap_or_default()));
     let initialised = match settings.format {
-        LogFormat::Text => builder.with_target(false).finish().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+        LogFormat::Text => builder.with_target(false).finish().with(told).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .finish()
+            .with(told)
+            .try_init(),
     };
     // An embedding test has set one: the log is theirs.
     drop(initialised);

@@ -23,11 +23,24 @@ class Case:
     script: str = ""
 
 
+#: Beside Host, Content-Type and Content-Length of the load: ten, as a client with tracing sends.
+FIELDS = (
+    "Accept: application/json",
+    "Accept-Encoding: gzip, deflate",
+    "Accept-Language: en",
+    "Cache-Control: no-cache",
+    "User-Agent: metrics-agent/1.28.3 (linux; amd64)",
+    "X-Request-Id: 3f2c8a51-94d0-4c0e-8b77-0d6c1f5e9a24",
+    "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
+
 CASES = [
     Case("get32", "GET, 32 connections"),
     Case("get1", "GET, 1 connection", connections=1),
     Case("get256", "GET, 256 connections", connections=256),
+    Case("get512", "GET, 512 connections", connections=512),
     Case("post", "POST 2 KiB", path="/length", script="post.lua"),
+    Case("post10", "POST 2 KiB, ten fields", path="/length", script="post.lua", fields=FIELDS),
     Case("get64k", "GET 64 KiB", path="/64k"),
     Case("get16m", "GET 16 MiB", path="/16m", connections=2),
     Case("https", "https upstream, GET", scheme="https"),

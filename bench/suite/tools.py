@@ -28,13 +28,13 @@ class Binaries:
             self.versions[name] = found.group() if found else "?"
 
 
-def prepare(kinds, build, own=False):
+def prepare(kinds, build, own=False, loads=True):
     """Finds or builds everything, or ends with what is to be installed. `own`: the caller has a
-    sidecar of its own."""
+    sidecar of its own. `loads`: it needs a load."""
     binaries = Binaries()
     missing = []
     for name, package, version, needed in [
-        ("wrk", "wrk", None, True),
+        ("wrk", "wrk", None, loads),
         ("nginx", "nginx-light", "-v", "nginx" in kinds),
         ("haproxy", "haproxy", "-v", "haproxy" in kinds),
     ]:

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Fields of an answer that end at the sidecar, and those that frame it.
-const ENDS_HERE: [&str; 9] = [
+const ENDS_HERE: [&str; 16] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -21,6 +21,13 @@ const ENDS_HERE: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
     "alt-svc",
+    "clear-site-data",
+    "expect-ct",
+    "nel",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "report-to",
+    "strict-transport-security",
     "content-length",
 ];
 
@@ -274,7 +281,8 @@ fn by_name(fields: &Fields, keeps: impl Fn(&[u8]) -> bool) -> ByName {
     let mut names = ByName::new();
     for (name, value) in &fields.0 {
         let lower = name.to_ascii_lowercase();
-        let ends_here = ENDS_HERE.iter().any(|known| known.as_bytes() == lower);
+        let ends_here = ENDS_HERE.iter().any(|known| known.as_bytes() == lower)
+            || meant::is_disguised(&lower);
         if !ends_here && keeps(&lower) {
             names
                 .entry(lower)

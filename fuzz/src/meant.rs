@@ -39,8 +39,7 @@ const ENDS_HERE: [&str; 15] = [
 
 /// Names that end here also where `_` stands for `-`, or behind `HTTP_`: those that frame, route or
 /// authorise, and those that are judged.
-const DISGUISED: [&str; 24] = [
-    "alt-svc",
+const DISGUISED: [&str; 23] = [
     "authorization",
     "connection",
     "content-length",
@@ -232,17 +231,21 @@ fn outbound(meant: &Request) -> Fields {
 fn end_to_end(fields: &Fields) -> Fields {
     let ends_here = |name: &[u8]| {
         let name = name.to_ascii_lowercase();
-        // A server that hands fields to programs as variables takes `_` for `-`.
-        let plain: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
-        let variable = plain.strip_prefix(b"http-");
-        let is = |name: &[u8]| ENDS_HERE.iter().any(|known| known.as_bytes() == name);
-        is(&name) || DISGUISED.iter().any(|known| {
-            let known = known.as_bytes();
-            (plain == known && name != plain) || variable == Some(known)
-        })
+        ENDS_HERE.iter().any(|known| known.as_bytes() == name) || is_disguised(&name)
     };
     let kept = fields.0.iter().filter(|(name, _)| !ends_here(name));
     Fields(kept.cloned().collect())
+}
+
+/// Whether a name in small letters is one that matters for a server that hands fields to programs
+/// as variables, which takes `_` for `-`.
+pub fn is_disguised(name: &[u8]) -> bool {
+    let plain: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+    let variable = plain.strip_prefix(b"http-");
+    DISGUISED.iter().any(|known| {
+        let known = known.as_bytes();
+        (plain == known && name != plain) || variable == Some(known)
+    })
 }
 
 type ByName = BTreeMap<Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>>;

@@ -1,30 +1,65 @@
-//! The small HTTP/1.1 server under both embedded services: accepts on loopback, reads bounded bodies, answers JSON.
+//! The small HTTP server under both embedded services: the sidecar's own, since the targets that it
+//! passes on are not all ones that a library takes; bounded bodies, JSON answers.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
+use std::{
+    borrow::Cow,
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
 };
 
-const MAX_CONNECTIONS: usize = 512;
-const MAX_HEAD: usize = 64 * 1024;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    http1::BodyError,
+    message::{Fields, Name, RequestHead, ResponseHead},
+    proxy::ProxyError,
+    server::{
+        Connections, Exchange, Handler, Http, Listener, Peer, Peers, Refusal, ServerSettings,
+        respond, serve as serve_connections, unless_gone,
+    },
+};
+
 const MAX_BODY: usize = 4 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Also ends idle connections; longer than clients keep theirs, so that it is they who close.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Idle connections end later than clients end theirs, so that it is they who close.
+const SETTINGS: ServerSettings = ServerSettings {
+    max_connections: 512,
+    header_read_timeout: Duration::from_secs(75),
+    keep_alive_timeout: Duration::from_secs(75),
+    body_idle_timeout: BODY_TIMEOUT,
+    max_header_size: 64 * 1024,
+    max_concurrent_streams: 100,
+    drain_timeout: Duration::ZERO,
+    peers: Peers {
+        users: Vec::new(),
+        groups: Vec::new(),
+    },
+};
 
-/// Accepting fails when file descriptors run out; without a pause the loop would spin until one is free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) type Answer = Response<Bytes>;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// A whole request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) head: RequestHead,
+    pub(super) body: Bytes,
+}
+
+impl Request {
+    /// The target; what is no UTF-8 in it is replaced, since nothing here has such a name.
+    pub(super) fn target(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.head.target())
+    }
+}
 
 /// What an embedded service decides. It sees whole requests, never sockets.
 pub(super) trait Service: Send + Sync + 'static {
@@ -32,13 +67,13 @@ pub(super) trait Service: Send + Sync + 'static {
     type Verdict: Send;
 
     /// Judges the head on its arrival: a token that expires while the body is on its way was still good.
-    fn judge(&self, head: &Parts) -> Self::Verdict;
+    fn judge(&self, head: &RequestHead) -> Self::Verdict;
 
     /// Answers the request, now that its body is here.
     fn answer(
         &self,
         verdict: Self::Verdict,
-        request: Request<Bytes>,
+        request: Request,
     ) -> impl Future<Output = Answer> + Send;
 
     /// A failure in the shape that this service gives its failures.
@@ -52,28 +87,24 @@ pub(super) async fn bind() -> std::io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// Serves until it is dropped; that ends its connections too.
-pub(super) async fn serve<S: Service>(listener: TcpListener, service: Arc<S>) -> Infallible {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(converse(stream, Arc::clone(&service)));
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the demo could not accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
+/// Serves until it is dropped.
+pub(super) async fn serve<S: Service>(listener: TcpListener, service: Arc<S>) {
+    let settings = Arc::new(ArcSwap::from_pointee(SETTINGS));
+    let never = CancellationToken::new();
+    let protocol = Http(Embedded(service));
+    serve_connections(
+        Listener::Tcp(listener),
+        settings,
+        Connections::default(),
+        protocol,
+        never,
+    )
+    .await;
 }
 
 /// A JSON answer. It ends in a newline, because people read it in a terminal.
 pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
-    let mut answer = Response::new(Full::from(format!("{body}\n")));
+    let mut answer = Response::new(Bytes::from(format!("{body}\n")));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(
@@ -84,43 +115,97 @@ pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
     answer
 }
 
-async fn converse<S: Service>(stream: TcpStream, service: Arc<S>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection of the demo keeps its delay");
-    }
-    let handler = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(exchange(&*service, request).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), handler)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection of the demo ended early");
+/// A service, as the server knows it.
+#[derive(Debug)]
+struct Embedded<S>(Arc<S>);
+
+impl<S> Clone for Embedded<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
-async fn exchange<S: Service>(service: &S, request: Request<Incoming>) -> Answer {
-    let (head, body) = request.into_parts();
-    let verdict = service.judge(&head);
-    // Read even when the verdict will be a refusal: closing on unread bytes could reset the answer away.
-    let body =
-        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return service.refusal(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the demo takes bodies of at most 4 MiB",
-                );
+impl<S: Service> Handler for Embedded<S> {
+    async fn handle(&self, head: RequestHead, _peer: Peer, client: &mut impl Exchange) {
+        let verdict = self.0.judge(&head);
+        if head.fields.has(Name::Expect) && !client.body_length().is_empty() {
+            client.inform(&ResponseHead::of(StatusCode::CONTINUE, Fields::default()));
+        }
+        // Read even when the verdict will be a refusal: closing on unread bytes could reset the answer away.
+        let body = timeout(BODY_TIMEOUT, read(client)).await;
+        let answer = match body.unwrap_or(Err(Unread::TooSlow)) {
+            Ok(body) => {
+                let answer = self.0.answer(verdict, Request { head, body });
+                unless_gone(client, answer).await
             }
-            Ok(Err(_)) => return service.refusal(StatusCode::BAD_REQUEST, "the body is broken"),
-            Err(_) => {
-                return service.refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long");
-            }
+            Err(unread) => unread
+                .status_and_message()
+                .map(|(status, message)| self.0.refusal(status, message)),
         };
-    let request = Request::from_parts(head, body);
-    service.answer(verdict, request).await
+        if let Some(answer) = answer {
+            let is_last = !client.is_body_read();
+            let responded = timeout(BODY_TIMEOUT, respond(client, answer, is_last)).await;
+            if !matches!(responded, Ok(Ok(()))) {
+                tracing::debug!("a connection of the demo ended early");
+            }
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Answer {
+        let status = ProxyError::from(refusal).response().status();
+        self.0.refusal(status, "the request cannot be read")
+    }
+}
+
+/// Why there is no body.
+#[derive(Debug)]
+enum Unread {
+    TooLarge,
+    TooSlow,
+    Malformed,
+    /// There is nobody to be told.
+    Gone,
+}
+
+impl Unread {
+    fn status_and_message(&self) -> Option<(StatusCode, &'static str)> {
+        Some(match self {
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the demo takes bodies of at most 4 MiB",
+            ),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+            Self::Malformed => (StatusCode::BAD_REQUEST, "the body is broken"),
+            Self::Gone => return None,
+        })
+    }
+}
+
+/// Reads a whole body.
+async fn read(client: &mut impl Exchange) -> Result<Bytes, Unread> {
+    // An interim response that the client waits for goes out before its body comes.
+    let flushed = poll_fn(|cx| client.poll_flush(cx)).await;
+    flushed.map_err(|_| Unread::Gone)?;
+    let mut body = Vec::new();
+    poll_fn(|cx| {
+        loop {
+            let data = match ready!(client.poll_body(cx)) {
+                Ok(data) => data,
+                Err(BodyError::Malformed) => return Poll::Ready(Err(Unread::Malformed)),
+                Err(BodyError::Cut | BodyError::Io(_)) => {
+                    return Poll::Ready(Err(Unread::Gone));
+                }
+            };
+            if data.is_empty() {
+                return Poll::Ready(Ok(std::mem::take(&mut body).into()));
+            }
+            if body.len() + data.len() > MAX_BODY {
+                return Poll::Ready(Err(Unread::TooLarge));
+            }
+            body.extend_from_slice(data);
+            let count = data.len();
+            client.consume_body(count);
+        }
+    })
+    .await
 }

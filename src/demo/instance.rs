@@ -7,8 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::Full;
+use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::form_urlencoded;
@@ -16,16 +15,20 @@ use url::form_urlencoded;
 use super::{
     cloud_integrations::CloudIntegrations,
     envelope::{Refused, ok},
-    http::{Answer, Service, json as json_answer},
+    http::{Answer, Request, Service, json as json_answer},
     received::Received,
     token_service::{IssuedToken, TokenService},
 };
+use crate::message::{Fields, Name, RequestHead};
 
 const MAX_SLOW: Duration = Duration::from_secs(30);
 const FORMATS: [&str; 5] = ["wavefront", "histogram", "trace", "spanLogs", "event"];
 
 /// What clients of the sidecar may still send, and what it has to remove.
-const OTHER_CREDENTIALS: [&str; 2] = ["x-auth-token", "csp-auth-token"];
+const OTHER_CREDENTIALS: [(Name, &str); 2] = [
+    (Name::XAuthToken, "x-auth-token"),
+    (Name::CspAuthToken, "csp-auth-token"),
+];
 
 /// An embedded service instance.
 #[derive(Debug)]
@@ -52,19 +55,19 @@ impl Instance {
         self.integrations().issue_external_id()
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<IssuedToken, Refused> {
-        for name in OTHER_CREDENTIALS {
-            if headers.contains_key(name) {
+    fn authenticate(&self, fields: &Fields) -> Result<IssuedToken, Refused> {
+        for (kind, name) in OTHER_CREDENTIALS {
+            if fields.has(kind) {
                 return Err(Refused::bad_request(format!("{name} reached the instance")));
             }
         }
-        let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-        let token = fields
+        let mut values = fields.all(Name::Authorization);
+        let token = values
             .next()
-            .and_then(|value| value.to_str().ok())
+            .and_then(|value| str::from_utf8(value).ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .and_then(|token| self.tokens.find(token));
-        if fields.next().is_some() {
+        if values.next().is_some() {
             return Err(Refused::bad_request(
                 "several Authorization fields reached the instance",
             ));
@@ -77,15 +80,18 @@ impl Instance {
         })
     }
 
-    async fn route(&self, token: IssuedToken, request: &Request<Bytes>) -> Result<Answer, Refused> {
-        let query = Query(request.uri().query().unwrap_or_default());
-        let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        match (request.method(), path.as_slice()) {
+    async fn route(&self, token: IssuedToken, request: &Request) -> Result<Answer, Refused> {
+        let target = request.target();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let query = Query(query);
+        let path: Vec<&str> = path.split('/').skip(1).collect();
+        match (&request.head.method, path.as_slice()) {
             (&Method::POST, ["report"]) => self.report(&query, request),
             (&Method::POST, ["api", "v2", "event"]) => Ok(self.event(request)),
             (method, ["api", "v2", "cloudintegration", rest @ ..]) => self
-                .cloud_integration(method, rest, &query, request.body())
+                .cloud_integration(method, rest, &query, &request.body)
                 .map(ok),
+            (&Method::GET, ["api", "v2", "chart", "api"]) => chart(&query),
             (&Method::GET, ["demo", "received"]) => {
                 let after = query.number("after")?.unwrap_or(0);
                 Ok(json_answer(StatusCode::OK, &self.received().after(after)))
@@ -129,21 +135,21 @@ impl Instance {
         }
     }
 
-    fn report(&self, query: &Query<'_>, request: &Request<Bytes>) -> Result<Answer, Refused> {
+    fn report(&self, query: &Query<'_>, request: &Request) -> Result<Answer, Refused> {
         let format = query.get("f").unwrap_or_else(|| "wavefront".to_owned());
         if !FORMATS.contains(&format.as_str()) {
             return Err(Refused::bad_request("f names no known format"));
         }
         self.received().record(request);
-        let mut answer = Response::new(Full::default());
+        let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)
     }
 
     /// Returns the first event as created. Bodies that are no JSON are taken too: some clients label theirs wrongly.
-    fn event(&self, request: &Request<Bytes>) -> Answer {
+    fn event(&self, request: &Request) -> Answer {
         self.received().record(request);
-        let mut events = serde_json::Deserializer::from_slice(request.body()).into_iter::<Value>();
+        let mut events = serde_json::Deserializer::from_slice(&request.body).into_iter::<Value>();
         let Some(Ok(Value::Object(mut event))) = events.next() else {
             return ok(Value::Null);
         };
@@ -167,11 +173,11 @@ impl Instance {
 impl Service for Instance {
     type Verdict = Result<IssuedToken, Refused>;
 
-    fn judge(&self, head: &Parts) -> Self::Verdict {
-        self.authenticate(&head.headers)
+    fn judge(&self, head: &RequestHead) -> Self::Verdict {
+        self.authenticate(&head.fields)
     }
 
-    async fn answer(&self, verdict: Self::Verdict, request: Request<Bytes>) -> Answer {
+    async fn answer(&self, verdict: Self::Verdict, request: Request) -> Answer {
         let routed = async { self.route(verdict?, &request).await };
         routed.await.unwrap_or_else(Refused::into_answer)
     }
@@ -216,6 +222,22 @@ impl Query<'_> {
     }
 }
 
+/// A chart of the query, which is empty: bodies of reports are opaque here, so nothing is known of
+/// any series.
+fn chart(query: &Query<'_>) -> Result<Answer, Refused> {
+    let Some(asked) = query.get("q") else {
+        return Err(Refused::bad_request("q is required"));
+    };
+    let answer = json!({
+        "query": asked,
+        "name": query.get("n").unwrap_or_else(|| asked.clone()),
+        "granularity": 60,
+        "timeseries": [],
+        "warnings": "the demo keeps no series: reports are counted and not read",
+    });
+    Ok(json_answer(StatusCode::OK, &answer))
+}
+
 fn whoami(token: IssuedToken) -> Value {
     let left = token.expires_at.saturating_duration_since(Instant::now());
     let tenths = (left.as_secs_f64() * 10.0).round();
@@ -228,8 +250,6 @@ fn no_such_resource() -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
-
     use super::*;
 
     const LIFETIME: Duration = Duration::from_secs(3);
@@ -241,20 +261,18 @@ mod tests {
         fields: &[(&str, &str)],
         body: &str,
     ) -> (u16, Value) {
-        let mut request = Request::builder().method(method).uri(target);
+        let mut head = RequestHead::to(method.parse().unwrap(), target.as_bytes());
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            head.fields.push(name.as_bytes(), value.as_bytes());
         }
-        let (head, body) = request
-            .body(Bytes::from(body.to_owned()))
-            .unwrap()
-            .into_parts();
+        let body = Bytes::from(body.to_owned());
         let verdict = instance.judge(&head);
-        let request = Request::from_parts(head, body);
-        let answer = instance.answer(verdict, request).await;
+        let answer = instance.answer(verdict, Request { head, body }).await;
         let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap_or_default())
+        (
+            status,
+            serde_json::from_slice(answer.body()).unwrap_or_default(),
+        )
     }
 
     /// An instance, and the `Authorization` that it accepts.
@@ -320,6 +338,8 @@ mod tests {
             ("POST", "/report?f=unknown", 400),
             ("POST", "/api/v2/event", 200),
             ("GET", "/demo/received?after=2", 200),
+            ("GET", "/api/v2/chart/api?q=ts(\"cpu.usage\")&g=m", 200),
+            ("GET", "/api/v2/chart/api", 400),
             ("GET", "/report", 404),
             ("GET", "/", 404),
         ] {

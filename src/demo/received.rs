@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use http::{HeaderName, Request, header};
 use serde_json::{Value, json};
+
+use super::http::Request;
 
 const REMEMBERED: usize = 256;
 
@@ -27,8 +27,8 @@ struct Report {
 }
 
 impl Received {
-    pub(super) fn record(&mut self, request: &Request<Bytes>) {
-        let body = request.body();
+    pub(super) fn record(&mut self, request: &Request) {
+        let body = &request.body;
         self.count += 1;
         self.bytes += body.len() as u64;
         if self.last.len() == REMEMBERED {
@@ -36,9 +36,9 @@ impl Received {
         }
         self.last.push_back(Report {
             number: self.count,
-            target: request.uri().to_string(),
-            content_type: text(request, header::CONTENT_TYPE),
-            content_encoding: text(request, header::CONTENT_ENCODING),
+            target: request.target().into_owned(),
+            content_type: text(request, b"content-type"),
+            content_encoding: text(request, b"content-encoding"),
             length: body.len(),
             crc32: crc32(body),
         });
@@ -65,9 +65,9 @@ impl Received {
     }
 }
 
-fn text(request: &Request<Bytes>, name: HeaderName) -> Option<String> {
-    let value = request.headers().get(name)?;
-    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+fn text(request: &Request, name: &[u8]) -> Option<String> {
+    let value = request.head.fields.named(name).next()?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// The checksum of gzip and zlib (RFC 1952 §8), bit by bit: every scripting language can compare it.
@@ -81,13 +81,18 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::Method;
 
-    fn report(body: &'static str) -> Request<Bytes> {
-        Request::post("/report?f=wavefront")
-            .header("content-encoding", "gzip")
-            .body(Bytes::from_static(body.as_bytes()))
-            .unwrap()
+    use super::*;
+    use crate::message::RequestHead;
+
+    fn report(body: &'static str) -> Request {
+        let mut head = RequestHead::to(Method::POST, b"/report?f=wavefront");
+        head.fields.push(b"content-encoding", b"gzip");
+        Request {
+            head,
+            body: body.into(),
+        }
     }
 
     #[test]

@@ -8,20 +8,20 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
+use http::{Method, StatusCode};
 use serde_json::json;
 use url::form_urlencoded;
 
 pub use super::issued::IssuedToken;
 use super::{
     csp_error::CspError,
-    http::{Answer, Service, json as json_answer},
+    http::{Answer, Request, Service, json as json_answer},
     issued::IssuedTokens,
     random,
 };
+use crate::message::{Fields, Name, RequestHead};
 
-const PREFIX: &str = "/csp/gateway/am/api/auth/";
+const PREFIX: &[u8] = b"/csp/gateway/am/api/auth/";
 const PERMISSIONS: [&str; 3] = ["aoa:directDataIngestion", "aoa/*", "csp:org_member"];
 
 /// An embedded token service with one registered app and one user's API token.
@@ -80,14 +80,14 @@ impl TokenService {
         issued.find(token)
     }
 
-    fn grant(&self, request: &Request<Bytes>) -> Result<Answer, CspError> {
-        let endpoint = match request.uri().path().strip_prefix(PREFIX) {
-            Some("authorize") => Endpoint::Authorize,
-            Some("token") => Endpoint::Token,
-            Some("api-tokens/authorize") => Endpoint::ApiToken,
+    fn grant(&self, request: &Request) -> Result<Answer, CspError> {
+        let endpoint = match request.head.path().strip_prefix(PREFIX) {
+            Some(b"authorize") => Endpoint::Authorize,
+            Some(b"token") => Endpoint::Token,
+            Some(b"api-tokens/authorize") => Endpoint::ApiToken,
             _ => return Err(CspError::new(StatusCode::NOT_FOUND, "no such resource")),
         };
-        if request.method() != Method::POST {
+        if request.head.method != Method::POST {
             return Err(CspError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "only POST is allowed",
@@ -97,11 +97,11 @@ impl TokenService {
         let mut lifetime = self.lifetime;
         let username = match endpoint {
             Endpoint::ApiToken => {
-                self.check_api_token(request.headers(), &form)?;
+                self.check_api_token(&request.head.fields, &form)?;
                 "demo-user@example.com"
             }
             Endpoint::Authorize | Endpoint::Token => {
-                self.check_app(request.headers())?;
+                self.check_app(&request.head.fields)?;
                 if form.get("grant_type") != Some("client_credentials") {
                     return Err(CspError::bad_request(
                         "grant_type has to be client_credentials",
@@ -138,14 +138,14 @@ impl TokenService {
     }
 
     /// RFC 6749 §2.3.1 wants id and secret form-encoded before they are joined; CSP and its clients join them as they are.
-    fn check_app(&self, headers: &HeaderMap) -> Result<(), CspError> {
+    fn check_app(&self, fields: &Fields) -> Result<(), CspError> {
         let expected = STANDARD.encode(format!("{}:{}", self.client_id, self.client_secret));
-        let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-        let offered = fields
+        let mut values = fields.all(Name::Authorization);
+        let offered = values
             .next()
-            .and_then(|field| field.to_str().ok())
-            .and_then(|field| field.split_once(' '));
-        match (offered, fields.next()) {
+            .and_then(|value| str::from_utf8(value).ok())
+            .and_then(|value| value.split_once(' '));
+        match (offered, values.next()) {
             (Some((scheme, value)), None)
                 if scheme.eq_ignore_ascii_case("basic") && value == expected =>
             {
@@ -158,8 +158,8 @@ impl TokenService {
         }
     }
 
-    fn check_api_token(&self, headers: &HeaderMap, form: &Form) -> Result<(), CspError> {
-        if headers.contains_key(header::AUTHORIZATION) {
+    fn check_api_token(&self, fields: &Fields, form: &Form) -> Result<(), CspError> {
+        if fields.has(Name::Authorization) {
             return Err(CspError::bad_request(
                 "this endpoint is anonymous; leave Authorization out",
             ));
@@ -207,9 +207,9 @@ impl fmt::Debug for TokenService {
 impl Service for TokenService {
     type Verdict = ();
 
-    fn judge(&self, _head: &Parts) {}
+    fn judge(&self, _head: &RequestHead) {}
 
-    async fn answer(&self, (): (), request: Request<Bytes>) -> Answer {
+    async fn answer(&self, (): (), request: Request) -> Answer {
         self.grant(&request).unwrap_or_else(CspError::into_answer)
     }
 
@@ -228,11 +228,13 @@ enum Endpoint {
 struct Form(HashMap<String, String>);
 
 impl Form {
-    fn parse(request: &Request<Bytes>) -> Result<Self, CspError> {
+    fn parse(request: &Request) -> Result<Self, CspError> {
         let media_type = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
+            .head
+            .fields
+            .named(b"content-type")
+            .next()
+            .and_then(|value| str::from_utf8(value).ok())
             .and_then(|value| value.split(';').next())
             .unwrap_or_default();
         if !media_type
@@ -245,7 +247,7 @@ impl Form {
             ));
         }
         let mut fields = HashMap::new();
-        for (name, value) in form_urlencoded::parse(request.body()) {
+        for (name, value) in form_urlencoded::parse(&request.body) {
             // RFC 6749 §3.2: a parameter must not be included more than once.
             if fields
                 .insert(name.into_owned(), value.into_owned())
@@ -273,7 +275,6 @@ fn positive_seconds(text: &str) -> Result<Duration, CspError> {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
     use serde_json::Value;
 
     use super::*;
@@ -292,25 +293,31 @@ mod tests {
         format!("Basic {}", STANDARD.encode(pair))
     }
 
+    const FORM: &str = "application/x-www-form-urlencoded";
+
+    fn request(method: Method, path: &str, media_type: &str, body: &str) -> Request {
+        let mut head = RequestHead::to(method, path.as_bytes());
+        head.fields.push(b"content-type", media_type.as_bytes());
+        Request {
+            head,
+            body: body.to_owned().into(),
+        }
+    }
+
     async fn post(
         service: &TokenService,
         path: &str,
         authorization: &[&str],
         form: &str,
     ) -> (u16, Value) {
-        let mut request = Request::post(path)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Bytes::from(form.to_owned()))
-            .unwrap();
+        let mut request = request(Method::POST, path, FORM, form);
         for value in authorization {
-            request
-                .headers_mut()
-                .append("authorization", value.parse().unwrap());
+            let fields = &mut request.head.fields;
+            fields.push(b"authorization", value.as_bytes());
         }
         let answer = service.answer((), request).await;
         let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
+        (status, serde_json::from_slice(answer.body()).unwrap())
     }
 
     #[tokio::test]
@@ -387,15 +394,10 @@ mod tests {
     async fn wants_a_post_of_a_form() {
         let service = service();
         for (method, media_type, expected) in [
-            ("GET", "application/x-www-form-urlencoded", 405),
-            ("POST", "application/json", 415),
+            (Method::GET, FORM, 405),
+            (Method::POST, "application/json", 415),
         ] {
-            let request = Request::builder()
-                .method(method)
-                .uri(AUTHORIZE)
-                .header("content-type", media_type)
-                .body(Bytes::from_static(GRANT.as_bytes()))
-                .unwrap();
+            let request = request(method, AUTHORIZE, media_type, GRANT);
             assert_eq!(service.answer((), request).await.status(), expected);
         }
     }

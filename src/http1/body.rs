@@ -1,6 +1,10 @@
 //! Bodies out of their framing (RFC 9112 §6, §7).
 
-use super::{Framing, chunk::Chunks};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncRead;
+
+use super::{Framing, Input, chunk::Chunks};
 use crate::message::{BodyLength, Fields};
 
 /// Reads one body.
@@ -98,6 +102,31 @@ impl Decoder {
             Kind::Chunked(chunks) => chunks.next(bytes),
             Kind::UntilClose => Ok((0, bytes.len())),
             Kind::Closed => Ok((0, 0)),
+        }
+    }
+
+    /// Reads until there is content at the beginning of `input`: how much; none at the end of the
+    /// body.
+    ///
+    /// # Errors
+    /// The framing is malformed, or the connection ends early or breaks.
+    pub fn poll_content<T: AsyncRead + Unpin>(
+        &mut self,
+        input: &mut Input,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, BodyError>> {
+        loop {
+            let (framing, content) = self.next(input.bytes())?;
+            input.consume(framing);
+            if content > 0 || self.is_done() {
+                return Poll::Ready(Ok(content));
+            }
+            match ready!(input.poll_fill(io, cx)) {
+                Ok(1..) => {}
+                Ok(0) => self.closed()?,
+                Err(error) => return Poll::Ready(Err(BodyError::Io(error.kind()))),
+            }
         }
     }
 

@@ -10,10 +10,12 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::backlog::Share;
+
 /// How much is read at a time, in bytes: a head and what is small, so that a request which waits
 /// with the beginning of its body holds no more, ...
 const SMALL: usize = 8 * 1024;
-/// ... and, behind a read that filled its room, of what is large.
+/// ... and, behind a read of as much and within the bound of all, of what is large.
 const LARGE: usize = 64 * 1024;
 /// How many rooms of a size a worker keeps.
 const MOST: usize = 32;
@@ -29,10 +31,12 @@ thread_local! {
 #[derive(Default)]
 pub struct Input {
     room: Option<Box<[u8]>>,
+    /// There for a large room.
+    share: Share,
     from: usize,
     to: usize,
-    /// Whether the last read filled its room, so that there is probably more.
-    was_filled: bool,
+    /// How much the last read of this message brought: there is probably as much again.
+    last: usize,
 }
 
 impl fmt::Debug for Input {
@@ -70,6 +74,17 @@ impl Input {
         }
     }
 
+    /// Whether more can be read ahead of whoever uses it: up to so much, and within the bound of all.
+    pub fn can_read_ahead(&mut self, most: usize) -> bool {
+        let size = self.room.as_ref().map_or(SMALL, |room| room.len());
+        self.len() < most.min(size) || self.len() < most && self.share.resize(LARGE)
+    }
+
+    /// Says that a message begins, and that it need not be as large as the last one.
+    pub fn begin_message(&mut self) {
+        self.last = 0;
+    }
+
     /// Reads more; `Ok(0)` at the end.
     ///
     /// # Errors
@@ -79,33 +94,34 @@ impl Input {
         io: &mut T,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.make_room();
+        match &self.room {
+            None => {
+                let is_large = self.last >= SMALL && self.share.resize(LARGE);
+                self.room = Some(take(if is_large { LARGE } else { SMALL }));
+            }
+            Some(room) if self.to == room.len() => self.make_room(),
+            Some(_) => {}
+        }
         let Self { room, to, .. } = self;
         let room = room.as_deref_mut().unwrap_or_default();
         let mut free = ReadBuf::new(room.get_mut(*to..).unwrap_or_default());
         let polled = Pin::new(io).poll_read(cx, &mut free);
         let count = free.filled().len();
         *to += count;
-        self.was_filled = free.remaining() == 0;
         if self.is_empty() {
             self.release();
         }
         ready!(polled)?;
+        self.last = count;
         Poll::Ready(Ok(count))
     }
 
+    /// Makes room in one that is full.
     fn make_room(&mut self) {
         let size = self.room.as_ref().map_or(0, |room| room.len());
-        if self.to < size {
-            return;
-        }
-        if size < LARGE {
-            let size = if size > 0 || self.was_filled {
-                LARGE
-            } else {
-                SMALL
-            };
-            self.move_to(take(size));
+        if size < LARGE && (self.share.resize(LARGE) || self.from == 0) {
+            // What cannot be used in part has to grow: its length has a bound of its own.
+            self.move_to(take(LARGE));
         } else if self.from > 0 {
             if let Some(room) = &mut self.room {
                 room.copy_within(self.from..self.to, 0);
@@ -122,26 +138,18 @@ impl Input {
         if let Some(begin) = larger.get_mut(..length) {
             begin.copy_from_slice(self.bytes());
         }
-        self.release();
-        (self.room, self.to) = (Some(larger), length);
+        if let Some(smaller) = self.room.replace(larger) {
+            give_back(smaller);
+        }
+        (self.from, self.to) = (0, length);
     }
 
     fn release(&mut self) {
         (self.from, self.to) = (0, 0);
-        let Some(room) = self.room.take() else {
-            return;
-        };
-        let Some(rooms) = of_size(room.len()) else {
-            return;
-        };
-        // A thread that ends has no pool any more.
-        let kept = rooms.try_with(|rooms| {
-            let mut rooms = rooms.borrow_mut();
-            if rooms.len() < MOST {
-                rooms.push(room);
-            }
-        });
-        kept.unwrap_or_default();
+        self.share.resize(0);
+        if let Some(room) = self.room.take() {
+            give_back(room);
+        }
     }
 }
 
@@ -157,6 +165,20 @@ fn of_size(size: usize) -> Option<&'static LocalKey<Rooms>> {
 fn take(size: usize) -> Box<[u8]> {
     let kept = of_size(size).and_then(|rooms| rooms.with_borrow_mut(Vec::pop));
     kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+}
+
+fn give_back(room: Box<[u8]>) {
+    let Some(rooms) = of_size(room.len()) else {
+        return;
+    };
+    // A thread that ends has no pool any more.
+    let kept = rooms.try_with(|rooms| {
+        let mut rooms = rooms.borrow_mut();
+        if rooms.len() < MOST {
+            rooms.push(room);
+        }
+    });
+    kept.unwrap_or_default();
 }
 
 impl Drop for Input {
@@ -193,11 +215,24 @@ mod tests {
         let mut input = Input::default();
         assert_eq!(fill(&mut input, &vec![b'a'; LARGE]), SMALL);
         input.consume(SMALL);
+        // A record of TLS holds as much, and is one of many.
+        for _ in 0..2 {
+            assert_eq!(fill(&mut input, &[b'b'; 2 * SMALL]), 2 * SMALL);
+            input.consume(2 * SMALL);
+        }
         assert_eq!(fill(&mut input, &vec![b'b'; 2 * LARGE]), LARGE);
         input.consume(LARGE - 1);
         assert_eq!(fill(&mut input, b"c"), 1);
         assert_eq!(input.bytes(), b"bc");
         input.consume(2);
+        assert_eq!(fill(&mut input, &vec![b'd'; LARGE]), SMALL);
+        input.consume(SMALL);
+        let nobody = &mut Context::from_waker(Waker::noop());
+        let (mut silent, _other) = tokio::io::duplex(1);
+        assert!(input.poll_fill(&mut silent, nobody).is_pending());
+        assert_eq!(fill(&mut input, &vec![b'd'; 2 * LARGE]), LARGE);
+        input.consume(LARGE);
+        input.begin_message();
         assert_eq!(fill(&mut input, &vec![b'd'; LARGE]), SMALL);
     }
 

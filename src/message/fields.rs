@@ -105,10 +105,12 @@ impl Fields {
         });
     }
 
-    /// Adds a field in place of all others of its name.
+    /// Adds a field in place of all others of its name, in the spelling of the first of them.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
-        self.retain(|field| !field.name.eq_ignore_ascii_case(name));
-        self.push(name, value);
+        let is_it = |field: &Field<'_>| field.name.eq_ignore_ascii_case(name);
+        let spelled = self.iter().find(is_it).map(|field| field.name.to_vec());
+        self.retain(|field| !is_it(&field));
+        self.push(spelled.as_deref().unwrap_or(name), value);
     }
 
     /// Keeps a text with the fields, which is none of theirs.
@@ -219,7 +221,7 @@ mod tests {
         fields.retain(|field| field.kind != Name::Host);
         assert_eq!(written(&fields), "X-a: 1\r\nx-A: 2\r\n");
         fields.set(b"x-a", b"3");
-        assert_eq!(written(&fields), "x-a: 3\r\n");
+        assert_eq!(written(&fields), "X-a: 3\r\n");
     }
 
     #[test]

@@ -64,16 +64,47 @@ pub fn first_but(bytes: &[u8], is_allowed: fn(u8) -> bool) -> Option<(usize, u8)
     bytes.get(position).map(|byte| (position, *byte))
 }
 
+/// How many bytes from the first on may be in a token.
+#[must_use]
+#[inline]
+pub fn token_length(bytes: &[u8]) -> usize {
+    // Pieces of a known length, so that there is no loop within one.
+    let (pieces, rest) = bytes.as_chunks::<8>();
+    let end = |bytes: &[u8]| bytes.iter().position(|byte| !is_tchar(*byte));
+    for (number, piece) in pieces.iter().enumerate() {
+        if let Some(end) = end(piece) {
+            return number * piece.len() + end;
+        }
+    }
+    bytes.len() - rest.len() + end(rest).unwrap_or(rest.len())
+}
+
 /// Whether all bytes may be in a field value.
 #[must_use]
-#[expect(
-    clippy::needless_bitwise_bool,
-    reason = "without a branch a byte, many bytes are looked at at a time"
-)]
+#[inline]
 pub fn is_value(value: &[u8]) -> bool {
-    !value.iter().fold(false, |found, byte| {
-        found | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f)
-    })
+    let (words, _) = value.as_chunks();
+    // The last word begins within the one before.
+    let last = value.last_chunk();
+    let is_clear = last.is_some_and(|last| !may_have_control(*last))
+        && !words.iter().any(|word| may_have_control(*word));
+    // It is short, or there is a tab.
+    is_clear || value.iter().copied().all(is_value_byte)
+}
+
+/// Whether one of eight bytes is below the space, or DEL. All of them are looked at together, as one
+/// number: a subtraction sets the high bit of a byte that is too small for it.
+#[inline]
+fn may_have_control(bytes: [u8; 8]) -> bool {
+    const fn all(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let word = u64::from_le_bytes(bytes);
+    let below_space = word.wrapping_sub(all(b' ')) & !word;
+    let from_del = word ^ all(0x7f);
+    let is_del = from_del.wrapping_sub(all(1)) & !from_del;
+    // What is borrowed may mark the byte above too, but only beside one that is marked rightly.
+    (below_space | is_del) & all(0x80) != 0
 }
 
 /// `1*DIGIT` below 2^63, so that no sum of it overflows: what a `Content-Length` may be.
@@ -131,8 +162,40 @@ mod tests {
     #[test]
     fn a_value_is_everything_but_controls() {
         for byte in 0..=255_u8 {
-            assert_eq!(is_value(&[b'a', byte, b'b']), is_value_byte(byte), "{byte}");
+            for (before, behind) in [(1, 1), (3, 12), (9, 0), (0, 15), (16, 5)] {
+                let value = [
+                    &vec![b'a'; before],
+                    &[byte][..],
+                    &vec![b'\t'; behind % 2],
+                    &vec![b'b'; behind],
+                ]
+                .concat();
+                assert_eq!(is_value(&value), is_value_byte(byte), "{value:?}");
+            }
         }
+        assert!(is_value(b""));
+    }
+
+    #[test]
+    fn a_token_ends_at_the_first_byte_that_may_not_be_in_it() {
+        for name in [
+            "",
+            "te",
+            "Content-Type",
+            "X-B3-TraceId",
+            "Strict-Transport-Security",
+            "12345678-9",
+            "a_b",
+        ] {
+            for end in [": ", " :", "\t", "\u{e9}", "\0", ""] {
+                let line = format!("{name}{end}");
+                assert_eq!(token_length(line.as_bytes()), name.len(), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_shown() {
         assert_eq!(token(b"x-a"), Ok(()));
         assert_eq!(token(b"x a"), Err(Some((1, b' '))));
         assert_eq!(token(b""), Err(None));

@@ -5,8 +5,6 @@
 pub enum Name {
     /// Nothing: the field is between the client and the service.
     Other,
-    /// `Alt-Svc` (RFC 7838).
-    AltSvc,
     /// `Authorization`.
     Authorization,
     /// `Connection`.
@@ -23,6 +21,9 @@ pub enum Name {
     Expect,
     /// `Host`.
     Host,
+    /// A field of a response by which a service tells browsers something of its whole host, beyond
+    /// the response and even the port.
+    HostPolicy,
     /// `HTTP2-Settings` (RFC 7540 §3.2.1).
     Http2Settings,
     /// `Keep-Alive`.
@@ -68,7 +69,7 @@ impl Name {
     pub fn of(name: &[u8]) -> Self {
         let known: &[(&[u8], Self)] = match name.len() {
             2 => &[(b"te", Self::Te)],
-            3 => &[(b"via", Self::Via)],
+            3 => &[(b"via", Self::Via), (b"nel", Self::HostPolicy)],
             4 => &[(b"host", Self::Host), (b"date", Self::Date)],
             6 => &[
                 (b"cookie", Self::Cookie),
@@ -78,7 +79,11 @@ impl Name {
             7 => &[
                 (b"upgrade", Self::Upgrade),
                 (b"trailer", Self::Trailer),
-                (b"alt-svc", Self::AltSvc),
+                (b"alt-svc", Self::HostPolicy),
+            ],
+            9 => &[
+                (b"expect-ct", Self::HostPolicy),
+                (b"report-to", Self::HostPolicy),
             ],
             10 => &[
                 (b"connection", Self::Connection),
@@ -107,6 +112,8 @@ impl Name {
             15 => &[
                 (b"x-forwarded-uri", Self::Override),
                 (b"x-original-path", Self::Override),
+                (b"clear-site-data", Self::HostPolicy),
+                (b"public-key-pins", Self::HostPolicy),
             ],
             16 => &[
                 (b"proxy-connection", Self::ProxyConnection),
@@ -124,13 +131,20 @@ impl Name {
             19 => &[(b"proxy-authorization", Self::ProxyAuthorization)],
             21 => &[(b"x-envoy-original-path", Self::Override)],
             22 => &[(b"x-http-method-override", Self::Override)],
+            25 => &[(b"strict-transport-security", Self::HostPolicy)],
+            27 => &[(b"public-key-pins-report-only", Self::HostPolicy)],
             _ => &[],
         };
         for (known, kind) in known {
             match likeness(name, known) {
                 Likeness::None => {}
-                Likeness::Disguised if *kind != Self::Override => return Self::Disguised,
-                Likeness::Same | Likeness::Disguised => return *kind,
+                Likeness::Disguised => match kind {
+                    Self::Override => return Self::Override,
+                    // A browser, which it is for, knows the name or does not.
+                    Self::HostPolicy => return Self::Other,
+                    _ => return Self::Disguised,
+                },
+                Likeness::Same => return *kind,
             }
         }
         match name.first() {
@@ -141,9 +155,13 @@ impl Name {
 
     /// Recognises the name of a variable that a server would make of a field that matters.
     fn of_variable(name: &[u8]) -> Self {
+        let is_variable = |start: &[u8]| {
+            start.eq_ignore_ascii_case(b"http_") || start.eq_ignore_ascii_case(b"http-")
+        };
         match name.split_at_checked(5) {
-            Some((b"HTTP_" | b"http_" | b"HTTP-" | b"http-" | b"Http-" | b"Http_", field))
-                if Self::of(field) != Self::Other =>
+            Some((start, field))
+                if is_variable(start)
+                    && !matches!(Self::of(field), Self::Other | Self::HostPolicy) =>
             {
                 Self::Disguised
             }
@@ -164,9 +182,12 @@ enum Likeness {
 
 /// Compares a name with a known one of the same length, which is in small letters.
 fn likeness(name: &[u8], known: &[u8]) -> Likeness {
+    /// What capital letters differ by from small ones, and no other two bytes of a token of which one
+    /// is a letter, a digit or `-`.
+    const CASE: u8 = 0x20;
     let mut likeness = Likeness::Same;
     for (byte, known) in name.iter().zip(known) {
-        if byte.to_ascii_lowercase() == *known {
+        if (byte ^ known) & !CASE == 0 {
             continue;
         }
         if *byte != b'_' || *known != b'-' {
@@ -187,6 +208,9 @@ mod tests {
         assert_eq!(Name::of(b"cOnnection"), Name::Connection);
         assert_eq!(Name::of(b"X-Custom"), Name::Other);
         assert_eq!(Name::of(b"X_Custom"), Name::Other);
+        assert_eq!(Name::of(b"Alt-Svc"), Name::HostPolicy);
+        assert_eq!(Name::of(b"alt_svc"), Name::Other);
+        assert_eq!(Name::of(b"HTTP_NEL"), Name::Other);
         assert_eq!(Name::of(b""), Name::Other);
     }
 
@@ -202,6 +226,7 @@ mod tests {
             "Proxy_Authorization",
             "HTTP_AUTHORIZATION",
             "HTTP_X_AUTH_TOKEN",
+            "hTTp_authorization",
             "Sec_Fetch-Site",
         ] {
             assert_eq!(Name::of(name.as_bytes()), Name::Disguised, "{name}");

@@ -34,6 +34,12 @@ impl Text {
     pub fn release(&mut self) {
         give_back(&TEXTS, &mut self.0);
     }
+
+    /// Borrows a buffer, which happens once a text: in line it would be in the way of each write.
+    #[inline(never)]
+    fn borrow_buffer(&mut self) {
+        *self = Self::new();
+    }
 }
 
 impl Deref for Text {
@@ -45,9 +51,10 @@ impl Deref for Text {
 }
 
 impl DerefMut for Text {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Vec<u8> {
         if self.0.capacity() == 0 {
-            *self = Self::new();
+            self.borrow_buffer();
         }
         &mut self.0
     }
@@ -79,11 +86,20 @@ impl Deref for Lines {
 }
 
 impl DerefMut for Lines {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Vec<Line> {
         if self.0.capacity() == 0 {
-            self.0 = LINES.with_borrow_mut(Vec::pop).unwrap_or_default();
+            self.borrow_buffer();
         }
         &mut self.0
+    }
+}
+
+impl Lines {
+    /// Borrows a buffer, once a head.
+    #[inline(never)]
+    fn borrow_buffer(&mut self) {
+        self.0 = LINES.with_borrow_mut(Vec::pop).unwrap_or_default();
     }
 }
 

@@ -41,18 +41,18 @@ pub struct Admitted {
     pub client: Option<ClientName>,
 }
 
-/// Judges a request's head.
+/// Judges the head of a request that came by TLS or in clear.
 ///
 /// # Errors
 /// The response that it earns.
-pub fn admit(head: &RequestHead, rules: &Rules) -> Result<Admitted, ProxyError> {
+pub fn admit(head: &RequestHead, is_tls: bool, rules: &Rules) -> Result<Admitted, ProxyError> {
     // Methods are case-sensitive, but not every server knows that.
     let is = |method: &str| head.method.as_str().eq_ignore_ascii_case(method);
     if is("TRACE") || is("TRACK") || is("CONNECT") {
         return Err(ProxyError::Method);
     }
     let host = check_host(head, rules)?;
-    check_browser(&head.fields, host, rules)?;
+    check_browser(&head.fields, host, is_tls, rules)?;
     if let Some(required) = &rules.required {
         required.check(&head.fields)?;
     }
@@ -74,13 +74,15 @@ mod tests {
 
     fn judge(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<u16> {
         let rules = Rules {
-            hosts: vec!["example.wavefront.com".to_owned()],
+            hosts: ["example.wavefront.com", "fd00::1", "[fd00::a]"]
+                .map(ToOwned::to_owned)
+                .into(),
             any_address: false,
             origins: vec!["https://tools.example".to_owned()],
             ..Rules::default()
         };
         let (parts, ()) = build(Request::builder()).body(()).unwrap().into_parts();
-        let error = admit(&RequestHead::of_parts(&parts), &rules).err()?;
+        let error = admit(&RequestHead::of_parts(&parts), false, &rules).err()?;
         Some(error.response().status().as_u16())
     }
 
@@ -93,6 +95,11 @@ mod tests {
             "127.0.0.1:80",
             "127.8.8.8",
             "[::1]:9797",
+            "[0:0::1]",
+            "[::ffff:127.0.0.1]:9797",
+            "[fd00::1]:9797",
+            "[FD00:0::1]",
+            "[fd00::a]",
             "example.wavefront.com",
             "Example.Wavefront.com:443",
         ] {
@@ -107,6 +114,8 @@ mod tests {
             "wavefront.com",
             "evil-example.wavefront.com",
             "localhost.",
+            "[fd00::2]:9797",
+            "[::ffff:10.0.0.1]",
         ] {
             assert_eq!(judge(|r| r.header(HOST, host)), Some(421), "{host}");
         }
@@ -154,6 +163,9 @@ mod tests {
             "null",
             "http://evil.example",
             "http://localhost:1",
+            "https://localhost:9797",
+            "ftp://localhost:9797",
+            "localhost:9797",
             "https://tools.example.evil",
         ] {
             assert_eq!(with("origin", origin), Some(403), "{origin}");

@@ -118,7 +118,7 @@ impl ProxyError {
             Self::Refused(Refusal::Version) => (505, "http_request_error", "version", "This version of HTTP is not supported"),
             Self::Loop => (502, "proxy_loop_detected", "loop", "The request has passed through here before"),
             Self::Refused(Refusal::NoRoom) => (503, "http_request_denied", "too_many_connections", "Too many connections"),
-            Self::Overloaded => (503, "http_request_denied", "too_many_requests", "Too many requests at the same time"),
+            Self::Overloaded | Self::Refused(Refusal::NoRoomForBody) => (503, "http_request_denied", "too_many_requests", "Too many requests at the same time"),
             Self::NoToken(Unavailable { reason: Some(Reason::InvalidClient), .. }) =>
                 (503, "proxy_configuration_error", "credentials_rejected", "The configured credentials give no access token"),
             Self::NoToken(_) => (503, "proxy_internal_error", "token_unavailable", "There is no usable access token at the moment"),
@@ -140,9 +140,9 @@ impl ProxyError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NoToken(unavailable) => Some(unavailable.retry_after),
-            Self::Refused(Refusal::NoRoom) | Self::Overloaded | Self::NotReplayed => {
-                Some(Duration::from_secs(1))
-            }
+            Self::Refused(Refusal::NoRoom | Refusal::NoRoomForBody)
+            | Self::Overloaded
+            | Self::NotReplayed => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -265,6 +265,7 @@ mod tests {
             ProxyError::Refused(Refusal::TransferCoding),
             ProxyError::Refused(Refusal::Version),
             ProxyError::Refused(Refusal::NoRoom),
+            ProxyError::Refused(Refusal::NoRoomForBody),
             ProxyError::Refused(Refusal::Peer),
             ProxyError::Refused(Refusal::NotTls),
             ProxyError::Refused(Refusal::TooSlow),

@@ -34,14 +34,15 @@ fn ends_here(kind: Name) -> bool {
     )
 }
 
-/// Whether a response's field is about the connection to the upstream.
+/// Whether a response's field is about the connection to the upstream, or about its host.
 fn ends_here_back(kind: Name) -> bool {
     matches!(
         kind,
-        // It would send the client past us, to where its requests carry no credential.
-        Name::AltSvc
-            | Name::Connection
+        Name::Connection
             | Name::Disguised
+            // Said of the service, and heard of localhost: a browser that believed it would come by
+            // TLS to every port, or clear what other programs there have stored, or go past us.
+            | Name::HostPolicy
             | Name::KeepAlive
             | Name::ProxyAuthenticate
             | Name::ProxyConnection
@@ -357,6 +358,7 @@ mod tests {
             ("x-hop", "1"),
             ("Keep-Alive", "timeout=5"),
             ("Alt-Svc", "h3=\":443\""),
+            ("Strict-Transport-Security", "max-age=31536000"),
             ("Set-Cookie", "a=1"),
             ("Set-Cookie", "b=2"),
             ("Date", "x"),

@@ -49,11 +49,10 @@ impl Ledger {
     }
 
     /// Opens the account of a request.
-    pub(super) fn open(&self, method: Method) -> Entry {
+    pub(super) fn open(&self, method: Method) -> Entry<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Entry {
-            metrics: Arc::clone(&self.metrics),
-            in_flight: Arc::clone(&self.in_flight),
+            ledger: self,
             started_at: Instant::now(),
             method,
             outcome: None,
@@ -102,16 +101,15 @@ impl Ledger {
 
 /// One request in flight. When it is dropped the request is over, and counted.
 #[derive(Debug)]
-pub struct Entry {
-    metrics: Arc<Metrics>,
-    in_flight: Arc<AtomicUsize>,
+pub struct Entry<'a> {
+    ledger: &'a Ledger,
     started_at: Instant,
     method: Method,
     /// What the client was told, and by whom; `None` when it went away before.
     outcome: Option<(StatusCode, Origin)>,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// Notes the answer.
     pub(super) fn answered(&mut self, status: StatusCode, origin: Origin) {
         self.outcome = Some((status, origin));
@@ -127,11 +125,12 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.ledger.in_flight.fetch_sub(1, Ordering::Relaxed);
         if let Some((status, origin)) = self.outcome {
-            self.metrics
+            self.ledger
+                .metrics
                 .answered(&self.method, status, origin, self.duration());
         }
     }

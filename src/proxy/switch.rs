@@ -30,9 +30,9 @@ impl Switch {
 }
 
 impl Handler for Switch {
-    async fn handle(&self, request: RequestHead, peer: Peer, exchange: &mut impl Exchange) {
+    async fn handle(&self, mut request: RequestHead, peer: Peer, exchange: &mut impl Exchange) {
         let proxy = Proxy::clone(&self.0.load());
-        proxy.handle(request, peer, exchange).await;
+        proxy.handle(&mut request, peer, exchange).await;
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Bytes> {

@@ -4,20 +4,18 @@
 //! No other upgrade is passed on: `h2c` would be a way past everything that is done to a request.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
     time::{Instant, sleep_until},
 };
+use tokio_util::io::InspectReader;
 
 /// Carries the bytes of both sides. A side that ends its half is still listened to.
 pub(super) async fn carry(
@@ -56,11 +54,10 @@ impl Activity {
         }
     }
 
-    fn watch<T>(&self, io: T) -> ActivityIo<T> {
-        ActivityIo {
-            io,
-            activity: self.clone(),
-        }
+    /// Notes what is read from a side.
+    fn watch<T: AsyncRead>(&self, io: T) -> InspectReader<T, impl FnMut(&[u8]) + use<T>> {
+        let activity = self.clone();
+        InspectReader::new(io, move |_| activity.note())
     }
 
     fn note(&self) {
@@ -77,43 +74,5 @@ impl Activity {
             }
             sleep_until(last + idle_timeout).await;
         }
-    }
-}
-
-/// One side of a tunnel.
-struct ActivityIo<T> {
-    io: T,
-    activity: Activity,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for ActivityIo<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if read.is_ready() {
-            self.activity.note();
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for ActivityIo<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

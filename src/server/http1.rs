@@ -136,6 +136,7 @@ impl Connection {
     async fn next(&mut self, mut stopping: Pin<&mut WaitForCancellationFuture<'_>>) -> Next {
         let mut deadline = Instant::now() + self.settings.keep_alive_timeout;
         let mut is_reading = false;
+        self.input.begin_message();
         poll_fn(|cx| {
             loop {
                 if let Some(next) = self.read() {

@@ -8,6 +8,7 @@
 mod exchange;
 mod head;
 mod resets;
+mod windows;
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     exchange::{Answered, serve_stream},
     resets::Resets,
+    windows::{NARROW, WIDE, WIDE_STREAM, Windows},
 };
 use super::{Handler, Peer, ServerSettings, Stream};
 use crate::{http1::Rewound, timer::Timer};
@@ -41,6 +43,7 @@ pub(super) async fn serve<H: Handler>(
     };
     let mut streams = JoinSet::new();
     let mut resets = Resets::new(settings.max_concurrent_streams);
+    let windows = Arc::new(Windows::default());
     let mut alive = Alive::new(connection.ping_pong());
     let mut idle = Timer::default();
     let mut idle_since = Instant::now();
@@ -64,7 +67,10 @@ pub(super) async fn serve<H: Handler>(
                 Some(Ok((request, response))) => {
                     let body_idle_timeout = settings.body_idle_timeout;
                     let handler = handler.clone();
-                    streams.spawn(serve_stream(request, response, peer, body_idle_timeout, handler));
+                    let windows = Arc::clone(&windows);
+                    let served =
+                        serve_stream(request, response, peer, body_idle_timeout, windows, handler);
+                    streams.spawn(served);
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a client's connection ended early");
@@ -72,6 +78,14 @@ pub(super) async fn serve<H: Handler>(
                 }
                 None => return,
             },
+            window = windows.change() => {
+                connection.set_target_window_size(window);
+                // Those of the streams stay wide: that of the connection bounds them all. A client
+                // that has yet to hear of the last settings keeps what it has.
+                if window == WIDE && connection.set_initial_window_size(WIDE_STREAM).is_err() {
+                    tracing::debug!("the windows of a client's streams stay as they are");
+                }
+            }
             () = &mut stopping, if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
@@ -97,8 +111,8 @@ fn builder(settings: &ServerSettings) -> Builder {
     builder
         .max_concurrent_streams(bound(settings.max_concurrent_streams))
         .max_header_list_size(bound(settings.max_header_size))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(NARROW)
+        .initial_connection_window_size(NARROW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(MAX_PROTOCOL_ERRORS));
     builder
@@ -161,10 +175,6 @@ impl Alive {
         .await;
     }
 }
-
-/// How much a client may send of one body, and of all, before it is taken on.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// How much of a response is kept for a client that is slow to take it.
 const SEND_BUFFER: usize = 256 * 1024;

@@ -1,22 +1,12 @@
 //! A client's connection, whatever kind of socket it came in by.
-//!
-//! A choice of three and not a trait object: the plain kind is read and written as directly as
-//! if it were the only one.
 
-use std::{
-    io::{self, IoSlice},
-    net::IpAddr,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::IpAddr, time::Duration};
 
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use crate::delegate::delegate_io;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -76,9 +66,7 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.readable().await,
         }
     }
-}
 
-impl Stream {
     /// Whether the other side has responded with a reset to what was written.
     pub(super) fn is_broken(&self) -> bool {
         let error = match self {
@@ -103,57 +91,4 @@ impl Stream {
     }
 }
 
-/// Does the same on whichever kind it is.
-macro_rules! delegate {
-    ($stream:expr, $inner:ident => $do:expr) => {
-        match Pin::get_mut($stream) {
-            Stream::Tcp($inner) => $do,
-            Stream::Unix($inner) => $do,
-            Stream::Tls($inner) => $do,
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, inner => Pin::new(inner).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, inner => Pin::new(inner).poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, inner => Pin::new(inner).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, inner => Pin::new(inner).poll_shutdown(cx))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Unix(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, inner => Pin::new(inner).poll_write_vectored(cx, bufs))
-    }
-}
+delegate_io!(Stream: Tcp, Unix, Tls);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::{DEADLINE, Process, eventually};
+use crate::support::{Connection, DEADLINE, Process, eventually};
 
 const LAST_LINE: &str = "Ctrl-C stops the demo.";
 
@@ -55,6 +55,43 @@ async fn a_taken_port_is_replaced_by_a_free_one() {
         demo.signal(Signal::INT);
         assert_eq!(demo.wait().await.code(), Some(0), "{}", demo.output());
     }
+}
+
+#[tokio::test]
+async fn a_query_reaches_the_instance_as_it_was_typed() {
+    let mut demo = demo(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
+    let guide = demo.stdout();
+    let line = guide.lines().find(|line| line.contains("the sidecar:"));
+    let (url, _) = line.unwrap().trim().split_once(' ').unwrap();
+    let mut sidecar = Connection::to(url.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    let mut get = async |target: &[u8]| {
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat();
+        sidecar.write(request).await;
+        let (head, body) = sidecar.read_message().await.unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        (head.split(' ').nth(1).unwrap().to_owned(), json)
+    };
+    for (query, read) in [
+        (&br#"ts("cpu.usage")"#[..], r#"ts("cpu.usage")"#),
+        (b"<a>`b`{c}|d^e\\", r"<a>`b`{c}|d^e\"),
+        ("\u{e4}\u{20ac}".as_bytes(), "\u{e4}\u{20ac}"),
+        (b"caf\xe9", "caf\u{fffd}"),
+        (b"a%22b+c", r#"a"b c"#),
+    ] {
+        let (status, chart) = get(&[b"/api/v2/chart/api?g=m&q=", query].concat()).await;
+        assert_eq!((status.as_str(), &chart["query"]), ("200", &read.into()));
+        assert_eq!(chart["timeseries"], serde_json::json!([]));
+    }
+    // What the demo does not know, whatever its path is made of.
+    for path in [&b"/\"<>`{|^\xff"[..], b"/csp/\xe9"] {
+        let (status, envelope) = get(path).await;
+        assert_eq!(
+            (status.as_str(), &envelope["status"]["code"]),
+            ("404", &404.into())
+        );
+    }
+    demo.signal(Signal::INT);
+    assert_eq!(demo.wait().await.code(), Some(0), "{}", demo.output());
 }
 
 async fn demo(arguments: &[&str]) -> Process {

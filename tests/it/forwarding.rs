@@ -368,6 +368,45 @@ async fn fields_keep_their_spelling_and_the_repeated_ones_their_order() {
 }
 
 #[tokio::test]
+async fn what_would_change_a_browser_beyond_this_port_ends_here() {
+    let (_server, sidecar, _arrivals) = wire(
+        "HTTP/1.1 103 Early Hints\r\nStrict-Transport-Security: max-age=1\r\nX-Hint: 1\r\n\r\n\
+         HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains\r\n\
+         Clear-Site-Data: \"*\"\r\nPublic-Key-Pins: max-age=1\r\n\
+         public-key-pins-report-only: max-age=1\r\nExpect-CT: max-age=1\r\n\
+         NEL: {}\r\nReport-To: {}\r\nAlt-Svc: h3=\":443\"\r\n\
+         Refresh: 5\r\nReporting-Endpoints: a=\"/r\"\r\nReport_To: 1\r\n\
+         Set-Cookie: a=1; Domain=example.com\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    client
+        .write("GET /x HTTP/1.1\r\nHost: localhost\r\nReport-To: mine\r\n\r\n")
+        .await;
+    let hint = client.read_head().await.unwrap();
+    assert_eq!(names(&hint), ["x-hint"]);
+    let (head, _) = client.read_message().await.unwrap();
+    assert_eq!(
+        names(&head),
+        [
+            "refresh",
+            "reporting-endpoints",
+            "report_to",
+            "set-cookie",
+            "content-length",
+            "date"
+        ]
+    );
+}
+
+/// The names of the fields of a head, in small letters.
+fn names(head: &str) -> Vec<String> {
+    head.lines()
+        .skip(1)
+        .filter_map(|line| Some(line.split_once(':')?.0.to_ascii_lowercase()))
+        .collect()
+}
+
+#[tokio::test]
 async fn what_is_about_one_connection_ends_there_in_both_directions() {
     let (_server, sidecar, mut arrivals) = wire(
         "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
@@ -391,11 +430,7 @@ async fn what_is_about_one_connection_ends_there_in_both_directions() {
     let reply = request("POST", &sidecar.url(), &fields, "body").await;
     let (head, body) = arrivals.recv().await.unwrap();
     assert_eq!(body, b"body");
-    let mut names: Vec<_> = head
-        .lines()
-        .skip(1)
-        .filter_map(|line| Some(line.split_once(':')?.0.to_ascii_lowercase()))
-        .collect();
+    let mut names = names(&head);
     names.sort_unstable();
     assert_eq!(
         names,

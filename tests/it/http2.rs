@@ -1,6 +1,7 @@
 //! HTTP/2 from the client, to the upstream, and on both sides.
 
 mod abuse;
+mod malformed;
 mod upstream;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};

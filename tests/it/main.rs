@@ -81,5 +81,7 @@ mod unauthorized;
 mod unix_socket;
 /// An upstream that is away, slow or broken.
 mod upstream;
+/// Bodies of requests that wait, and what they take meanwhile.
+mod waiting;
 /// WebSockets: agreed on by both sides, then bytes.
 mod websocket;

@@ -374,8 +374,10 @@ async fn names_and_origins_that_are_configured_are_served() {
         assert_eq!(reply.status, 200, "{fields:?}");
         assert!(reply.header("access-control-allow-origin").is_none());
     }
+    let by_tls = own.replace("http:", "https:");
     for fields in [
         [("host", "other.example"), ("x-a", "b")],
+        [("origin", by_tls.as_str()), ("x-a", "b")],
         [("origin", "https://tools.example.evil"), ("x-a", "b")],
         [("origin", "http://tools.example"), ("x-a", "b")],
     ] {

@@ -14,9 +14,10 @@ use base64::{
 use url::form_urlencoded;
 
 use crate::support::{
-    API_TOKEN, Answer, CLIENT_ID, CLIENT_SECRET, FakeCsp, FakeService, MESSAGE_CANARY, Process,
-    Reply, Settings, Sidecar, TOKEN_CANARY, eventually, eventually_async, jwt, logs, request,
-    send_raw, try_request,
+    API_TOKEN, Answer, CLIENT_ID, CLIENT_SECRET, Connection, FakeCsp, FakeService, MESSAGE_CANARY,
+    Process, RawServer, Reply, Settings, Sidecar, TOKEN_CANARY, eventually, eventually_async,
+    http2::{self, PREFACE},
+    jwt, logs, request, send_raw, try_request,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -303,8 +304,8 @@ async fn no_secret_shows_in_logs_metrics_status_or_answers() {
 
 #[tokio::test]
 async fn what_an_upstream_says_in_a_broken_answer_is_not_repeated() {
-    let server = crate::support::RawServer::start(|_, stream| async move {
-        let mut connection = crate::support::Connection::from(stream);
+    let server = RawServer::start(|_, stream| async move {
+        let mut connection = Connection::from(stream);
         if connection.read_message().await.is_some() {
             let broken = format!("HTTP/1.1 200 OK\r\n{UPSTREAM_CANARY}\r\n\r\n");
             connection.write(broken).await;
@@ -348,6 +349,80 @@ async fn the_program_at_trace_writes_none_of_it() {
             );
             assert_clean(&format!("the output of the program, as {format}"), &output);
         }
+    }
+}
+
+/// The codec of HTTP/2 quotes what it refuses, and hyper some of it.
+#[tokio::test]
+async fn no_library_quotes_a_request_or_a_response_that_it_refuses() {
+    const SECRET: &str = "canary-of-a-query-51d0c9";
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {SECRET}\r\n\r\n");
+    let server = RawServer::start(move |_, stream| {
+        let answer = answer.clone();
+        async move {
+            let mut connection = Connection::from(stream);
+            if connection.read_head().await.is_some() {
+                connection.write(answer).await;
+            }
+        }
+    });
+    let settings = Settings::to(&format!("http://{}", server.address()))
+        .set("auth.type", "csp-api-token")
+        .set("auth.api_token", API_TOKEN)
+        .set("auth.base_url", format!("http://{}", server.address()));
+    for level in [
+        "trace",
+        "trace,h2=trace,h2::server=trace,hyper::proto=trace",
+    ] {
+        let arguments = ["--log-level", level];
+        let mut process = Process::start_with(&settings, &arguments, &[]).await;
+        let path = format!("/x?token={SECRET}");
+        let spaced = format!("/ x?token={SECRET}");
+        for (name, value) in [
+            (":path", spaced.as_str()),
+            (":scheme", &spaced),
+            (":authority", &spaced),
+            ("te", SECRET),
+            ("X-A", SECRET),
+            ("connection", SECRET),
+        ] {
+            let fields = [
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":path", &path),
+                (":authority", "localhost"),
+            ];
+            let mut head: Vec<_> = fields.into_iter().filter(|(own, _)| *own != name).collect();
+            head.push((name, value));
+            if name.starts_with(':') {
+                head.rotate_right(1);
+            }
+            let head: Vec<u8> = head
+                .iter()
+                .flat_map(|(name, value)| http2::field(name, value))
+                .collect();
+            let frames = [PREFACE, &http2::frame(1, 5, 1, &head)].concat();
+            let mut client = Connection::to(process.proxy_address()).await;
+            client.write(frames).await;
+            client.finish().await;
+            client.read_to_end().await;
+        }
+        let admin = process.admin_url();
+        let admin = admin.strip_prefix("http://").unwrap().parse().unwrap();
+        for head in [
+            format!("GET /{SECRET}\x01?{SECRET} HTTP/1.1\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\nContent-Length: {SECRET}\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\nTransfer-Encoding: {SECRET}\r\n\r\n"),
+            format!("GET / HTTP/9.9\r\n{SECRET}\r\n\r\n"),
+        ] {
+            send_raw(admin, head).await;
+        }
+        eventually(|| process.output().contains("got no token"), SOON).await;
+        process.signal(rustix::process::Signal::TERM);
+        assert_eq!(process.wait().await.code(), Some(0));
+        let output = process.output();
+        assert!(!output.contains(SECRET), "{output}");
+        assert!(output.contains("TRACE"), "{output}");
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use self::{
     account::Account, clients::Clients, faults::Faults, memory::Memory, upstream::Upstream,
 };
-use crate::support::{Answer, CLIENT_SECRET, FakeCsp, Process, Settings};
+use crate::support::{Answer, CLIENT_SECRET, FakeCsp, Settings};
 
 const REQUESTS_PER_SECOND: u32 = 200;
 /// Twice what a hold of 8 s brings together at that rate. They come first, so that the allocator
@@ -45,13 +45,17 @@ async fn random_faults_under_load_are_survived_and_accounted_for() {
     csp.script([Answer::Hang]);
     let upstream = Upstream::start_for(&csp);
     let settings = Settings::new(&csp, upstream.service())
+        .set("upstream.url", upstream.url())
+        .set("upstream.allow_insecure_http", true)
+        // So that whoever reads it has something to be slow with.
+        .set("log.level", "debug")
         .unset("auth.client_secret")
         .file("auth.client_secret_file", CLIENT_SECRET)
         .set("auth.request_timeout", "2500ms")
         .set("upstream.response_timeout", "5s")
         // A hold of 8 s at this rate is more than the default allows.
         .set("listen.max_in_flight", 4096);
-    let process = Arc::new(Process::start(&settings).await);
+    let process = Arc::new(upstream.start_in_front(&settings).await);
     let account = Arc::new(Account::default());
     let clients = Arc::new(Clients::new(process.url(), Arc::clone(&account)));
 

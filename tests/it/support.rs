@@ -4,6 +4,7 @@ pub mod client;
 pub mod csp;
 pub mod http2;
 pub mod logs;
+pub mod memory;
 pub mod peer;
 pub mod pki;
 pub mod server;

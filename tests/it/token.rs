@@ -169,6 +169,7 @@ fn bad_answers() -> Vec<(&'static str, Answer, &'static str)> {
     vec![
         ("html 200", Answer::Html200, "bad_response"),
         ("html 503", Answer::Html503, "bad_status"),
+        ("html 403", Answer::Html403, "bad_status"),
         ("empty", Answer::Empty200, "bad_response"),
         ("truncated", Answer::Truncated, "bad_response"),
         ("endless", Answer::Endless, "bad_response"),
@@ -234,7 +235,7 @@ async fn every_bad_answer_is_classed_and_healed_by_the_next_good_one() {
             assert!(metrics.contains(&line), "{name}: {metrics}");
         });
     }
-    assert_eq!(all.join_all().await.len(), 21);
+    assert_eq!(all.join_all().await.len(), 22);
 }
 
 #[tokio::test]

@@ -66,6 +66,12 @@ fn authority(text: &[u8], part: &'static str) -> Result<Authority, ProxyError> {
     }
 }
 
+/// The address that a host is, with or without the brackets of one of IPv6.
+fn address(host: &str) -> Option<IpAddr> {
+    let address: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
+    Some(address.to_canonical())
+}
+
 impl Rules {
     /// Whether it is one of our names and a port, to the byte: so are nearly all, and to see so costs
     /// less than to take them apart.
@@ -85,15 +91,17 @@ impl Rules {
 
     fn check_authority(&self, authority: &Authority) -> Result<(), ProxyError> {
         let host = authority.host();
-        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-        let ours = match address {
-            Some(address) if address.is_loopback() || self.any_address => true,
-            _ => {
+        let mut hosts = self.hosts.iter();
+        let ours = match address(host) {
+            // An address has several spellings.
+            Some(named) => {
+                named.is_loopback()
+                    || self.any_address
+                    || hosts.any(|own| address(own) == Some(named))
+            }
+            None => {
                 host.eq_ignore_ascii_case("localhost")
-                    || self
-                        .hosts
-                        .iter()
-                        .any(|name| host.eq_ignore_ascii_case(name))
+                    || hosts.any(|name| host.eq_ignore_ascii_case(name))
             }
         };
         if ours {

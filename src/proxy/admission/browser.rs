@@ -17,15 +17,16 @@ impl Rules {
 }
 
 /// Judges what a browser says of the page that asks; `host` is what the request names, which is
-/// known to be ours by now.
+/// known to be ours by now, `is_tls` how it came.
 pub(super) fn check_browser(
     fields: &Fields,
     host: Option<&[u8]>,
+    is_tls: bool,
     rules: &Rules,
 ) -> Result<(), ProxyError> {
     let mut granted = false;
     for origin in fields.all(Name::Origin) {
-        if !rules.allows_origin(origin) && !is_own(origin, host) {
+        if !rules.allows_origin(origin) && !is_own(origin, host, is_tls) {
             return Err(ProxyError::CrossSite);
         }
         granted = true;
@@ -38,12 +39,15 @@ pub(super) fn check_browser(
     Ok(())
 }
 
-/// Whether a page got from here sent it: its origin is the host that the request names.
-fn is_own(origin: &[u8], host: Option<&[u8]>) -> bool {
+/// Whether a page got from here sent it: its origin is the host that the request names, by the
+/// scheme that is spoken here. Another program may serve pages at the same place by the other one.
+fn is_own(origin: &[u8], host: Option<&[u8]>, is_tls: bool) -> bool {
     let (Ok(origin), Some(host)) = (Uri::try_from(origin), host) else {
         return false;
     };
-    origin
-        .authority()
-        .is_some_and(|own| own.as_str().as_bytes().eq_ignore_ascii_case(host))
+    let scheme = if is_tls { "https" } else { "http" };
+    origin.scheme_str() == Some(scheme)
+        && origin
+            .authority()
+            .is_some_and(|own| own.as_str().as_bytes().eq_ignore_ascii_case(host))
 }

@@ -15,7 +15,7 @@
 use std::{
     error::Error,
     io,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use http::{Method, StatusCode, Version};
@@ -88,9 +88,13 @@ impl Connection {
     /// Whether nothing has happened on a connection that is kept: whatever arrives there is its end,
     /// or no response to anything.
     pub(super) fn is_quiet(&mut self) -> bool {
-        // Who used it last is not to be woken by what comes next.
-        let nobody = &mut Context::from_waker(Waker::noop());
-        self.input.poll_fill(&mut self.io, nobody).is_pending()
+        self.io.is_quiet()
+    }
+
+    /// Whether nothing has happened on one that stays kept: who used it last is not to be woken by
+    /// what comes next.
+    pub(super) fn rests_quietly(&mut self) -> bool {
+        self.io.is_quiet_for_nobody()
     }
 
     /// Begins an exchange: the head is to be written with the first bytes of the body.
@@ -98,6 +102,7 @@ impl Connection {
         let head = request.head;
         self.is_head = head.method == Method::HEAD;
         self.output.forget_written();
+        self.input.begin_message();
         self.interims = 0;
         let has_length = head.fields.has(Name::ContentLength);
         self.encoder = match request.body {
@@ -257,18 +262,7 @@ impl Connection {
         let Self {
             io, input, decoder, ..
         } = self;
-        let content = loop {
-            let (framing, content) = decoder.next(input.bytes())?;
-            input.consume(framing);
-            if content > 0 || decoder.is_done() {
-                break content;
-            }
-            match ready!(input.poll_fill(io, cx)) {
-                Ok(1..) => {}
-                Ok(0) => decoder.closed()?,
-                Err(error) => return Poll::Ready(Err(BodyError::Io(error.kind()))),
-            }
-        };
+        let content = ready!(decoder.poll_content(input, io, cx))?;
         Poll::Ready(Ok(input.bytes().get(..content).unwrap_or_default()))
     }
 

@@ -54,7 +54,7 @@ impl Pool {
     pub(super) fn close_idle(&self, idle_timeout: Duration) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain_mut(|one| now < one.since + idle_timeout && one.connection.is_quiet());
+        idle.retain_mut(|one| now < one.since + idle_timeout && one.connection.rests_quietly());
     }
 
     /// Closes all that are idle.

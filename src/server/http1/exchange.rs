@@ -84,7 +84,7 @@ const SILENCE: Duration = Duration::from_millis(1200);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How much is read of what follows a request that is being handled, so that its client's end is
-/// noticed behind it.
+/// noticed behind it; less where many do so ([`crate::backlog`]).
 const AHEAD: usize = 64 * 1024;
 
 impl<'a> Http1Exchange<'a> {
@@ -207,18 +207,7 @@ impl Exchange for Http1Exchange<'_> {
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
         let Connection { input, stream, .. } = &mut *self.connection;
-        let content = loop {
-            let (framing, content) = self.decoder.next(input.bytes())?;
-            input.consume(framing);
-            if content > 0 || self.decoder.is_done() {
-                break content;
-            }
-            match ready!(input.poll_fill(stream, cx)) {
-                Ok(1..) => {}
-                Ok(0) => self.decoder.closed()?,
-                Err(error) => return Poll::Ready(Err(BodyError::Io(error.kind()))),
-            }
-        };
+        let content = ready!(self.decoder.poll_content(input, stream, cx))?;
         Poll::Ready(Ok(input.bytes().get(..content).unwrap_or_default()))
     }
 
@@ -238,7 +227,7 @@ impl Exchange for Http1Exchange<'_> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.half_closed.is_none() {
             let Connection { input, stream, .. } = &mut *self.connection;
-            if input.len() >= AHEAD {
+            if !input.can_read_ahead(AHEAD) {
                 return Poll::Pending;
             }
             match ready!(input.poll_fill(stream, cx)) {

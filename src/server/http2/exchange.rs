@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     io,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,12 +13,15 @@ use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::time::{Instant, timeout};
 
-use super::head;
+use super::{
+    head,
+    windows::{Reading, Unread, Windows},
+};
 use crate::{
     clock::http_date,
     http1::BodyError,
     message::{BodyLength, Fields, Name, RequestHead, ResponseHead},
-    server::{Exchange, Handler, Peer, Stream, exchange::respond},
+    server::{Exchange, Handler, Peer, Refusal, Stream, exchange::respond},
     timer::Timer,
 };
 
@@ -30,18 +34,30 @@ pub(super) async fn serve_stream<H: Handler>(
     response: SendResponse<Bytes>,
     peer: Peer,
     body_idle_timeout: Duration,
+    windows: Arc<Windows>,
     handler: H,
 ) -> Answered {
     let (parts, body) = request.into_parts();
     let head = RequestHead::of_parts(&parts);
     let length = head.fields.first(Name::ContentLength);
     let length = length.and_then(crate::message::grammar::decimal);
+    let length = match length {
+        _ if body.is_end_stream() => BodyLength::EMPTY,
+        Some(length) => BodyLength::Known(length),
+        None => BodyLength::Unknown,
+    };
+    let unread = windows.wait(length);
+    let checked = if unread.is_some() {
+        head::check(&parts, &head)
+    } else {
+        Err(Refusal::NoRoomForBody)
+    };
     let mut exchange = Http2Exchange {
-        length: match length {
-            _ if body.is_end_stream() => BodyLength::EMPTY,
-            Some(length) => BodyLength::Known(length),
-            None => BodyLength::Unknown,
-        },
+        length,
+        unread,
+        read: 0,
+        reading: None,
+        windows,
         is_body_over: body.is_end_stream(),
         body,
         data: Bytes::new(),
@@ -53,7 +69,7 @@ pub(super) async fn serve_stream<H: Handler>(
         timer: Timer::default(),
         body_idle_timeout,
     };
-    match head::check(&head) {
+    match checked {
         Ok(()) => handler.handle(head, peer, &mut exchange).await,
         Err(refusal) => {
             let response = handler.refuse(refusal);
@@ -66,6 +82,13 @@ pub(super) async fn serve_stream<H: Handler>(
 /// An exchange, for as long as its stream is open.
 struct Http2Exchange {
     length: BodyLength,
+    /// There until the body is first looked at.
+    unread: Option<Unread>,
+    /// How much of the body was read.
+    read: usize,
+    /// There while a large body is read.
+    reading: Option<Reading>,
+    windows: Arc<Windows>,
     is_body_over: bool,
     body: RecvStream,
     /// What has come of the body and is yet to be used.
@@ -148,12 +171,22 @@ impl Exchange for Http2Exchange {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
+        self.unread = None;
         while self.data.is_empty() && !self.is_body_over {
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(data)) => self.data = data,
                 Some(Err(_)) => return Poll::Ready(Err(BodyError::Cut)),
                 // Trailers end here.
-                None => self.is_body_over = true,
+                None => match ready!(self.body.poll_trailers(cx)) {
+                    Ok(Some(trailers)) if !head::are_trimmed(&trailers) => {
+                        return Poll::Ready(Err(BodyError::Malformed));
+                    }
+                    Ok(_) => {
+                        self.is_body_over = true;
+                        self.reading = None;
+                    }
+                    Err(_) => return Poll::Ready(Err(BodyError::Cut)),
+                },
             }
         }
         Poll::Ready(Ok(&self.data))
@@ -163,6 +196,10 @@ impl Exchange for Http2Exchange {
         self.data.advance(count.min(self.data.len()));
         if let BodyLength::Known(left) = &mut self.length {
             *left = left.saturating_sub(count as u64);
+        }
+        self.read = self.read.saturating_add(count);
+        if self.reading.is_none() {
+            self.reading = self.windows.read(self.read);
         }
         // What cannot be given back belongs to a stream that is over.
         let flow = self.body.flow_control();

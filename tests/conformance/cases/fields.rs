@@ -53,11 +53,11 @@ fn connection() -> Vec<Case> {
             .end(End::Closed),
         case("9112 §9.3", "keep-alive is the custom of HTTP/1.1", get("Connection: keep-alive")).forwarded(X),
         case("9110 §7.6.1", "connection fields of an answer end here", get("X-A: 1"))
-            .answer("HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: x\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\nAlt-Svc: h3=\":443\"\r\nX-End: 1\r\nContent-Length: 2\r\n\r\nok")
+            .answer("HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: x\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\nAlt-Svc: h3=\":443\"\r\nStrict-Transport-Security: max-age=1\r\nClear-Site-Data: \"*\"\r\nX-End: 1\r\nContent-Length: 2\r\n\r\nok")
             .gives(&[200])
             .body("ok")
             .reply_with("x-end", &["1"])
-            .reply_without(&["x-hop", "keep-alive", "proxy-connection", "proxy-authenticate", "upgrade", "alt-svc"]),
+            .reply_without(&["x-hop", "keep-alive", "proxy-connection", "proxy-authenticate", "upgrade", "alt-svc", "strict-transport-security", "clear-site-data"]),
         case("9110 §7.6.1", "close of the upstream is not close of the client", get("X-A: 1"))
             .answer_and_close("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
             .gives(&[200])

@@ -13,6 +13,8 @@ use crate::support::{Answer, FakeCsp, Process, eventually};
 pub enum Part {
     Token,
     Upstream,
+    /// Whoever reads the log, which is no reason for any failure.
+    Log,
 }
 
 /// One fault, with the time in which it excuses failures.
@@ -80,6 +82,8 @@ enum Service {
     /// Again and again, all connections end.
     Cut,
     Slow,
+    /// The first of its addresses swallows what it is sent.
+    HalfAway,
 }
 
 impl Faults {
@@ -105,11 +109,15 @@ impl Faults {
             let token = (which < 6).then(|| draw(&mut self.random, &mut tokens, token_faults));
             let service =
                 (which > 3).then(|| draw(&mut self.random, &mut services, upstream_faults));
+            let stalls = self.random.u32(..4) == 0;
+            let service = service.filter(|(_, service)| {
+                self.upstream.has_two_addresses() || !matches!(service, Service::HalfAway)
+            });
             let token = token.filter(|(_, token)| is_long || !matches!(token, Token::AsksToWait));
-            let lasts = [0, 1].map(|_| self.milliseconds(300..3000));
+            let lasts = [0, 1, 2].map(|_| self.milliseconds(300..3000));
             let longest = match token {
                 Some((_, Token::AsksToWait)) => WAITED,
-                _ => lasts[0].max(lasts[1]),
+                _ => lasts.into_iter().max().unwrap_or_default(),
             };
             if Instant::now() + longest > end {
                 sleep_until(end).await;
@@ -122,7 +130,8 @@ impl Faults {
                 csp,
                 upstream,
             } = &mut self;
-            let (one, other) = tokio::join!(
+            let process = &**process;
+            let (one, other, third) = tokio::join!(
                 async {
                     let (kind, token) = token?;
                     let from = Instant::now();
@@ -145,8 +154,24 @@ impl Faults {
                         until,
                     })
                 },
+                async {
+                    if !stalls {
+                        return None;
+                    }
+                    let from = Instant::now();
+                    process.stall_readers(true);
+                    sleep(lasts[2]).await;
+                    process.stall_readers(false);
+                    Some(Fault {
+                        kind: "log not read",
+                        part: Part::Log,
+                        from,
+                        until: Instant::now(),
+                    })
+                },
             );
-            history.faults.extend(one.into_iter().chain(other));
+            let all = [one, other, third];
+            history.faults.extend(all.into_iter().flatten());
         }
         history.problems.push(format!(
             "not healed within {HEALS:?} after {:?}",
@@ -242,6 +267,14 @@ impl Service {
                     sleep(Duration::from_millis(150)).await;
                 }
             }
+            Self::HalfAway => {
+                upstream.swallow(true);
+                // What is kept needs no address: so that new connections are needed.
+                upstream.stop();
+                upstream.start();
+                sleep_until(end).await;
+                upstream.swallow(false);
+            }
             Self::Slow => {
                 clients.ask_for_slow(true);
                 sleep_until(end).await;
@@ -266,12 +299,14 @@ fn upstream_faults() -> Vec<(&'static str, Service)> {
         ("upstream down", Service::Down),
         ("connections cut", Service::Cut),
         ("slow answers", Service::Slow),
+        ("first address dead", Service::HalfAway),
     ]
 }
 
 fn token_faults() -> Vec<(&'static str, Token)> {
     let answers = [
         ("html 503", Answer::Html503),
+        ("firewall's 403", Answer::Html403),
         ("html 200", Answer::Html200),
         ("empty 200", Answer::Empty200),
         ("truncated", Answer::Truncated),

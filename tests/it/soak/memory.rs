@@ -7,6 +7,8 @@ use tokio::{
     time::{Instant, interval},
 };
 
+use crate::support::memory::anonymous;
+
 /// The anonymous memory of a process, sampled: in KiB, with the part of the run at which.
 #[derive(Debug)]
 pub struct Memory {
@@ -23,7 +25,7 @@ impl Memory {
             let mut ticks = interval(Duration::from_millis(500));
             while ticks.tick().await < end {
                 samples.extend(
-                    rss_anon(pid).map(|rss| (started.elapsed().div_duration_f64(run), rss)),
+                    anonymous(pid).map(|rss| (started.elapsed().div_duration_f64(run), rss)),
                 );
             }
             let limit = if run < Duration::from_secs(60) { 8 } else { 4 };
@@ -63,13 +65,4 @@ impl std::fmt::Display for Memory {
             "{warm} KiB after warm-up, {last} KiB at the end, {most} KiB at most"
         )
     }
-}
-
-/// As Linux tells it.
-fn rss_anon(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
 }

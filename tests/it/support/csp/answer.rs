@@ -36,6 +36,8 @@ pub enum Answer {
     Json(Value),
     /// A page of the load balancer, as seen with valid credentials.
     Html503,
+    /// A firewall's page, which knows nothing of any credential.
+    Html403,
     /// A sign-in or captive-portal page.
     Html200,
     Empty200,
@@ -138,6 +140,7 @@ impl Service {
             }
             Answer::Json(value) => json_response(200, &value),
             Answer::Html503 => response(503, "text/html", HTML_503),
+            Answer::Html403 => response(403, "text/html", HTML_403),
             Answer::Html200 => response(200, "text/html;charset=UTF-8", HTML_200),
             Answer::Empty200 => response(200, "application/json", Body::empty()),
             Answer::Drip => {
@@ -242,6 +245,8 @@ fn endless(entered: Entered, piece: impl Into<Bytes>, step: Option<Duration>) ->
 
 const HTML_503: &str = "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n\
     <body>\r\n<center><h1>503 Service Temporarily Unavailable</h1></center>\r\n</body>\r\n</html>\r\n";
+const HTML_403: &str = "<!doctype html><html><head><title>403 Forbidden</title></head><body>\r\n\
+    <h1>Access denied</h1><p>The request was blocked. Event 18.5ab2c017.</p></body></html>\r\n";
 const HTML_200: &str =
     "<!doctype html><html><body><form action=\"/login\">Sign in</form></body></html>";
 const TRUNCATED: &[u8] =

@@ -3,12 +3,16 @@
 use std::{
     io::Read,
     net::SocketAddr,
+    os::fd::AsFd,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    pipe::fcntl_setpipe_size,
+    process::{Pid, Signal, kill_process},
+};
 use tempfile::TempDir;
 
 use super::{
@@ -23,7 +27,15 @@ pub struct Process {
     child: Child,
     stdout: Arc<Mutex<Vec<u8>>>,
     stderr: Arc<Mutex<Vec<u8>>>,
+    reader: Arc<Reader>,
     files: TempDir,
+}
+
+/// Whoever reads what a process writes, and sometimes does not.
+#[derive(Debug, Default)]
+struct Reader {
+    stalls: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Process {
@@ -90,10 +102,12 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let reader = Arc::<Reader>::default();
         Self {
-            stdout: collect(child.stdout.take().unwrap()),
-            stderr: collect(child.stderr.take().unwrap()),
+            stdout: collect(child.stdout.take().unwrap(), &reader),
+            stderr: collect(child.stderr.take().unwrap(), &reader),
             child,
+            reader,
             files,
         }
     }
@@ -139,6 +153,12 @@ impl Process {
         settings.write(self.files.path());
     }
 
+    /// Lets whatever it writes wait in its pipes, or no longer.
+    pub fn stall_readers(&self, stall: bool) {
+        *lock(&self.reader.stalls) = stall;
+        self.reader.changed.notify_all();
+    }
+
     /// Its number, under which the system tells what it uses.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -180,6 +200,16 @@ impl Drop for Process {
         // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
+        self.stall_readers(false);
+    }
+}
+
+impl Reader {
+    /// Waits until it reads.
+    fn reads(&self) {
+        let stalls = lock(&self.stalls);
+        let stalls = self.changed.wait_while(stalls, |stalls| *stalls);
+        drop(stalls.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -187,13 +217,20 @@ fn lossy(output: &Mutex<Vec<u8>>) -> String {
     String::from_utf8_lossy(&lock(output)).into_owned()
 }
 
-fn collect(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+fn collect(
+    mut pipe: impl Read + AsFd + Send + 'static,
+    reader: &Arc<Reader>,
+) -> Arc<Mutex<Vec<u8>>> {
     let output = Arc::<Mutex<Vec<u8>>>::default();
     let collected = Arc::clone(&output);
+    let reader = Arc::clone(reader);
+    // As small as pipes are, so that a reader that stalls is soon noticed.
+    fcntl_setpipe_size(&pipe, 4096).unwrap();
     std::thread::spawn(move || {
         let mut piece = [0; 4096];
         while let Ok(length @ 1..) = pipe.read(&mut piece) {
             lock(&collected).extend_from_slice(&piece[..length]);
+            reader.reads();
         }
     });
     output
