@@ -148,14 +148,12 @@ impl View {
             Err(_) => return Some(answer::refused(shape, &TokenError::TooSlow)),
         };
         let client = match &self.clients {
-            None => of_peer(peer),
-            Some(clients) => match credentials.client(clients) {
-                Some(name) => name,
-                None => {
-                    self.metrics.rejected(ProxyError::UnknownClient.label());
-                    return Some(answer::refused(shape, &credentials.rejection()));
-                }
-            },
+            None => Some(of_peer(peer)),
+            Some(clients) => credentials.client(clients),
+        };
+        let Some(client) = client else {
+            self.metrics.rejected(ProxyError::UnknownClient.label());
+            return Some(answer::refused(shape, &credentials.rejection()));
         };
         let granted = self.grant(Purpose::Keep, exchange).await?;
         Some(match granted {

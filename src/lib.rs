@@ -45,10 +45,9 @@
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
 //! the token to programs that forward by themselves (a reader of the token path as requests are, by
-//! [`token::TokenHandle::changed`]), [`sandbox`]
-//! holds the whole process, and only [`app`] knows everybody: `app.rs` puts the program together,
-//! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
-//! `proxy.rs` and `token.rs`, in this order.
+//! [`token::TokenHandle::changed`]), [`sandbox`] holds the whole process, and only [`app`] knows
+//! everybody: `app.rs` puts the program together, `app/program.rs` changes its configuration and stops
+//! it. To find your way, read `app.rs`, `proxy.rs` and `token.rs`, in this order.
 
 pub mod admin;
 pub mod app;

@@ -48,8 +48,12 @@ for each use.";
 /// The flags of `token`.
 #[derive(Clone, Debug, Args)]
 pub struct TokenFlags {
-    /// The configuration file of the sidecar [environment: AUTH_SIDECAR_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    /// The configuration file of the sidecar.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file of the sidecar [environment: AUTH_SIDECAR_CONFIG]"
+    )]
     config: Option<PathBuf>,
     /// The broker to ask: IP:port, or unix: and a path
     #[arg(long, value_name = "ADDRESS", value_parser = plain_address)]

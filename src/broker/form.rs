@@ -191,7 +191,7 @@ mod tests {
     /// The secrets that a request may mean, or the code of what is wrong with it.
     fn secrets(authorizations: &[&str], text: &str) -> Result<Vec<String>, &'static str> {
         let credentials = Credentials::of_client(&fields(authorizations), &form(text));
-        let credentials = credentials.map_err(|error| error.code())?;
+        let credentials = credentials.map_err(TokenError::code)?;
         let candidates = credentials.candidates.iter();
         Ok(candidates
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())

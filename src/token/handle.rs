@@ -77,7 +77,7 @@ impl TokenHandle {
             }
             if bell.changed().await.is_err() {
                 // The bell is ours too, so this is never reached.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
