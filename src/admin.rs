@@ -26,7 +26,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::{
     message::RequestHead,
     proxy::{Ledger, ProxyError, Rules, admit},
-    server::{Connections, Peer, Protocol, Refusal, ServerSettings, Stream},
+    server::{Connections, Node, Peer, Protocol, Refusal, ServerSettings, Stream},
     telemetry::{Metrics, Sources},
     token::{TokenHandle, foresight::Ends},
 };
@@ -75,7 +75,7 @@ impl Admin {
     fn answer(&self, request: &Parts, peer: Peer) -> Answer {
         let view = self.0.load();
         let head = RequestHead::of_parts(request);
-        if let Err(error) = admit(&head, peer.is_tls, &view.rules) {
+        if let Err(error) = admit(&head, peer, &view.rules) {
             let mut refused = error.response().map(Full::from);
             close_behind(&mut refused);
             return refused;

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, fmt, fs, io, path::Path, str::FromStr};
 
-use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
 use crate::text;

@@ -41,7 +41,8 @@
 //! responses, a response that overtakes its request. It also costs less: a small GET took 47,300
 //! instructions and 25 allocations with hyper on both sides, and takes less than half of the one and
 //! one of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
-//! (and its codec `h2` towards clients), the admin listener, and below reqwest.
+//! (and its codec `h2` towards clients), the token calls and the admin listener. Both ways out are one:
+//! [`outbound`] makes the stream of bytes, whoever speaks over it.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
 //! the token to programs that forward by themselves (a reader of the token path as requests are, by

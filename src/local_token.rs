@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use crate::client_token::{ClientName, ClientTokens, ClientTokensError, Hash};

@@ -1,147 +1,253 @@
-//! An HTTP proxy on the way out, to the token service or to the upstream.
+//! The ways out: a stream of bytes to one other side, the same on the token leg and on the upstream leg.
+//!
+//! ```text
+//!   name lookup ─► TCP to whichever address answers first ─► TLS with the other side
+//!                   └► where a proxy is on the way: TLS with it, CONNECT ─┘
+//! ```
+//!
+//! Both legs differ only in what they say over the stream, so whatever is decided here (which proxy,
+//! which address, whom to trust) is decided alike for both.
 
-use std::{fmt, path::PathBuf};
+mod dial;
+mod no_proxy;
+mod proxy;
+mod stream;
+mod tunnel;
 
-use http::{HeaderValue, Uri};
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use secrecy::{ExposeSecret, zeroize::Zeroizing};
+use std::{
+    future::pending,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::timeout;
 use url::Url;
 
-use crate::secret::{SecretError, SecretSource};
+use self::tunnel::Detour;
+pub use self::{no_proxy::NoProxy, proxy::OutboundProxy, stream::Stream};
+use crate::{
+    secret::{Fingerprint, changed, warn_of_quotes},
+    tls::{HandshakeError, Leg, TlsClient, TlsError, TlsSettings},
+};
 
-/// An HTTP proxy on the way out.
-#[derive(Clone, PartialEq)]
-pub struct OutboundProxy {
-    /// Its address, with its credentials if it wants some.
-    pub url: Url,
-    /// The file of its password, where that is not in the address. A new one in it is used without a
-    /// restart.
-    pub password_file: Option<PathBuf>,
-    /// Hosts that are reached without it, as in `NO_PROXY`.
-    pub no_proxy: String,
+/// Who we say we are, to the token service and to proxies.
+pub const USER_AGENT: &str = concat!("auth-sidecar/", env!("CARGO_PKG_VERSION"));
+
+/// The way to one other side. It goes nowhere until it is asked to.
+#[derive(Debug)]
+pub struct Route {
+    /// The name or address, as the system's resolver takes it.
+    host: String,
+    port: u16,
+    detour: Option<Detour>,
+    tls: Option<TlsClient>,
+    timeout: Duration,
+    password: Password,
 }
 
-impl OutboundProxy {
-    /// Whether it is on the way to that address.
+/// The file of the proxy's password, where it has one, and how it looked when it was read last.
+#[derive(Debug)]
+struct Password {
+    files: Vec<PathBuf>,
+    seen: Mutex<Fingerprint>,
+}
+
+/// Why there is no stream. Names hosts and files; quotes no address, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// The name has no address.
+    #[error("cannot resolve it: {0}")]
+    Dns(String),
+    /// Nothing takes connections there.
+    #[error("cannot connect to it: {0}")]
+    Connect(String),
+    /// Connecting takes longer than it may.
+    #[error("connecting to it takes too long")]
+    Timeout,
+    /// The proxy on the way does not lead there.
+    #[error("the proxy on the way fails: {0}")]
+    Proxy(String),
+    /// The proxy on the way wants credentials, or others.
+    #[error("the proxy on the way fails: {0} (407 to CONNECT)")]
+    ProxyCredentials(&'static str),
+    /// TLS with the other side failed.
+    #[error(transparent)]
+    Tls(#[from] HandshakeError),
+}
+
+/// Why there is no way at all.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableRoute {
+    /// The trust store, or the client certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address.
+    #[error("its address cannot be used: {0}")]
+    Address(&'static str),
+}
+
+impl Route {
+    /// Finds out the way to the scheme, host and port of `target`.
+    ///
+    /// # Errors
+    /// When the address or a file cannot be used.
+    pub fn new(
+        leg: Leg,
+        target: &Url,
+        proxy: Option<&OutboundProxy>,
+        tls: &TlsSettings,
+        timeout: Duration,
+    ) -> Result<Self, UnusableRoute> {
+        let (host, port) = place(target)?;
+        let proxy = proxy.filter(|proxy| proxy.is_for(target));
+        let detour = proxy.map(|proxy| Detour::new(leg, target, proxy, tls));
+        let is_https = target.scheme() == "https";
+        let tls = is_https.then(|| TlsClient::new(leg, &host, tls));
+        let files: Vec<_> = proxy
+            .and_then(|proxy| proxy.password_file.clone())
+            .into_iter()
+            .collect();
+        Ok(Self {
+            host,
+            port,
+            detour: detour.transpose()?,
+            tls: tls.transpose()?,
+            timeout,
+            password: Password {
+                seen: Mutex::new(Fingerprint::of(&files)),
+                files,
+            },
+        })
+    }
+
+    /// Whether TLS is spoken with the other side.
     #[must_use]
-    pub fn is_for(&self, target: &Url) -> bool {
-        self.intercept(&self.url, target).is_some()
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
     }
 
-    /// Its address, with the password as it is now.
+    /// How often the certificates of the way have changed. Taken before a connection is made, the
+    /// number tells later whether the connection was made with those of now.
+    #[must_use]
+    pub fn generation(&self) -> usize {
+        self.certificates().map(TlsClient::generation).sum()
+    }
+
+    /// A new stream to the other side. `offered` are the protocols that it may choose from
+    /// (RFC 7301), where TLS is spoken with it.
     ///
     /// # Errors
-    /// When the file of the password cannot be read.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the password goes to the proxy that wants it; the address is not printed"
-    )]
-    pub fn address(&self) -> Result<Url, SecretError> {
-        let mut url = self.url.clone();
-        if let Some(file) = &self.password_file {
-            let password = SecretSource::File(file.clone()).read()?;
-            // Encoded by the setter, but for what would look encoded already.
-            let password = Zeroizing::new(password.expose_secret().replace('%', "%25"));
-            // An address with a host takes one.
-            url.set_password(Some(&password)).unwrap_or_default();
-        }
-        Ok(url)
+    /// There is none within the time for a connection.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes whatever was begun.
+    pub async fn connect(&self, offered: &[&[u8]]) -> Result<Stream, RouteError> {
+        self.connect_and(offered, async |stream| Ok(stream)).await
     }
 
-    /// The `Proxy-Authorization` that it wants, if it has credentials.
+    /// The same, with more to be done in the same time.
     ///
     /// # Errors
-    /// When the file of the password cannot be read.
-    pub fn authorization(&self, target: &Url) -> Result<Option<HeaderValue>, SecretError> {
-        let intercept = self.intercept(&self.address()?, target);
-        let mut value = intercept.and_then(|proxy| proxy.basic_auth().cloned());
-        if let Some(value) = &mut value {
-            value.set_sensitive(true);
-        }
-        Ok(value)
+    /// As [`Route::connect`], and as what is done.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes whatever was begun.
+    pub async fn connect_and<T, E: From<RouteError>>(
+        &self,
+        offered: &[&[u8]],
+        then: impl AsyncFnOnce(Stream) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let connected = timeout(self.timeout, async {
+            then(self.secured(offered).await?).await
+        });
+        connected
+            .await
+            .unwrap_or_else(|_| Err(RouteError::Timeout.into()))
     }
 
-    fn intercept(&self, address: &Url, target: &Url) -> Option<Intercept> {
-        // The same rules as those of the token leg's library, which uses this too.
-        let matcher = Matcher::builder()
-            .all(address.as_str())
-            .no(self.no_proxy.as_str())
-            .build();
-        matcher.intercept(&target.as_str().parse::<Uri>().ok()?)
-    }
-}
-
-impl fmt::Debug for OutboundProxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboundProxy")
-            .field("host", &self.url.host_str())
-            .field("password_file", &self.password_file)
-            .field("no_proxy", &self.no_proxy)
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn proxy(no_proxy: &str) -> OutboundProxy {
-        OutboundProxy {
-            url: Url::parse("http://user:p%40ss@proxy.example:3128").unwrap(),
-            password_file: None,
-            no_proxy: no_proxy.to_owned(),
-        }
-    }
-
-    #[test]
-    fn exceptions_are_names_domains_addresses_and_networks() {
-        let no_proxy = "localhost,.internal.example,h.example,10.0.0.0/8,::1";
-        for (target, is_for) in [
-            ("https://service.example", true),
-            ("http://service.example", true),
-            ("https://11.0.0.1", true),
-            ("https://h.example", false),
-            ("https://a.h.example", false),
-            ("https://a.internal.example", false),
-            ("https://localhost:8443", false),
-            ("https://10.1.2.3", false),
-            ("https://[::1]", false),
-        ] {
-            let target = Url::parse(target).unwrap();
-            assert_eq!(proxy(no_proxy).is_for(&target), is_for, "{target}");
-            assert!(proxy("").is_for(&target), "{target}");
-            assert!(!proxy("*,0.0.0.0/0,::/0").is_for(&target), "{target}");
-        }
-    }
-
-    #[test]
-    fn its_credentials_are_decoded_and_never_print() {
-        let target = Url::parse("https://service.example").unwrap();
-        let value = proxy("").authorization(&target).unwrap().unwrap();
-        assert_eq!(value, "Basic dXNlcjpwQHNz");
-        assert!(value.is_sensitive());
-        assert!(!format!("{:?}", proxy("")).contains("ss@"));
-    }
-
-    #[test]
-    fn a_password_from_a_file_is_what_the_file_holds_now() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("password");
-        let proxy = OutboundProxy {
-            url: Url::parse("http://user@proxy.example:3128").unwrap(),
-            password_file: Some(file.clone()),
-            no_proxy: String::new(),
+    async fn secured(&self, offered: &[&[u8]]) -> Result<Stream, RouteError> {
+        let stream = match &self.detour {
+            None => Stream::Tcp(dial::connect(&self.host, self.port).await?),
+            Some(detour) => detour.connect().await?,
         };
-        let target = Url::parse("https://service.example").unwrap();
-        assert!(proxy.authorization(&target).is_err());
-        for (password, basic) in [
-            ("p@ss\n", "Basic dXNlcjpwQHNz"),
-            // What would mean something else in an address.
-            ("a%40:/?#b\n", "Basic dXNlcjphJTQwOi8/I2I="),
-        ] {
-            std::fs::write(&file, password).unwrap();
-            let value = proxy.authorization(&target).unwrap().unwrap();
-            assert_eq!(value, basic);
+        let Some(tls) = &self.tls else {
+            return Ok(stream);
+        };
+        Ok(match stream {
+            Stream::Tcp(stream) => Stream::Tls(Box::new(tls.connect(stream, offered).await?)),
+            Stream::Tls(stream) => Stream::TlsInTls(Box::new(tls.connect(stream, offered).await?)),
+            // There is no third one on any way.
+            Stream::TlsInTls(_) => return Err(RouteError::Proxy("it speaks TLS twice".to_owned())),
+        })
+    }
+
+    /// Waits until a file of the way looks other than when it was read; for ever where there are none.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub async fn changed(&self) {
+        let follow = async |tls: Option<&TlsClient>| match tls {
+            Some(tls) => tls.changed().await,
+            None => pending().await,
+        };
+        let seen = self.password.seen().clone();
+        tokio::select! {
+            () = follow(self.tls.as_ref()) => {}
+            () = follow(self.detour.as_ref().and_then(Detour::tls)) => {}
+            () = changed(&self.password.files, &seen) => {}
         }
     }
+
+    /// Uses the files of the way as they are now: `None` where none has changed, otherwise whether
+    /// all that have can be used. What cannot be used is reported, and the old content stays.
+    pub fn renew(&self) -> Option<bool> {
+        let of_certificates = self.certificates().filter_map(TlsClient::renew);
+        let changed = of_certificates.chain(self.password.renew());
+        changed.reduce(|all, one| all && one)
+    }
+
+    /// Uses changed files for new connections; for ever. `renewed` is told of each change, and
+    /// whether it could be used.
+    pub async fn follow_files(&self, renewed: impl Fn(bool)) {
+        loop {
+            self.changed().await;
+            if let Some(is_good) = self.renew() {
+                renewed(is_good);
+            }
+        }
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = &TlsClient> {
+        let of_proxy = self.detour.as_ref().and_then(Detour::tls);
+        self.tls.iter().chain(of_proxy)
+    }
+}
+
+impl Password {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Fingerprint> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file is read for each tunnel; what is to be done here is to see how it looks now.
+    fn renew(&self) -> Option<bool> {
+        let now = Fingerprint::of(&self.files);
+        let mut seen = self.seen();
+        if *seen == now {
+            return None;
+        }
+        *seen = now;
+        warn_of_quotes(&self.files);
+        Some(true)
+    }
+}
+
+/// Host and port of an address. The resolver and TLS know no brackets around an IPv6 address.
+fn place(url: &Url) -> Result<(String, u16), UnusableRoute> {
+    let host = url
+        .host_str()
+        .ok_or(UnusableRoute::Address("it has no host"))?;
+    let port = url.port_or_known_default();
+    let port = port.ok_or(UnusableRoute::Address("it has no port"))?;
+    Ok((host.trim_matches(['[', ']']).to_owned(), port))
 }

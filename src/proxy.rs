@@ -195,7 +195,7 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        admit(request, peer.is_tls, &self.rules)?;
+        admit(request, peer, &self.rules)?;
         let is_websocket = self.prepare(request, peer)?;
         let mut token = self.token(since, client).await?;
         let mut received = self

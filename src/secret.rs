@@ -203,6 +203,26 @@ impl Which {
     }
 }
 
+/// Warns of files whose secret is in quotation marks, which are part of it. For those that have changed
+/// at run time: of the others the configuration warns.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only its first and last character are looked at"
+)]
+pub fn warn_of_quotes(files: &[PathBuf]) {
+    for path in files {
+        // One that cannot be read is told of where it is used.
+        if read_file(path).is_ok_and(|secret| text::is_in_quotes(secret.expose_secret())) {
+            let path = path.display();
+            tracing::warn!(
+                %path,
+                "the quotation marks around the value in a changed secret file are part of it; if \
+                 whoever wrote it did not mean them, remove them"
+            );
+        }
+    }
+}
+
 /// What some files look like from outside: another content shows as another value, whether the
 /// file was written in place, renamed over, or is reached by a symbolic link that was swapped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

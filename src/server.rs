@@ -37,7 +37,7 @@ pub use self::{
     listener::Listener,
     peers::Peers,
     stream::{Node, Peer, Stream},
-    tls::{FileError, TlsFileError, TlsFiles, TlsInUse, TlsSettings, TlsVersion},
+    tls::{TlsFiles, TlsInUse, TlsSettings},
 };
 use self::{
     listener::{Arrival, Welcome},

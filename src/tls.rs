@@ -1,8 +1,9 @@
-//! TLS towards others: whom we trust and who we are, on the token leg and on the upstream leg alike.
+//! TLS: whom we trust and who we are, on both ways out and towards clients alike.
 
 mod client;
 mod identity;
 pub(crate) mod pem;
+pub(crate) mod verifier;
 
 use std::{
     io,
@@ -12,13 +13,14 @@ use std::{
 
 use rustls::{
     ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion,
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::CertificateDer,
+    sign::SingleCertAndKey,
     version::TLS13,
 };
 
 pub use self::{
-    client::{Files, TlsClient, mistrusts, refuses_client},
+    client::{HandshakeError, Leg, TlsClient, refuses_client},
     identity::{Identity, signing_key},
 };
 
@@ -46,7 +48,8 @@ pub enum TlsVersion {
 static NEWEST: &[&SupportedProtocolVersion] = &[&TLS13];
 
 impl TlsVersion {
-    fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
+    /// The version and all that are newer.
+    pub(crate) fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
         match self {
             Self::Tls12 => ALL_VERSIONS,
             Self::Tls13 => NEWEST,
@@ -78,7 +81,7 @@ pub enum TlsError {
     },
     /// A file holds no private key that is understood.
     #[error(
-        "{path} must hold a private key as PEM: RSA, ECDSA (P-256, P-384) or Ed25519, not encrypted"
+        "{path} must hold a private key as PEM: RSA, ECDSA (P-256, P-384, P-521) or Ed25519, not encrypted"
     )]
     NoPrivateKey {
         /// The file.
@@ -100,26 +103,82 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// The client of these settings. Reads their files.
-///
-/// # Errors
-/// When there is nothing to trust, or a file is not what it should be.
-pub fn client_config(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
-    let roots = match &settings.ca_file {
-        Some(path) => file_roots(path)?,
-        None => system_roots()?,
-    };
+/// The certificate authorities of a PEM file.
+#[derive(Debug)]
+pub(crate) struct Authorities {
+    roots: RootCertStore,
+    certificates: Vec<CertificateDer<'static>>,
+    /// What is to be said of certificates that are broken, and cost the others nothing.
+    pub(crate) broken: Vec<String>,
+}
+
+impl Authorities {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds none.
+    pub(crate) fn of_file(path: &Path) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let mut bundle = pem::bundle(path)?;
+        let mut broken = std::mem::take(&mut bundle.broken);
+        let mut certificates = Vec::new();
+        for (number, certificate) in bundle.certificates {
+            match roots.add(certificate.clone()) {
+                Ok(()) => certificates.push(certificate),
+                Err(_) => broken.push(number),
+            }
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoCertificate {
+                path: path.to_owned(),
+            });
+        }
+        broken.sort_unstable();
+        let tell = |number: usize| {
+            let path = path.display();
+            format!("certificate {number} of {path} is broken, and not used; the others are")
+        };
+        Ok(Self {
+            roots,
+            certificates,
+            broken: broken.into_iter().map(tell).collect(),
+        })
+    }
+
+    fn into_parts(self) -> (RootCertStore, Vec<CertificateDer<'static>>) {
+        (self.roots, self.certificates)
+    }
+}
+
+/// The client of these settings, and what is to be said of broken authorities. Reads their files.
+fn client_config(settings: &TlsSettings) -> Result<(ClientConfig, Vec<String>), TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(settings.min_version.and_newer())?
-        .with_root_certificates(roots);
-    Ok(match &settings.identity {
-        Some(identity) => builder.with_client_cert_resolver(identity.load()?),
+        .with_protocol_versions(settings.min_version.and_newer())?;
+    let mut broken = Vec::new();
+    let builder = match &settings.ca_file {
+        None => builder.with_root_certificates(system_roots()?),
+        Some(path) => {
+            let mut authorities = Authorities::of_file(path)?;
+            broken = std::mem::take(&mut authorities.broken);
+            let none = || TlsError::NoCertificate { path: path.clone() };
+            let verifier = verifier::of_servers(authorities).ok_or_else(none)?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+        }
+    };
+    let config = match &settings.identity {
+        Some(identity) => {
+            let pair = SingleCertAndKey::from(identity.load()?);
+            builder.with_client_cert_resolver(Arc::new(pair))
+        }
         None => builder.with_no_client_auth(),
-    })
+    };
+    Ok((config, broken))
 }
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 fn system_roots() -> Result<RootCertStore, TlsError> {
@@ -138,42 +197,6 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
         );
     }
     Ok(roots)
-}
-
-/// The certificate authorities in a PEM file. One that is broken is told of, and costs the others
-/// nothing.
-///
-/// # Errors
-/// When it cannot be read, or holds none.
-pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let (roots, broken) = judged_roots(path)?;
-    for text in broken {
-        tracing::warn!("{text}");
-    }
-    Ok(roots)
-}
-
-/// The same without a word to the log: what is to be said of broken ones.
-pub(crate) fn judged_roots(path: &Path) -> Result<(RootCertStore, Vec<String>), TlsError> {
-    let mut roots = RootCertStore::empty();
-    let mut bundle = pem::bundle(path)?;
-    let mut broken = std::mem::take(&mut bundle.broken);
-    for (number, certificate) in bundle.certificates {
-        if roots.add(certificate).is_err() {
-            broken.push(number);
-        }
-    }
-    if roots.is_empty() {
-        return Err(TlsError::NoCertificate {
-            path: path.to_owned(),
-        });
-    }
-    broken.sort_unstable();
-    let tell = |number: usize| {
-        let path = path.display();
-        format!("certificate {number} of {path} is broken, and not used; the others are")
-    };
-    Ok((roots, broken.into_iter().map(tell).collect()))
 }
 
 /// The certificates in a PEM file, at least one. For a chain, of which each counts.
@@ -202,7 +225,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         std::fs::write(&path, text).unwrap();
-        file_roots(&path).map(|roots| roots.len())
+        Authorities::of_file(&path).map(|found| found.certificates.len())
     }
 
     #[test]

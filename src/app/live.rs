@@ -142,7 +142,7 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
         && let Some((url, secret)) = request.api_token()
     {
         let settings = &config.auth.endpoint;
-        credentials.push(Credential::api_token(url, secret.clone(), settings)?);
+        credentials.push(Credential::api_token(&url, secret.clone(), settings)?);
     }
     let mut certificates = |kind, path: Option<&PathBuf>| {
         credentials.extend(path.map(|path| Credential::certificates(kind, path.clone())));

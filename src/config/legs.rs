@@ -7,15 +7,16 @@ use url::Url;
 
 use super::{net, problem::Expected, reader::Reader, values};
 use crate::{
-    outbound::OutboundProxy,
-    tls::{Identity, TlsError, TlsSettings, TlsVersion, judged_roots},
+    outbound::{NoProxy, OutboundProxy},
+    tls::{Authorities, Identity, TlsError, TlsSettings, TlsVersion},
 };
 
 /// Whom to trust and who we are, by the keys of that section.
 pub(super) fn tls(reader: &mut Reader, section: &str) -> TlsSettings {
     let ca_file = reader.optional(&format!("{section}.ca_file"), values::ca_file);
-    let broken = ca_file.as_ref().and_then(|path| judged_roots(path).ok());
-    for text in broken.into_iter().flat_map(|(_, broken)| broken) {
+    let authorities = ca_file.as_ref().map(|path| Authorities::of_file(path));
+    let broken = authorities.and_then(Result::ok).map(|found| found.broken);
+    for text in broken.into_iter().flatten() {
         reader.warnings.push(format!("{section}.ca_file: {text}"));
     }
     let identity = identity(reader, section);
@@ -80,13 +81,26 @@ fn tls_version(value: &Value) -> Result<TlsVersion, Expected> {
 /// The HTTP proxy on the way, by the keys of that section.
 pub(super) fn proxy(reader: &mut Reader, section: &str) -> Option<OutboundProxy> {
     let url = reader.optional(&format!("{section}.proxy_url"), net::proxy_url);
-    let no_proxy = reader.optional(&format!("{section}.no_proxy"), values::no_proxy);
+    let no_proxy = no_proxy(reader, &format!("{section}.no_proxy"));
     let password_file = password_file(reader, section, url.as_ref());
     Some(OutboundProxy {
         url: url?,
         password_file,
-        no_proxy: no_proxy.unwrap_or_default(),
+        no_proxy,
     })
+}
+
+fn no_proxy(reader: &mut Reader, key: &str) -> NoProxy {
+    let entries = reader.optional(key, values::no_proxy).unwrap_or_default();
+    let (no_proxy, unknown) = NoProxy::parse(entries.iter().map(String::as_str));
+    for number in unknown {
+        reader.warnings.push(format!(
+            "{key}: entry {number} means nothing here, and what it was to except goes through the \
+             proxy; write names (h.example, .h.example, *.h.example), addresses or networks \
+             (10.0.0.0/8), or *, each but networks and * with a :port where only that is meant"
+        ));
+    }
+    no_proxy
 }
 
 /// The file of the proxy's password, which belongs to the user in its address.

@@ -6,7 +6,10 @@ use figment::value::Value;
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::{Admin, Listen, UnixAccess, net, problem::Expected, reader::Reader, sockets, values};
-use crate::server::{Address, Peers, TlsFileError, TlsSettings, TlsVersion};
+use crate::{
+    server::{Address, Peers, TlsSettings},
+    tls::{TlsError, TlsVersion},
+};
 
 /// Where clients connect, and our side of TLS.
 pub(super) fn addresses(reader: &mut Reader) -> (Vec<Address>, Option<TlsSettings>) {
@@ -133,13 +136,27 @@ fn tls(reader: &mut Reader) -> Option<TlsSettings> {
         min_version: min_version?,
     };
     // Read once now, to see that they are what they should be.
-    if let Err(error) = settings.load() {
-        let key = match &error {
-            TlsFileError::Certificate(_) => CERTIFICATE,
-            TlsFileError::Key(_) | TlsFileError::Mismatch(_) => KEY,
-            TlsFileError::ClientCa(_) => CLIENT_CA,
-        };
-        reader.wrong(key, error.to_string());
+    match settings.load() {
+        Ok(files) => {
+            let broken = files.broken.iter();
+            let warnings = broken.map(|text| format!("{CLIENT_CA}: {text}"));
+            reader.warnings.extend(warnings);
+        }
+        Err(error) => {
+            let key = match &error {
+                TlsError::NoCertificate { path } | TlsError::Unreadable { path, .. } => {
+                    if *path == settings.cert_file {
+                        CERTIFICATE
+                    } else if Some(path) == settings.client_ca_file.as_ref() {
+                        CLIENT_CA
+                    } else {
+                        KEY
+                    }
+                }
+                _ => KEY,
+            };
+            reader.wrong(key, error.to_string());
+        }
     }
     Some(settings)
 }

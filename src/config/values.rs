@@ -209,20 +209,13 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl FnOnce(&Value) -> Par
 }
 
 /// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
-pub(super) fn no_proxy(value: &Value) -> Parsed<String> {
-    let hosts = each(|host| {
+pub(super) fn no_proxy(value: &Value) -> Parsed<Vec<String>> {
+    each(|host| {
         let is_host = !host.contains("://") && !host.contains(|c: char| c == '@' || c.is_control());
-        // The library takes a star for every name, and for no address.
-        let meant = if host == "*" {
-            "*,0.0.0.0/0,::/0"
-        } else {
-            host
-        };
-        is_host.then(|| meant.to_owned()).ok_or_else(|| {
+        is_host.then(|| host.to_owned()).ok_or_else(|| {
             r#"must be hosts, addresses or networks like "h.example, 10.0.0.0/8""#.to_owned()
         })
-    })(value)?;
-    Ok(hosts.join(","))
+    })(value)
 }
 
 /// A path of a URL.
@@ -284,7 +277,7 @@ pub(super) fn log_level(value: &Value) -> Parsed<String> {
 /// A PEM file of certificates, read once now to see that it is one.
 pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
     let path = path(value)?;
-    match crate::tls::judged_roots(&path) {
+    match crate::tls::Authorities::of_file(&path) {
         Ok(_) => Ok(path),
         Err(_) => Err(format!(
             "{} must be a readable PEM file with certificates",
@@ -402,10 +395,10 @@ mod tests {
     fn hosts_without_a_proxy_become_one_list() {
         assert_eq!(
             no_proxy(&"localhost, .h.example 10.0.0.0/8,*".into()).unwrap(),
-            "localhost,.h.example,10.0.0.0/8,*,0.0.0.0/0,::/0"
+            ["localhost", ".h.example", "10.0.0.0/8", "*"]
         );
-        assert_eq!(no_proxy(&vec!["a", "b:1"].into()).unwrap(), "a,b:1");
-        assert_eq!(no_proxy(&"".into()).unwrap(), "");
+        assert_eq!(no_proxy(&vec!["a", "b:1"].into()).unwrap(), ["a", "b:1"]);
+        assert!(no_proxy(&"".into()).unwrap().is_empty());
         for wrong in ["http://h", "user@h", "a,b\u{1b}"] {
             assert!(no_proxy(&wrong.into()).is_err(), "{wrong}");
         }

@@ -22,17 +22,22 @@ pub struct Limits {
 }
 
 /// Why bytes are no head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// The bytes are malformed, or can be read in two ways.
+    #[error("{0}")]
     Malformed(Flaw),
     /// The message is of another major version.
+    #[error("another version of HTTP")]
     Version,
     /// The transfer coding is not one plain `chunked`.
+    #[error("transfer coding")]
     TransferCoding,
     /// The fields are too many or too large.
+    #[error("its fields are too many or too large")]
     TooLarge,
     /// The target is too long.
+    #[error("its first line is too long")]
     TargetTooLong,
 }
 

@@ -14,7 +14,7 @@ pub use self::{
 };
 use self::{authority::check_host, browser::check_browser};
 use super::error::ProxyError;
-use crate::{client_token::ClientName, message::RequestHead};
+use crate::{client_token::ClientName, message::RequestHead, server::Peer};
 
 /// Who is served, and with what.
 #[derive(Debug, Clone, Default)]
@@ -41,18 +41,18 @@ pub struct Admitted {
     pub client: Option<ClientName>,
 }
 
-/// Judges the head of a request that came by TLS or in clear.
+/// Judges the head of a request of that peer.
 ///
 /// # Errors
 /// The response that it earns.
-pub fn admit(head: &RequestHead, is_tls: bool, rules: &Rules) -> Result<Admitted, ProxyError> {
+pub fn admit(head: &RequestHead, peer: Peer, rules: &Rules) -> Result<Admitted, ProxyError> {
     // Methods are case-sensitive, but not every server knows that.
     let is = |method: &str| head.method.as_str().eq_ignore_ascii_case(method);
     if is("TRACE") || is("TRACK") || is("CONNECT") {
         return Err(ProxyError::Method);
     }
-    let host = check_host(head, rules)?;
-    check_browser(&head.fields, host, is_tls, rules)?;
+    let host = check_host(head, peer.node, rules)?;
+    check_browser(&head.fields, host, peer.is_tls, rules)?;
     if let Some(required) = &rules.required {
         required.check(&head.fields)?;
     }
@@ -68,11 +68,21 @@ pub fn admit(head: &RequestHead, is_tls: bool, rules: &Rules) -> Result<Admitted
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use http::{Request, Version, header::HOST};
 
     use super::*;
+    use crate::server::Node;
 
     fn judge(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<u16> {
+        judge_from(Node::Ip(Ipv4Addr::LOCALHOST.into()), build)
+    }
+
+    fn judge_from(
+        from: Node,
+        build: impl FnOnce(http::request::Builder) -> http::request::Builder,
+    ) -> Option<u16> {
         let rules = Rules {
             hosts: ["example.wavefront.com", "fd00::1", "[fd00::a]"]
                 .map(ToOwned::to_owned)
@@ -82,7 +92,11 @@ mod tests {
             ..Rules::default()
         };
         let (parts, ()) = build(Request::builder()).body(()).unwrap().into_parts();
-        let error = admit(&RequestHead::of_parts(&parts), false, &rules).err()?;
+        let peer = Peer {
+            node: from,
+            is_tls: false,
+        };
+        let error = admit(&RequestHead::of_parts(&parts), peer, &rules).err()?;
         Some(error.response().status().as_u16())
     }
 
@@ -139,6 +153,44 @@ mod tests {
         ] {
             assert_eq!(judge(|r| r.header(HOST, host)), Some(400), "{host:?}");
         }
+    }
+
+    #[test]
+    fn on_a_unix_socket_every_host_that_the_protocol_allows_is_served() {
+        let with = |host: &'static str| judge_from(Node::Unix, |r| r.header(HOST, host));
+        for host in [
+            "",
+            "localhost",
+            "h.example:8080",
+            "%2Frun%2Fauth-sidecar.sock",
+            "_",
+            ":80",
+            "h.example:",
+            "[::1]",
+            "[::1]:80",
+            "10.0.0.1",
+        ] {
+            assert_eq!(with(host), None, "{host}");
+            if !host.is_empty() && !host.contains("localhost") && !host.contains("::1") {
+                assert!(judge(|r| r.header(HOST, host)).is_some(), "{host}");
+            }
+        }
+        for host in [
+            "a b", "user@h", "h:port", "h/x", "%2", "%zz", "[::1", "[::1]x", "[x]", "h:1:2",
+        ] {
+            assert_eq!(with(host), Some(400), "{host:?}");
+        }
+        let twice = |r: http::request::Builder| r.header(HOST, "h").header(HOST, "h");
+        assert_eq!(judge_from(Node::Unix, twice), Some(400));
+        assert_eq!(judge_from(Node::Unix, |r| r), Some(400));
+        let absolute = |r: http::request::Builder| r.uri("http://x.example/").header(HOST, "");
+        assert_eq!(judge_from(Node::Unix, absolute), None);
+        // Who stands in front of the socket may have browsers as clients.
+        let foreign = |r: http::request::Builder| {
+            r.header(HOST, "h.example")
+                .header("origin", "http://evil.example")
+        };
+        assert_eq!(judge_from(Node::Unix, foreign), Some(403));
     }
 
     #[test]

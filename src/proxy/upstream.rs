@@ -3,13 +3,11 @@
 //! Each worker has its own: connections are never handed between cores.
 
 mod connect;
-mod detour;
 mod http1;
 mod http2;
 mod lease;
 mod multiplexed;
 mod pool;
-mod stream;
 
 use std::{
     future::{Future, poll_fn},
@@ -30,7 +28,7 @@ use crate::{
     message::{BodyLength, RequestHead, ResponseHead},
     outbound::OutboundProxy,
     telemetry::Metrics,
-    tls::{TlsError, TlsSettings},
+    tls::TlsSettings,
     token::Bearer,
 };
 
@@ -48,7 +46,8 @@ pub struct UpstreamSettings {
     /// Time for a connection; name lookup, proxy and TLS included.
     pub connect_timeout: Duration,
     /// Time that a connection is kept without use. It must be below the upstream's own, or
-    /// requests meet connections that are just being closed.
+    /// requests meet connections that are just being closed; where the upstream says its own in
+    /// `Keep-Alive`, a shorter one counts.
     pub idle_timeout: Duration,
     /// Connections that are kept without use, a worker.
     pub max_idle_connections: usize,
@@ -77,17 +76,6 @@ pub struct Upstream {
     is_http2_only: bool,
     idle_timeout: Duration,
     metrics: Arc<Metrics>,
-}
-
-/// Why the upstream cannot be used at all.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
-    /// The trust store, or the client certificate.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The address.
-    #[error("the upstream's address cannot be used: {0}")]
-    Address(&'static str),
 }
 
 /// A request as it goes to the upstream: the only thing that holds a credential on its way there.
@@ -183,7 +171,7 @@ impl Upstream {
             loop {
                 sleep(PAUSE).await;
                 let Some(pool) = pool.upgrade() else { return };
-                pool.close_idle(idle_timeout);
+                pool.close_idle();
                 if let Some(multiplexed) = multiplexed.as_ref().and_then(Weak::upgrade) {
                     multiplexed.close_idle(idle_timeout);
                 }

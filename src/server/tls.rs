@@ -1,24 +1,14 @@
 //! TLS towards clients: the certificate that we show, whose certificates we ask for, and files that
 //! may change at any time.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use rustls::{
-    ALL_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
-    version::TLS13,
-};
-use secrecy::zeroize::Zeroizing;
+use rustls::{ServerConfig, sign::SingleCertAndKey};
 
 use crate::{
     secret::{Fingerprint, changed},
-    tls::provider,
+    tls::{Authorities, Identity, TlsError, TlsVersion, provider, verifier},
 };
 
 /// Where the parts of our side of TLS are.
@@ -35,49 +25,14 @@ pub struct TlsSettings {
     pub min_version: TlsVersion,
 }
 
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    Tls12,
-    /// RFC 8446.
-    Tls13,
-}
-
-/// What is wrong with one of the files. Names it, never what is in it.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsFileError {
-    /// About the certificate.
-    #[error("{0}")]
-    Certificate(FileError),
-    /// About the key.
-    #[error("{0}")]
-    Key(FileError),
-    /// The key is another certificate's.
-    #[error("{0} is not the key of the certificate")]
-    Mismatch(PathBuf),
-    /// About the authorities of clients.
-    #[error("{0}")]
-    ClientCa(FileError),
-}
-
-/// What is wrong with a file.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be read.
-    #[error("cannot read {0}: {1}")]
-    Unreadable(PathBuf, io::ErrorKind),
-    /// It holds something else.
-    #[error("{0} must hold a PEM {1}")]
-    Content(PathBuf, &'static str),
-}
-
 /// The files as they were read.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     settings: TlsSettings,
     seen: Fingerprint,
     config: Arc<ServerConfig>,
+    /// What is to be said of authorities of clients that are broken.
+    pub broken: Vec<String>,
 }
 
 /// What the next handshake goes by; shared by all that listen.
@@ -98,55 +53,35 @@ impl TlsSettings {
     ///
     /// # Errors
     /// When one of them cannot be used, or the key is another certificate's.
-    pub fn load(&self) -> Result<TlsFiles, TlsFileError> {
+    pub fn load(&self) -> Result<TlsFiles, TlsError> {
         // Looked at before they are read: what changes in between is seen as a change.
         let seen = Fingerprint::of(&self.files());
-        let chain = certificates(&self.cert_file).map_err(TlsFileError::Certificate)?;
-        let key = key(&self.key_file).map_err(TlsFileError::Key)?;
-        let content = |path: &Path, what| FileError::Content(path.to_owned(), what);
-        let not_a_key = || TlsFileError::Key(content(&self.key_file, "private key (PKCS #8)"));
+        let identity = Identity {
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
+        };
+        let pair = SingleCertAndKey::from(identity.load()?);
         let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(self.min_version.and_newer())
-            .map_err(|_| not_a_key())?;
+            .with_protocol_versions(self.min_version.and_newer())?;
+        let mut broken = Vec::new();
         let builder = match &self.client_ca_file {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let mut roots = RootCertStore::empty();
-                roots
-                    .add_parsable_certificates(certificates(path).map_err(TlsFileError::ClientCa)?);
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-                        .build()
-                        .map_err(|_| {
-                            TlsFileError::ClientCa(content(path, "certificate of an authority"))
-                        })?;
+                let mut authorities = Authorities::of_file(path)?;
+                broken = std::mem::take(&mut authorities.broken);
+                let none = || TlsError::NoCertificate { path: path.clone() };
+                let verifier = verifier::of_clients(authorities).ok_or_else(none)?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder
-            .with_single_cert(chain, key)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => TlsFileError::Mismatch(self.key_file.clone()),
-                rustls::Error::General(_) => not_a_key(),
-                _ => TlsFileError::Certificate(content(&self.cert_file, "certificate")),
-            })?;
+        let mut config = builder.with_cert_resolver(Arc::new(pair));
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         Ok(TlsFiles {
             settings: self.clone(),
             seen,
             config: Arc::new(config),
+            broken,
         })
-    }
-}
-
-const ONLY_13: &[&SupportedProtocolVersion] = &[&TLS13];
-
-impl TlsVersion {
-    fn and_newer(self) -> &'static [&'static SupportedProtocolVersion] {
-        match self {
-            Self::Tls12 => ALL_VERSIONS,
-            Self::Tls13 => ONLY_13,
-        }
     }
 }
 
@@ -163,6 +98,9 @@ impl TlsFiles {
             seen = Fingerprint::of(&files);
             match settings.load() {
                 Ok(files) => {
+                    for text in &files.broken {
+                        tracing::warn!("listen.tls_client_ca_file: {text}");
+                    }
                     in_use.set(Some(&files));
                     reloaded(true);
                     tracing::info!("the changed certificate of the TLS listener is in use");
@@ -189,24 +127,4 @@ impl TlsInUse {
     pub(super) fn get(&self) -> Option<Arc<ServerConfig>> {
         self.0.load_full()
     }
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let read = fs::read(path).map(Zeroizing::new);
-    read.map_err(|error| FileError::Unreadable(path.to_owned(), error.kind()))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let pem = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    found
-        .ok()
-        .filter(|found| !found.is_empty())
-        .ok_or_else(|| FileError::Content(path.to_owned(), "certificate"))
-}
-
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
-    let pem = read(path)?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| FileError::Content(path.to_owned(), "private key without a passphrase"))
 }

@@ -4,7 +4,7 @@ use std::{
     error::Error,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -17,77 +17,75 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{TlsError, TlsSettings, client_config};
 use crate::secret::{Fingerprint, changed};
 
-/// The files of some settings, and how they looked when they were read last.
-#[derive(Clone, Debug)]
-pub struct Files {
-    /// Which leg it is, for the log.
-    leg: &'static str,
-    settings: TlsSettings,
-    paths: Vec<PathBuf>,
-    seen: Fingerprint,
+/// Who is at the other end, as messages name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leg {
+    /// The token service.
+    TokenService,
+    /// The service behind us.
+    Upstream,
+    /// The proxy on the way to the token service.
+    TokenServiceProxy,
+    /// The proxy on the way to the service behind us.
+    UpstreamProxy,
 }
 
-impl Files {
-    /// Reads them for the first time.
-    ///
-    /// # Errors
-    /// When there is nothing to trust, or a file is not what it should be.
-    pub fn read(
-        leg: &'static str,
-        settings: &TlsSettings,
-    ) -> Result<(Self, ClientConfig), TlsError> {
-        let mut paths: Vec<_> = settings.ca_file.iter().cloned().collect();
-        if let Some(identity) = &settings.identity {
-            paths.extend([identity.cert_file.clone(), identity.key_file.clone()]);
+impl Leg {
+    /// The name, for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TokenService => "token service",
+            Self::Upstream => "upstream",
+            Self::TokenServiceProxy => "token service proxy",
+            Self::UpstreamProxy => "upstream proxy",
         }
-        let files = Self {
-            leg,
-            // Looked at before they are read: what changes in between is seen as a change.
-            seen: Fingerprint::of(&paths),
-            paths,
-            settings: settings.clone(),
-        };
-        let config = client_config(settings)?;
-        Ok((files, config))
     }
 
-    /// Waits until they look other than when they were read; for ever where there are none.
-    ///
-    /// # Cancel safety
-    /// Safe: it only looks.
-    pub async fn changed(&self) {
-        changed(&self.paths, &self.seen).await;
+    /// The section of its keys.
+    fn section(self) -> &'static str {
+        match self {
+            Self::TokenService | Self::TokenServiceProxy => "auth",
+            Self::Upstream | Self::UpstreamProxy => "upstream",
+        }
     }
 
-    /// Reads them again, if they look other than when they were read. Broken ones are reported, and
-    /// then not looked at until they change again.
-    pub fn renewed(&mut self) -> Option<ClientConfig> {
-        let now = Fingerprint::of(&self.paths);
-        if now == self.seen {
-            return None;
-        }
-        self.seen = now;
-        let leg = self.leg;
-        match client_config(&self.settings) {
-            Ok(config) => {
-                tracing::info!(leg, "changed certificates are in use for new connections");
-                Some(config)
-            }
-            Err(error) => {
-                tracing::error!(leg, %error, "changed certificates cannot be used; the old ones stay");
-                None
-            }
+    /// The proxy on the same way.
+    #[must_use]
+    pub fn proxy(self) -> Self {
+        match self {
+            Self::TokenService | Self::TokenServiceProxy => Self::TokenServiceProxy,
+            Self::Upstream | Self::UpstreamProxy => Self::UpstreamProxy,
         }
     }
+}
+
+/// Why there is no TLS with the other side.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// Its certificate is not trusted: what is wrong with it, for whom, and what to do.
+    #[error("its certificate is not trusted: {0}")]
+    Certificate(String),
+    /// It wants to know who we are, and our certificate does not tell it.
+    #[error("{0}")]
+    Client(&'static str),
+    /// It failed otherwise.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// TLS towards one other side.
 #[derive(Debug)]
 pub struct TlsClient {
+    leg: Leg,
+    host: String,
     name: ServerName<'static>,
+    settings: TlsSettings,
     config: ArcSwap<ClientConfig>,
     generation: AtomicUsize,
-    files: Files,
+    paths: Vec<PathBuf>,
+    /// How the files looked when they were read last.
+    seen: Mutex<Fingerprint>,
 }
 
 impl TlsClient {
@@ -96,14 +94,25 @@ impl TlsClient {
     ///
     /// # Errors
     /// When a file is not what it should be, or the host cannot be on a certificate.
-    pub fn new(leg: &'static str, host: &str, settings: &TlsSettings) -> Result<Self, TlsError> {
+    pub fn new(leg: Leg, host: &str, settings: &TlsSettings) -> Result<Self, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name)?;
-        let (files, config) = Files::read(leg, settings)?;
+        let mut paths: Vec<_> = settings.ca_file.iter().cloned().collect();
+        if let Some(identity) = &settings.identity {
+            paths.extend([identity.cert_file.clone(), identity.key_file.clone()]);
+        }
+        // Looked at before they are read: what changes in between is seen as a change.
+        let seen = Fingerprint::of(&paths);
+        // Of broken authorities the configuration has warned.
+        let (config, _) = client_config(settings)?;
         Ok(Self {
+            leg,
+            host: host.to_owned(),
             name,
+            settings: settings.clone(),
             config: ArcSwap::from_pointee(config),
             generation: AtomicUsize::new(0),
-            files,
+            paths,
+            seen: Mutex::new(seen),
         })
     }
 
@@ -126,7 +135,7 @@ impl TlsClient {
         &self,
         stream: T,
         offered: &[&[u8]],
-    ) -> Result<TlsStream<T>, rustls::Error>
+    ) -> Result<TlsStream<T>, HandshakeError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -135,26 +144,127 @@ impl TlsClient {
             .with_alpn(offered)
             .connect(self.name.clone(), stream)
             .await
-            .map_err(|error| match error.downcast::<rustls::Error>() {
-                Ok(error) => error,
-                Err(error) => rustls::Error::General(error.kind().to_string()),
+            .map_err(|error| match find(&error) {
+                Some(error) => self.explain(error),
+                None => HandshakeError::Other(error.kind().to_string()),
             })
     }
 
-    /// Uses changed certificates for new connections; for ever. `renewed` is told of each change,
-    /// and whether it could be used.
-    pub async fn follow_files(&self, renewed: impl Fn(bool)) {
-        let mut files = self.files.clone();
-        loop {
-            files.changed().await;
-            let config = files.renewed();
-            renewed(config.is_some());
-            if let Some(config) = config {
+    fn explain(&self, error: &rustls::Error) -> HandshakeError {
+        if let Some(why) = refuses_client(error) {
+            return HandshakeError::Client(why);
+        }
+        let rustls::Error::InvalidCertificate(why) = error else {
+            return HandshakeError::Other(error.to_string());
+        };
+        let advice = self.advice(why);
+        HandshakeError::Certificate(match why {
+            CertificateError::UnknownIssuer => {
+                format!("nobody whom we trust has issued it (UnknownIssuer): {advice}")
+            }
+            // The library has no words for these.
+            _ if is_any(why, &[CA_AS_LEAF, SIGNATURE, PURPOSE]) => advice,
+            _ if advice.is_empty() => why.to_string(),
+            _ => format!("{why}; {advice}"),
+        })
+    }
+
+    /// What to do about a certificate, with the file and the key that it is about.
+    fn advice(&self, why: &CertificateError) -> String {
+        let (host, section) = (&self.host, self.leg.section());
+        let trusted = match &self.settings.ca_file {
+            Some(path) => format!("{} ({section}.ca_file)", path.display()),
+            None => format!("the file that {section}.ca_file is to name"),
+        };
+        match why {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                let holder = match &self.settings.ca_file {
+                    Some(_) => format!("it is not in {trusted}"),
+                    None => "this system has no such authority".to_owned(),
+                };
+                format!(
+                    "{holder}; put the authority of {host} into {trusted}, or the certificate itself \
+                     if it is self-signed"
+                )
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!(
+                    "name {host} in its subjectAltName, or call it by a name that is there \
+                     (a common name does not count)"
+                )
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                format!("renew the certificate of {host}, or see to the clock of this machine")
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "see to the clock of this machine".to_owned()
+            }
+            other if is_any(other, &[CA_AS_LEAF]) => format!(
+                "{host} shows the certificate of an authority (CA:TRUE), which is trusted as its own \
+                 only when the same certificate is in {trusted}"
+            ),
+            other if is_any(other, &[SIGNATURE]) => format!(
+                "its signature is of a kind that is not trusted any more or not known; {host} needs a \
+                 certificate that is signed with RSA, ECDSA or Ed25519 and a hash of SHA-256 or better"
+            ),
+            other if is_any(other, &[PURPOSE]) => format!(
+                "it is for other purposes (extendedKeyUsage); {host} needs one with serverAuth"
+            ),
+            _ => String::new(),
+        }
+    }
+
+    /// Waits until its files look other than when they were read; for ever where there are none.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub async fn changed(&self) {
+        let seen = self.seen().clone();
+        changed(&self.paths, &seen).await;
+    }
+
+    /// Reads its files again, if they look other than when they were read: `None` where they do not,
+    /// otherwise whether they can be used for new connections. Broken ones are reported, and then not
+    /// looked at until they change again.
+    pub fn renew(&self) -> Option<bool> {
+        let now = Fingerprint::of(&self.paths);
+        let mut seen = self.seen();
+        if *seen == now {
+            return None;
+        }
+        *seen = now;
+        let leg = self.leg.name();
+        match client_config(&self.settings) {
+            Ok((config, broken)) => {
+                for text in broken {
+                    tracing::warn!(leg, "{text}");
+                }
                 self.config.store(Arc::new(config));
                 self.generation.fetch_add(1, Ordering::Release);
+                tracing::info!(leg, "changed certificates are in use for new connections");
+                Some(true)
+            }
+            Err(error) => {
+                tracing::error!(leg, %error, "changed certificates cannot be used; the old ones stay");
+                Some(false)
             }
         }
     }
+
+    fn seen(&self) -> MutexGuard<'_, Fingerprint> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const CA_AS_LEAF: &str = "CaUsedAsEndEntity";
+const SIGNATURE: &str = "UnsupportedSignatureAlgorithm";
+const PURPOSE: &str = "InvalidPurpose";
+
+/// Whether a refusal is of one of these kinds, by the words of the library that judges: it has no type
+/// of its own for each.
+fn is_any(why: &CertificateError, kinds: &[&str]) -> bool {
+    let why = why.to_string();
+    kinds.iter().any(|kind| why.contains(kind))
 }
 
 /// Whether an error says that the other side does not accept our certificate, or wants one
@@ -177,18 +287,6 @@ pub fn refuses_client(error: &(dyn Error + 'static)) -> Option<&'static str> {
         | AlertDescription::AccessDenied => "it does not accept our client certificate",
         _ => return None,
     })
-}
-
-/// Why a certificate is not trusted, if an error says so.
-#[must_use]
-pub fn mistrusts(error: &(dyn Error + 'static)) -> Option<String> {
-    match find(error)? {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            Some("nobody whom we trust has issued it (UnknownIssuer); see ca_file".to_owned())
-        }
-        rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
-        _ => None,
-    }
 }
 
 /// The library's error among the causes of another. An I/O error hides the one that it wraps from

@@ -3,17 +3,17 @@
 use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
-    client::ResolvesClientCert,
-    crypto::ring::sign::any_supported_type,
+    Error, InconsistentKeys,
+    crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{PrivateKeyDer, pem::PemObject},
-    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
+    sign::{CertifiedKey, SigningKey},
 };
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroize};
 
 use super::{TlsError, certificates, pem::tidied};
 use crate::secret::{SecretError, SecretSource};
 
-/// A client certificate and its key, as files.
+/// A certificate and its key, as files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The certificate, then those that lead to its authority, as PEM.
@@ -27,7 +27,7 @@ impl Identity {
     ///
     /// # Errors
     /// When one cannot be read, is not what it should be, or they are not a pair.
-    pub fn load(&self) -> Result<Arc<dyn ResolvesClientCert>, TlsError> {
+    pub fn load(&self) -> Result<CertifiedKey, TlsError> {
         let chain = certificates(&self.cert_file)?;
         let path = &self.key_file;
         let pem = SecretSource::File(path.clone()).read();
@@ -37,11 +37,17 @@ impl Identity {
         })?;
         let key = signing_key(&pem).ok_or_else(|| TlsError::NoPrivateKey { path: path.clone() })?;
         let pair = CertifiedKey::new(chain, key);
-        pair.keys_match().map_err(|_| TlsError::NoPair {
-            cert_file: self.cert_file.clone(),
-            key_file: path.clone(),
-        })?;
-        Ok(Arc::new(SingleCertAndKey::from(pair)))
+        match pair.keys_match() {
+            // An unknown one is of a kind whose public part nobody here can tell.
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),
+            Err(Error::InconsistentKeys(_)) => Err(TlsError::NoPair {
+                cert_file: self.cert_file.clone(),
+                key_file: path.clone(),
+            }),
+            Err(_) => Err(TlsError::NoCertificate {
+                path: self.cert_file.clone(),
+            }),
+        }
     }
 }
 

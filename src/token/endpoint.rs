@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderValue,
+    HeaderMap, HeaderValue,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE},
 };
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
@@ -19,14 +19,17 @@ use url::{
     form_urlencoded::{Serializer, byte_serialize},
 };
 
+pub(super) use self::client::Caller;
 pub(crate) use self::client::PROXY_REFUSES;
-pub(super) use self::client::{Caller, read_body, transport};
 pub use self::{
     assertion::{Algorithm, AssertionError, ClientAssertion},
-    client::{EndpointError, EndpointSettings},
+    client::EndpointSettings,
 };
 use super::{FetchError, Reason, TokenResponse, TokenSource};
-use crate::secret::{Fingerprint, RotatingSecret, Which, changed, wiped, wiped_field};
+use crate::{
+    outbound::UnusableRoute,
+    secret::{Fingerprint, RotatingSecret, Which, changed, warn_of_quotes, wiped, wiped_field},
+};
 
 /// What to send, and where. Secrets are read when it is sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,10 +113,10 @@ impl TokenEndpoint {
     ///
     /// # Errors
     /// When the trust store or the client certificate cannot be loaded.
-    pub fn new(request: TokenRequest, settings: &EndpointSettings) -> Result<Self, EndpointError> {
+    pub fn new(request: TokenRequest, settings: &EndpointSettings) -> Result<Self, UnusableRoute> {
         let files = request.secrets().flat_map(RotatingSecret::files).cloned();
         Ok(Self {
-            caller: Caller::new(settings)?,
+            caller: Caller::new(&request.url, settings)?,
             files: files.collect(),
             seen: Fingerprint::default(),
             request,
@@ -123,14 +126,17 @@ impl TokenEndpoint {
     }
 
     async fn ask(&self, which: Which) -> Result<TokenResponse, FetchError> {
-        let request = self.build(which)?;
-        let response = request.send().await.map_err(|e| transport(&e))?;
-        let (status, fields) = (response.status(), response.headers().clone());
-        let body = read_body(response).await?;
-        answer::read_typed(status, &fields, &body, self.request.token_type.as_deref())
+        let (fields, body) = self.build(which)?;
+        let response = self.caller.post(fields, body).await?;
+        answer::read_typed(
+            response.status,
+            &response.fields,
+            &response.body,
+            self.request.token_type.as_deref(),
+        )
     }
 
-    fn build(&self, which: Which) -> Result<reqwest::RequestBuilder, FetchError> {
+    fn build(&self, which: Which) -> Result<(HeaderMap, Bytes), FetchError> {
         let mut form = Vec::with_capacity(self.request.form.len() + 3);
         for (name, value) in &self.request.form {
             let value = match value {
@@ -139,12 +145,14 @@ impl TokenEndpoint {
             };
             form.push((name.as_str(), value));
         }
-        let mut builder = self
-            .caller
-            .client()
-            .post(self.request.url.clone())
-            .header(ACCEPT, "application/json")
-            .header(ACCEPT_ENCODING, "identity");
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            (CONTENT_TYPE, "application/x-www-form-urlencoded"),
+            (ACCEPT, "application/json"),
+            (ACCEPT_ENCODING, "identity"),
+        ] {
+            fields.insert(name, HeaderValue::from_static(value));
+        }
         match &self.request.client_auth {
             ClientAuth::None => {}
             ClientAuth::Basic {
@@ -153,7 +161,7 @@ impl TokenEndpoint {
                 encoding,
             } => {
                 let credentials = basic(client_id, &read(client_secret, which)?, *encoding)?;
-                builder = builder.header(AUTHORIZATION, credentials);
+                fields.insert(AUTHORIZATION, credentials);
             }
             ClientAuth::Post {
                 client_id,
@@ -173,9 +181,7 @@ impl TokenEndpoint {
                 form.push(("client_id", SecretString::from(client_id.as_str())));
             }
         }
-        Ok(builder
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(body(&form)))
+        Ok((fields, body(&form)))
     }
 }
 
@@ -206,7 +212,11 @@ impl TokenRequest {
 impl TokenSource for TokenEndpoint {
     async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
         // Looked at before they are read: what changes in between is seen as a change.
-        self.seen = Fingerprint::of(&self.files);
+        let now = Fingerprint::of(&self.files);
+        if self.calls > 0 && now != self.seen {
+            warn_of_quotes(&self.files);
+        }
+        self.seen = now;
         self.calls = 1;
         let first = self.accepted;
         let result = self.ask(first).await;

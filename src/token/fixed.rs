@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::{Bearer, FetchError, Lifetime, Reason, TokenResponse, TokenSource};
-use crate::secret::{Fingerprint, SecretSource, changed};
+use crate::secret::{Fingerprint, SecretSource, changed, warn_of_quotes};
 
 /// A token from the configuration or from a file.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct FixedToken {
     source: SecretSource,
     files: Vec<PathBuf>,
     seen: Fingerprint,
+    /// Whether that was ever.
+    has_read: bool,
 }
 
 impl FixedToken {
@@ -21,6 +23,7 @@ impl FixedToken {
         Self {
             files: source.file().into_iter().cloned().collect(),
             seen: Fingerprint::default(),
+            has_read: false,
             source,
         }
     }
@@ -28,7 +31,12 @@ impl FixedToken {
 
 impl TokenSource for FixedToken {
     async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
-        self.seen = Fingerprint::of(&self.files);
+        let now = Fingerprint::of(&self.files);
+        if self.has_read && now != self.seen {
+            warn_of_quotes(&self.files);
+        }
+        self.has_read = true;
+        self.seen = now;
         let invalid = |detail: String| FetchError::new(Reason::InvalidClient, detail);
         let token = self
             .source

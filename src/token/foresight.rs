@@ -7,6 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::{
+    HeaderMap, HeaderValue,
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE},
+};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,10 +20,11 @@ use x509_cert::{Certificate, der::Decode};
 
 use super::{
     FetchError, Reason,
-    endpoint::{Caller, EndpointError, EndpointSettings, answer, read_body, transport},
+    endpoint::{Caller, EndpointSettings, answer},
 };
 use crate::{
     clock,
+    outbound::UnusableRoute,
     secret::{Fingerprint, RotatingSecret, Which, changed, wiped},
     text,
     tls::pem,
@@ -78,7 +83,6 @@ enum Place {
     /// An API token, whose service tells.
     ApiToken {
         caller: Box<Caller>,
-        url: Url,
         secret: RotatingSecret,
     },
 }
@@ -98,18 +102,14 @@ impl Credential {
     /// # Errors
     /// When the client of the token service cannot be set up.
     pub fn api_token(
-        url: Url,
+        url: &Url,
         secret: RotatingSecret,
         settings: &EndpointSettings,
-    ) -> Result<Self, EndpointError> {
-        let caller = Box::new(Caller::new(settings)?);
+    ) -> Result<Self, UnusableRoute> {
+        let caller = Box::new(Caller::new(url, settings)?);
         Ok(Self {
             kind: "api_token",
-            place: Place::ApiToken {
-                caller,
-                url,
-                secret,
-            },
+            place: Place::ApiToken { caller, secret },
         })
     }
 
@@ -153,13 +153,9 @@ impl Credential {
     pub(crate) async fn end(&mut self) -> Result<Option<SystemTime>, FetchError> {
         match &mut self.place {
             Place::Certificates(path) => first_end(path),
-            Place::ApiToken {
-                caller,
-                url,
-                secret,
-            } => {
+            Place::ApiToken { caller, secret } => {
                 caller.renew();
-                ask(caller.client(), url, secret).await
+                ask(caller, secret).await
             }
         }
     }
@@ -218,31 +214,29 @@ fn details_request(token: &str) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     clippy::disallowed_methods,
     reason = "the token is what the service is asked about"
 )]
-async fn ask(
-    client: &reqwest::Client,
-    url: &Url,
-    secret: &RotatingSecret,
-) -> Result<Option<SystemTime>, FetchError> {
+async fn ask(caller: &Caller, secret: &RotatingSecret) -> Result<Option<SystemTime>, FetchError> {
     let token: SecretString = secret
         .read(Which::Current)
         .map_err(|error| FetchError::new(Reason::InvalidClient, error.to_string()))?;
     let body = details_request(token.expose_secret())?;
-    let response = client
-        .post(url.clone())
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .header(http::header::ACCEPT, "application/json")
-        .header(http::header::ACCEPT_ENCODING, "identity")
-        .body(wiped(body))
-        .send()
-        .await
-        .map_err(|error| transport(&error))?;
-    let status = response.status();
-    let retry_after = answer::retry_after(response.headers());
-    let body = read_body(response).await?;
-    if !status.is_success() {
-        return Err(answer::refused(status, retry_after, &body));
+    let mut fields = HeaderMap::new();
+    for (name, value) in [
+        (CONTENT_TYPE, "application/json"),
+        (ACCEPT, "application/json"),
+        (ACCEPT_ENCODING, "identity"),
+    ] {
+        fields.insert(name, HeaderValue::from_static(value));
     }
-    expires_at(&body)
+    let response = caller.post(fields, wiped(body)).await?;
+    if !response.status.is_success() {
+        let retry_after = answer::retry_after(&response.fields);
+        return Err(answer::refused(
+            response.status,
+            retry_after,
+            &response.body,
+        ));
+    }
+    expires_at(&response.body)
 }
 
 /// `expiresAt` in seconds or milliseconds since 1970, by magnitude: servers differ. Zero, `null`

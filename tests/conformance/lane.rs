@@ -11,7 +11,7 @@ use auth_sidecar::{
     config::{Config, Sources},
 };
 use rcgen::generate_simple_self_signed;
-use rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs::default_provider};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 

@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::CONTENT_LENGTH};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming};
-use ring::digest::{Context, SHA256};
 use tokio::time::{Instant, sleep};
 
 use crate::{

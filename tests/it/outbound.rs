@@ -1,4 +1,5 @@
-//! HTTP proxies on the way to the upstream.
+//! The ways out: HTTP proxies on them, and addresses of every kind. What both legs have in common is
+//! tried on both.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +15,10 @@ use tokio::{
 
 use crate::support::{
     FakeCsp, FakeService, Process, RawServer, Settings, Sidecar, Validator, eventually,
-    eventually_async, get, pki::Authority, refused_address, request, server::Tls,
+    eventually_async, get,
+    pki::Authority,
+    refused_address, request,
+    server::{Failures, Tls},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -35,16 +39,34 @@ impl Proxy {
     }
 
     pub fn saying(answer: impl Into<String>, target: SocketAddr, tls: Option<Tls>) -> Self {
+        let answer = answer.into();
+        let leads = answer == TUNNEL;
+        Self::start("127.0.0.1:0".parse().unwrap(), answer, leads, target, tls)
+    }
+
+    /// One that leads there, and says so in this way.
+    fn agreeing(answer: &str, target: SocketAddr) -> Self {
+        let at = "127.0.0.1:0".parse().unwrap();
+        Self::start(at, answer.to_owned(), true, target, None)
+    }
+
+    fn start(
+        at: SocketAddr,
+        answer: String,
+        leads: bool,
+        target: SocketAddr,
+        tls: Option<Tls>,
+    ) -> Self {
         let heads = Arc::<Mutex<Vec<String>>>::default();
-        let (kept, answer) = (Arc::clone(&heads), answer.into());
-        let server = RawServer::start(move |_, stream| {
+        let kept = Arc::clone(&heads);
+        let server = RawServer::start_at(at, Failures::default(), move |_, stream| {
             let (kept, answer, tls) = (Arc::clone(&kept), answer.clone(), tls.clone());
             async move {
                 match tls {
-                    None => tunnel(stream, &answer, target, &kept).await,
+                    None => tunnel(stream, &answer, leads, target, &kept).await,
                     Some(tls) => {
                         if let Ok(stream) = tls.acceptor.accept(stream).await {
-                            tunnel(stream, &answer, target, &kept).await;
+                            tunnel(stream, &answer, leads, target, &kept).await;
                         }
                     }
                 }
@@ -65,6 +87,7 @@ impl Proxy {
 async fn tunnel(
     mut client: impl AsyncRead + AsyncWrite + Unpin,
     answer: &str,
+    leads: bool,
     target: SocketAddr,
     heads: &Mutex<Vec<String>>,
 ) {
@@ -76,7 +99,7 @@ async fn tunnel(
         }
     }
     heads.lock().unwrap().push(String::from_utf8(head).unwrap());
-    if client.write_all(answer.as_bytes()).await.is_ok() && answer == TUNNEL {
+    if client.write_all(answer.as_bytes()).await.is_ok() && leads {
         let mut target = TcpStream::connect(target).await.unwrap();
         drop(copy_bidirectional(&mut client, &mut target).await);
     } else {
@@ -275,4 +298,191 @@ async fn a_proxy_that_is_away_or_silent_is_a_bad_gateway_in_time() {
     assert_eq!(reply.status, 504);
     assert!(started.elapsed() < Duration::from_secs(5));
     eventually(|| silent.server.open_connections() == 0, SOON).await;
+}
+
+/// Both services behind TLS, as `localhost`, and a proxy in front of each.
+struct Legs {
+    csp: FakeCsp,
+    service: FakeService,
+    proxies: [Proxy; 2],
+}
+
+impl Legs {
+    fn start(answer: &str) -> Self {
+        let csp = FakeCsp::start_tls();
+        let service = FakeService::start_tls(csp.validator());
+        let proxies = [csp.address(), service.address()].map(|at| Proxy::agreeing(answer, at));
+        Self {
+            csp,
+            service,
+            proxies,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::new(&self.csp, &self.service)
+            .file("auth.ca_file", self.csp.ca_pem())
+            .file("upstream.ca_file", self.service.ca_pem())
+            .set("auth.proxy_url", self.proxies[0].url())
+            .set("upstream.proxy_url", self.proxies[1].url())
+    }
+}
+
+#[tokio::test]
+async fn both_legs_decide_alike_whether_a_proxy_is_on_the_way() {
+    let legs = Legs::start(TUNNEL);
+    let ports = [legs.csp.address().port(), legs.service.address().port()];
+    for (exception, is_around) in [
+        ("example.com", false),
+        ("localhost", true),
+        ("LocalHost", true),
+        (".localhost", true),
+        ("*.localhost", false),
+        ("localhost.", true),
+        ("localhost:PORT", true),
+        ("localhost:1", false),
+        ("127.0.0.0/8", false),
+        ("[::1], 10.0.0.0/8, *", true),
+    ] {
+        let seen = || [0, 1].map(|leg| legs.proxies[leg].heads().len());
+        let before = seen();
+        let exceptions = ports.map(|port| exception.replace("PORT", &port.to_string()));
+        let settings = legs.settings();
+        let settings = settings.set("auth.no_proxy", exceptions[0].as_str());
+        let sidecar = Sidecar::start(&settings.set("upstream.no_proxy", exceptions[1].as_str()));
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 200, "{exception}: {reply:?}");
+        let after = seen();
+        for leg in [0, 1] {
+            let is_used = after[leg] > before[leg];
+            assert_eq!(is_used, !is_around, "{exception} on leg {leg}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_2xx_to_connect_is_a_tunnel_on_both_legs_and_the_proxy_learns_who_asks() {
+    for answer in [
+        TUNNEL,
+        "HTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 202 Accepted\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nVia: 1.1 proxy\r\n\r\n",
+        "HTTP/1.1 299 \r\n\r\n",
+    ] {
+        let legs = Legs::start(answer);
+        let sidecar = Sidecar::start(&legs.settings());
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 200, "{answer}: {reply:?}");
+        let ports = [legs.csp.address().port(), legs.service.address().port()];
+        for (proxy, port) in legs.proxies.iter().zip(ports) {
+            let head = proxy.heads()[0].to_ascii_lowercase();
+            let start = format!("connect localhost:{port} http/1.1\r\n");
+            assert!(head.starts_with(&start), "{head}");
+            let agent = concat!(
+                "\r\nuser-agent: auth-sidecar/",
+                env!("CARGO_PKG_VERSION"),
+                "\r\n"
+            );
+            assert!(head.contains(agent), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_legs_say_alike_why_a_proxy_does_not_lead_there() {
+    let wants = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
+    for (answer, why) in [
+        (wants, "it wants credentials"),
+        (
+            "HTTP/1.1 403 Forbidden\r\n\r\n",
+            "it answered CONNECT with 403",
+        ),
+        (
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+            "its answer to CONNECT is no good",
+        ),
+    ] {
+        let legs = Legs::start(TUNNEL);
+        let bad =
+            [legs.csp.address(), legs.service.address()].map(|at| Proxy::saying(answer, at, None));
+        let of_auth = legs.settings().set("auth.proxy_url", bad[0].url());
+        let sidecar = Process::start(&of_auth).await;
+        let said = |line: &str, why: &str| {
+            let output = sidecar.output();
+            output.lines().any(|l| l.contains(line) && l.contains(why))
+        };
+        eventually(|| said("got no token", why), SOON).await;
+        drop(sidecar);
+        let of_upstream = legs.settings().set("upstream.proxy_url", bad[1].url());
+        let sidecar = Process::start(&of_upstream).await;
+        assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 502);
+        let said = || sidecar.output().contains(why);
+        eventually(said, SOON).await;
+    }
+}
+
+/// Leads from an address of IPv6 to another.
+fn at_ipv6(target: SocketAddr) -> RawServer {
+    let at = "[::1]:0".parse().unwrap();
+    RawServer::start_at(at, Failures::default(), move |_, mut stream| async move {
+        let mut target = TcpStream::connect(target).await.unwrap();
+        drop(copy_bidirectional(&mut stream, &mut target).await);
+    })
+}
+
+#[tokio::test]
+async fn addresses_of_ipv6_work_on_both_legs_with_tls_and_through_a_proxy() {
+    let authority = Authority::new();
+    let leaf = authority.leaf_for(&["::1"], 2099);
+    let csp = FakeCsp::start_behind(Tls::with(&authority, &leaf, None));
+    let tls = Tls::with(&authority, &leaf, None);
+    let service = FakeService::start_behind(tls, csp.validator());
+    let doors = [csp.address(), service.address()].map(at_ipv6);
+    let urls = doors
+        .each_ref()
+        .map(|door| format!("https://{}", door.address()));
+    let settings = Settings::new(&csp, &service)
+        .set("auth.base_url", urls[0].as_str())
+        .set("upstream.url", urls[1].as_str())
+        .file("auth.ca_file", &authority.ca_pem)
+        .file("upstream.ca_file", &authority.ca_pem);
+    let sidecar = Sidecar::start(&settings);
+    let reply = get(&format!("{}/x", sidecar.url())).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let host = service.requests()[0].header("host").unwrap().to_owned();
+    assert_eq!(format!("https://{host}"), urls[1]);
+    assert_eq!(
+        csp.calls()[0].headers["host"],
+        urls[0].trim_start_matches("https://")
+    );
+
+    // The proxies are at such addresses, too, and one speaks TLS.
+    let proxy = |door: &RawServer, tls| {
+        let at = "[::1]:0".parse().unwrap();
+        Proxy::start(at, TUNNEL.to_owned(), true, door.address(), tls)
+    };
+    let proxies = [
+        proxy(&doors[0], None),
+        proxy(&doors[1], Some(Tls::with(&authority, &leaf, None))),
+    ];
+    let through = settings.set("auth.proxy_url", proxies[0].url()).set(
+        "upstream.proxy_url",
+        proxies[1].url().replace("http:", "https:"),
+    );
+    let sidecar = Sidecar::start(&through);
+    let reply = get(&format!("{}/x", sidecar.url())).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    for (proxy, door) in proxies.iter().zip(&doors) {
+        let start = format!("CONNECT {} HTTP/1.1\r\n", door.address());
+        assert!(proxy.heads()[0].starts_with(&start), "{:?}", proxy.heads());
+    }
+    // And around them.
+    let around = through
+        .set("auth.no_proxy", "[::1]")
+        .set("upstream.no_proxy", "::1/128");
+    let sidecar = Sidecar::start(&around);
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    assert_eq!(proxies.each_ref().map(|proxy| proxy.heads().len()), [1, 1]);
 }

@@ -16,9 +16,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::support::{
-    API_TOKEN, Answer, CLIENT_SECRET, Client, FakeCsp, FakeService, Settings, Sidecar, eventually,
-    eventually_async, get,
+use crate::{
+    outbound::Proxy,
+    support::{
+        API_TOKEN, Answer, CLIENT_SECRET, Client, FakeCsp, FakeService, Process, Settings, Sidecar,
+        eventually, eventually_async, get,
+    },
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -284,4 +287,42 @@ async fn the_next_secret_is_tried_also_where_a_refusal_says_nothing() {
     let sidecar = Sidecar::start(&settings);
     assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
     assert_eq!(csp.call_count(), 2);
+}
+
+#[tokio::test]
+async fn quotation_marks_around_a_secret_that_is_put_in_later_are_warned_of() {
+    let csp = FakeCsp::start_tls();
+    let service = FakeService::start(csp.validator());
+    let proxy = Proxy::to(csp.address());
+    let settings = Settings::new(&csp, &service)
+        .file("auth.ca_file", csp.ca_pem())
+        .unset("auth.client_secret")
+        .file("auth.client_secret_file", CLIENT_SECRET)
+        .set(
+            "auth.proxy_url",
+            proxy.url().replace("http://", "http://user@"),
+        )
+        .file("auth.proxy_password_file", "p4ssw0rd");
+    let fixed = Settings::to(&service.url())
+        .set("auth.type", "static-token")
+        .file("auth.token_file", "c4n4ry");
+    for (settings, key) in [
+        (&settings, "auth.client_secret_file"),
+        (&settings, "auth.proxy_password_file"),
+        (&fixed, "auth.token_file"),
+    ] {
+        let sidecar = Process::start(settings).await;
+        let ready = async || sidecar.admin_get("/readyz").await.0 == 200;
+        eventually_async(ready, SOON).await;
+        let is_told = |line: &&str| line.contains("quotation marks") && line.contains(key);
+        assert!(
+            !sidecar.output().lines().any(|line| is_told(&line)),
+            "{key}"
+        );
+        sidecar.rewrite(key, "\"c4n4ry\"\n");
+        let told = || sidecar.output().lines().filter(is_told).count();
+        eventually(|| told() > 0, SOON).await;
+        assert_eq!(told(), 1, "{}", sidecar.output());
+        assert!(!sidecar.output().contains("c4n4ry"), "{}", sidecar.output());
+    }
 }

@@ -289,7 +289,6 @@ async fn no_secret_shows_in_logs_metrics_status_or_answers() {
     all.join_all().await;
     let log = logs::captured();
     for expected in [
-        "TRACE",
         "DEBUG",
         " INFO ",
         " WARN ",
@@ -344,7 +343,7 @@ async fn the_program_at_trace_writes_none_of_it() {
             assert_eq!(process.wait().await.code(), Some(0));
             let output = process.output();
             assert!(
-                output.contains("TRACE") && output.contains("got no token"),
+                output.contains("DEBUG") && output.contains("got no token"),
                 "{output}"
             );
             assert_clean(&format!("the output of the program, as {format}"), &output);

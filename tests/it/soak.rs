@@ -44,6 +44,9 @@ async fn random_faults_under_load_are_survived_and_accounted_for() {
     // All that comes meanwhile is held.
     csp.script([Answer::Hang]);
     let upstream = Upstream::start_for(&csp);
+    if !upstream.has_two_addresses() {
+        println!("soak: no namespace of mounts can be had, so the service has one address");
+    }
     let settings = Settings::new(&csp, upstream.service())
         .set("upstream.url", upstream.url())
         .set("upstream.allow_insecure_http", true)

@@ -346,8 +346,188 @@ async fn a_bad_certificate_in_a_bundle_costs_itself_alone_and_is_told() {
         output.contains("WARN") && output.contains("certificate 1 of ")
     };
     eventually(said, SOON).await;
+    assert_eq!(sidecar.output().matches("certificate 1 of ").count(), 1);
     // And of a bundle that gets one while it runs.
     let bundle = format!("{}{broken}", csp.ca_pem());
     sidecar.rewrite("auth.ca_file", &bundle);
     eventually(|| sidecar.output().contains("certificate 2 of "), SOON).await;
+}
+
+const P256: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const P384: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"];
+const P521: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
+
+fn with<'a>(arguments: &[&'a str], hash: &'a str) -> Vec<&'a str> {
+    [arguments, &[hash]].concat()
+}
+
+/// A sidecar between two services that show this certificate, with that file of whom to trust.
+fn trusting(certificate: &Leaf, key: &Leaf, ca_pem: &str) -> (FakeCsp, FakeService, Settings) {
+    let csp = FakeCsp::start_behind(Tls::showing(certificate, key, ca_pem));
+    let tls = Tls::showing(certificate, key, ca_pem);
+    let service = FakeService::start_behind(tls, csp.validator());
+    let settings = Settings::new(&csp, &service)
+        .file("auth.ca_file", ca_pem)
+        .file("upstream.ca_file", ca_pem);
+    (csp, service, settings)
+}
+
+#[tokio::test]
+async fn certificates_of_every_usual_kind_are_trusted_on_both_legs() {
+    for arguments in [
+        vec!["-newkey", "rsa:2048"],
+        with(&["-newkey", "rsa:2048"], "-sha512"),
+        P256.to_vec(),
+        with(&P256, "-sha512"),
+        with(&P384, "-sha256"),
+        with(&P384, "-sha512"),
+        P521.to_vec(),
+        with(&P521, "-sha512"),
+        vec!["-newkey", "ed25519"],
+    ] {
+        let (leaf, ca_pem) = Leaf::of_openssl_authority(&arguments);
+        let (_csp, _service, settings) = trusting(&leaf, &leaf, &ca_pem);
+        let sidecar = Sidecar::start(&settings);
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 200, "{arguments:?}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_as_openssl_makes_it_is_trusted_where_it_is_the_ca_file() {
+    for arguments in [
+        vec!["-newkey", "rsa:2048"],
+        P256.to_vec(),
+        with(&P384, "-sha512"),
+        P521.to_vec(),
+        // As careful people make them.
+        [
+            &P256[..],
+            &["-addext", "basicConstraints=critical,CA:FALSE"],
+        ]
+        .concat(),
+        [&P256[..], &["-addext", "extendedKeyUsage=serverAuth"]].concat(),
+    ] {
+        let leaf = Leaf::of_openssl(&arguments);
+        // Among others, too.
+        let bundle = format!("{}{}", Authority::new().ca_pem, leaf.cert_pem);
+        let (_csp, _service, settings) = trusting(&leaf, &leaf, &bundle);
+        let sidecar = Sidecar::start(&settings);
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 200, "{arguments:?}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_that_is_not_there_is_trusted_where_it_is_the_ca_file_itself()
+{
+    let leaf = Authority::new().leaf();
+    let (_csp, _service, settings) = trusting(&leaf, &leaf, &leaf.cert_pem);
+    let sidecar = Sidecar::start(&settings);
+    assert_eq!(status_and_details(&sidecar).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_for_its_names_its_time_its_purpose_and_its_key_alone()
+{
+    let good = Leaf::self_signed(&["localhost"], 2099);
+    let twin = Leaf::self_signed(&["localhost"], 2099);
+    let other_name = Leaf::self_signed(&["other.test"], 2099);
+    let expired = Leaf::self_signed(&["localhost"], 2002);
+    let nameless = Leaf::self_signed_with(&[], |parameters| {
+        let name = rcgen::DnType::CommonName;
+        parameters.distinguished_name.push(name, "localhost");
+    });
+    let not_yet = Leaf::self_signed_with(&["localhost"], |parameters| {
+        parameters.not_before = rcgen::date_time_ymd(2098, 1, 1);
+    });
+    let of_clients = Leaf::self_signed_with(&["localhost"], |parameters| {
+        parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    let works = async |certificate: &Leaf, key: &Leaf, ca_pem: &str| {
+        let (csp, service, settings) = trusting(certificate, key, ca_pem);
+        let sidecar = Process::start(&settings.set("auth.hold_timeout", "0s")).await;
+        let upstream = Settings::static_token(TOKEN, &service).file("upstream.ca_file", ca_pem);
+        let behind = Process::start(&upstream).await;
+        let status = get(&format!("{}/x", behind.url())).await.status;
+        let asked = || csp.call_count() > 0 || sidecar.output().contains("got no token");
+        eventually(asked, SOON).await;
+        let output = || format!("{}{}", sidecar.output(), behind.output());
+        if csp.call_count() > 0 {
+            assert_ne!(status, 502, "{}", output());
+            return Ok(());
+        }
+        assert_eq!((status.as_u16(), service.request_count()), (502, 0));
+        // The client may know before the log does.
+        eventually(|| behind.output().contains("the upstream"), SOON).await;
+        Err(output())
+    };
+    works(&good, &good, &good.cert_pem).await.unwrap();
+    for (certificate, key, ca, why) in [
+        (
+            &other_name,
+            &other_name,
+            &other_name,
+            "name localhost in its subjectAltName",
+        ),
+        (
+            &nameless,
+            &nameless,
+            &nameless,
+            "name localhost in its subjectAltName",
+        ),
+        (
+            &expired,
+            &expired,
+            &expired,
+            "renew the certificate of localhost",
+        ),
+        (
+            &not_yet,
+            &not_yet,
+            &not_yet,
+            "see to the clock of this machine",
+        ),
+        (
+            &of_clients,
+            &of_clients,
+            &of_clients,
+            "it is for other purposes (extendedKeyUsage)",
+        ),
+        // Whoever has seen it, and not its key.
+        (&good, &twin, &good, "BadSignature|bad signature"),
+        // The same but for the key, and so the bytes.
+        (&twin, &twin, &good, "CA:TRUE|UnknownIssuer|BadSignature"),
+    ] {
+        let output = works(certificate, key, &ca.cert_pem).await.unwrap_err();
+        for leg in ["got no token", "the upstream"] {
+            let mut lines = output.lines();
+            let says =
+                |line: &str| line.contains(leg) && why.split('|').any(|why| line.contains(why));
+            assert!(lines.any(says), "{why}: {output}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_file_the_host_and_what_to_do() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let leaf = theirs.leaf();
+    let (_csp, service, settings) = trusting(&leaf, &leaf, &ours.ca_pem);
+    let sidecar = Process::start(&settings).await;
+    let upstream = Settings::static_token(TOKEN, &service).file("upstream.ca_file", &ours.ca_pem);
+    let behind = Process::start(&upstream).await;
+    get(&format!("{}/x", behind.url())).await;
+    for (sidecar, section) in [(&sidecar, "auth"), (&behind, "upstream")] {
+        let says = |line: &str| {
+            [
+                "nobody whom we trust has issued it (UnknownIssuer)",
+                &format!("{section}.ca_file ({section}.ca_file)"),
+                "put the authority of localhost into",
+            ]
+            .iter()
+            .all(|part| line.contains(part))
+        };
+        eventually(|| sidecar.output().lines().any(says), SOON).await;
+    }
 }

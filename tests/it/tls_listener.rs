@@ -10,8 +10,8 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::support::{
-    Connection, DEADLINE, FakeCsp, FakeService, Settings, Sidecar, eventually, eventually_async,
-    logs,
+    Connection, DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually,
+    eventually_async, logs,
     pki::{Authority, Leaf},
     send_raw,
 };
@@ -34,7 +34,7 @@ fn ask(
     authority: &Authority,
     own: Option<&Leaf>,
 ) -> Result<String, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -43,6 +43,10 @@ fn ask(
         None => builder.with_no_client_auth(),
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
     };
+    converse(address, name, config)
+}
+
+fn converse(address: SocketAddr, name: &str, config: ClientConfig) -> Result<String, String> {
     let name = name.to_owned().try_into().unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let socket = TcpStream::connect(address).unwrap();
@@ -175,13 +179,13 @@ async fn a_changed_certificate_is_shown_to_new_connections_and_a_broken_one_is_n
     // The certificate is there before its key: not a pair, so the old pair stays.
     let leaf = new.leaf();
     sidecar.rewrite("listen.tls_cert_file", &leaf.cert_pem);
-    let said = || logs::captured().contains("is not the key of the certificate");
+    let said = || logs::captured().contains("does not belong to the certificate in");
     eventually(said, DEADLINE).await;
     assert!(shown(address, &old));
     sidecar.rewrite("listen.tls_key_file", &leaf.key_pem);
     eventually(|| shown(address, &new), DEADLINE).await;
     sidecar.rewrite("listen.tls_cert_file", "-----BEGIN NOTHING-----");
-    let said = || logs::captured().contains("must hold a PEM certificate");
+    let said = || logs::captured().contains("must hold certificates as PEM");
     eventually(said, DEADLINE).await;
     assert!(shown(address, &new));
     let leaf = third.leaf();
@@ -235,4 +239,157 @@ async fn an_old_version_of_tls_is_refused_when_the_least_is_newer() {
         let output = curl(&sidecar, &authority, &["--tls-max", "1.2"]);
         assert_eq!(output.status.success(), is_served, "{least}: {output:?}");
     }
+}
+
+#[tokio::test]
+async fn its_files_are_read_however_their_text_was_put_together() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let authority = Authority::new();
+    let (pair, mark) = (authority.leaf(), '\u{feff}');
+    let (cert, key) = (pair.cert_pem.as_str(), pair.key_pem.as_str());
+    // The certificate, then its authority, as a chain has them.
+    let (tight, ca) = (cert.trim_end(), authority.ca_pem.as_str());
+    for (certs, key) in [
+        (format!("{mark}{cert}{ca}"), format!("{mark}{key}")),
+        (cert.replace('\n', "\r\n"), key.replace('\n', "\r\n")),
+        (cert.replace('\n', "\r"), key.replace('\n', "\r")),
+        (format!("{tight}{ca}"), key.trim_end().to_owned()),
+        (
+            format!("{mark}{tight}{mark}{ca}"),
+            format!("# the key\n{key}"),
+        ),
+        (
+            format!("subject=CN = localhost\n{cert}\nissuer=x\n{ca}")
+                .trim_end()
+                .to_owned(),
+            format!("Bag Attributes\n{key}"),
+        ),
+        (cert.replace('\n', "\n    "), key.replace('\n', "\n    ")),
+        // Both in one file, in either order.
+        (format!("{tight}{key}"), format!("{tight}{key}")),
+        (format!("{key}{cert}"), format!("{key}{cert}")),
+    ] {
+        let leaf = Leaf {
+            cert_pem: certs.clone(),
+            key_pem: key,
+        };
+        let clients = format!("{mark}{}{ca}", tight.replace('\n', "\r\n"));
+        let settings = settings(&csp, &service, &leaf);
+        let sidecar = Sidecar::start(&settings);
+        assert!(shown(sidecar.proxy_address(), &authority), "{certs:?}");
+        let sidecar = Sidecar::start(&settings.file("listen.tls_client_ca_file", &clients));
+        let client = authority.leaf_with(client_certificate);
+        let answer = ask(
+            sidecar.proxy_address(),
+            "localhost",
+            &authority,
+            Some(&client),
+        );
+        assert!(answer.unwrap().starts_with("HTTP/1.1 "), "{certs:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_certificate_among_the_authorities_of_clients_costs_itself_alone_and_is_told_once() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (ours, one, two) = (Authority::new(), Authority::new(), Authority::new());
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    for bad in [
+        format!("{begin}\n!!!!\n{end}\n"),
+        format!("{begin}\nAAAA\n{end}\n"),
+        format!("{begin}\nAAAA\n"),
+    ] {
+        let bundle = format!("{}{bad}{}", one.ca_pem, two.ca_pem);
+        let settings = settings(&csp, &service, &ours.leaf());
+        let settings = settings.file("listen.tls_client_ca_file", &bundle);
+        let sidecar = Process::start(&settings).await;
+        let is_in = |authority: &Authority| {
+            let own = authority.leaf_with(client_certificate);
+            ask(sidecar.proxy_address(), "localhost", &ours, Some(&own)).is_ok()
+        };
+        assert!(
+            is_in(&one) && is_in(&two) && !is_in(&Authority::new()),
+            "{bad}"
+        );
+        let told = |text: &str| sidecar.output().matches(text).count();
+        eventually(|| told("certificate 2 of ") > 0, DEADLINE).await;
+        assert_eq!(told("certificate 2 of "), 1, "{}", sidecar.output());
+        assert!(sidecar.output().contains("WARN"), "{}", sidecar.output());
+        // And of one that comes later.
+        sidecar.rewrite(
+            "listen.tls_client_ca_file",
+            &format!("{}{}{bad}", one.ca_pem, two.ca_pem),
+        );
+        eventually(|| told("certificate 3 of ") == 1, DEADLINE).await;
+        assert!(is_in(&one) && is_in(&two), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_clients_self_signed_certificate_gets_in_where_it_is_listed_itself() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let authority = Authority::new();
+    let good = Leaf::self_signed(&["client"], 2099);
+    let expired = Leaf::self_signed(&["client"], 2002);
+    let of_servers = Leaf::self_signed_with(&["client"], |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let listed = format!(
+        "{}{}{}",
+        good.cert_pem, expired.cert_pem, of_servers.cert_pem
+    );
+    let settings = settings(&csp, &service, &authority.leaf());
+    let sidecar = Sidecar::start(&settings.file("listen.tls_client_ca_file", &listed));
+    sidecar.ready().await;
+    let is_in = |own: &Leaf| {
+        ask(sidecar.proxy_address(), "localhost", &authority, Some(own))
+            .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    };
+    assert!(is_in(&good));
+    let twin = Leaf::self_signed(&["client"], 2099);
+    // Shows the listed certificate, and has another key.
+    let thief = Leaf {
+        cert_pem: good.cert_pem.clone(),
+        key_pem: twin.key_pem.clone(),
+    };
+    for (own, who) in [
+        (&expired, "expired"),
+        (&of_servers, "for servers"),
+        (&twin, "not listed"),
+    ] {
+        assert!(!is_in(own), "{who}");
+    }
+    assert!(!is_stolen_accepted(
+        sidecar.proxy_address(),
+        &authority,
+        &thief
+    ));
+    assert_eq!(service.requests().len(), 1);
+}
+
+/// Whether a client gets in that shows a certificate without having its key.
+fn is_stolen_accepted(address: SocketAddr, authority: &Authority, thief: &Leaf) -> bool {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let (chain, key) = thief.der();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let pair = rustls::sign::CertifiedKey::new(chain, key);
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(authority.roots())
+        .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+    converse(address, "localhost", config).is_ok()
+}
+
+#[tokio::test]
+async fn a_certificate_with_a_key_of_p_521_can_be_shown() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
+    let pair = Leaf::of_openssl(&curve);
+    let sidecar = Sidecar::start(&settings(&csp, &service, &pair));
+    sidecar.ready().await;
+    let mut authority = Authority::new();
+    authority.ca_pem.clone_from(&pair.cert_pem);
+    let said = curl(&sidecar, &authority, &["--write-out", "%{http_code}"]);
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "200", "{said:?}");
 }

@@ -420,3 +420,36 @@ async fn a_put_that_breaks_off_is_never_completed_for_the_upstream() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_connection_is_kept_no_longer_than_the_upstream_says_that_it_keeps_it() {
+    const SECOND: &str =
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=1, max=100\r\n\r\nok";
+    const ZERO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=0\r\n\r\nok";
+    let (patient, _) = scripted(&[Act::Say(OK), Act::Say(OK)]);
+    let (hasty, _) = scripted(&[Act::Say(SECOND), Act::Say(SECOND), Act::Say(SECOND)]);
+    let (none, _) = scripted(&[Act::Say(ZERO), Act::Say(ZERO)]);
+    let one_worker = |server: &RawServer| {
+        let settings = before(&format!("http://{}", server.address()));
+        Sidecar::start(&settings.set("listen.workers", 1))
+    };
+    let sidecars = [&patient, &hasty, &none].map(one_worker);
+    for sidecar in &sidecars {
+        for _ in 0..2 {
+            assert_eq!(get(&format!("{}/x", sidecar.url())).await.text(), "ok");
+        }
+    }
+    assert_eq!(
+        (
+            patient.connections(),
+            hasty.connections(),
+            none.connections()
+        ),
+        (1, 1, 2)
+    );
+    // Closed by us, long before upstream.idle_timeout.
+    let closed = || hasty.open_connections() == 0 && none.open_connections() == 0;
+    eventually(closed, Duration::from_secs(3)).await;
+    assert_eq!(get(&format!("{}/x", sidecars[1].url())).await.text(), "ok");
+    assert_eq!(hasty.connections(), 2);
+}

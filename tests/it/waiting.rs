@@ -9,14 +9,14 @@ use tokio::{
 };
 
 use crate::support::{
-    Answer, Client, FakeCsp, FakeService, Process, Reply, Settings, eventually_async, http2::Http2,
-    memory::anonymous, service::pattern,
+    Answer, Client, DEADLINE, FakeCsp, FakeService, Process, Reply, Settings, eventually_async,
+    http2::Http2, memory::anonymous, service::pattern,
 };
 
 const REQUESTS: usize = 200;
 const BODY: usize = 240 * 1024;
-/// How long the token takes: long enough for all of them to be sent before.
-const HELD: Duration = Duration::from_secs(5);
+/// How long it is looked at them once all of them wait.
+const LOOK: Duration = Duration::from_secs(1);
 /// What they may take together, in KiB: the bound of what is buffered, and what 200 connections and
 /// their requests need besides. The manifests in `deploy/` give the process 64 MiB.
 const MOST: u64 = 24 * 1024;
@@ -36,10 +36,12 @@ where
     F: Future<Output = Reply> + Send + 'static,
 {
     let csp = FakeCsp::start();
-    csp.script([Answer::Default.after(HELD)]);
+    csp.always(Answer::Hang);
     let service = FakeService::start(csp.validator());
-    let process = Process::start(&Settings::new(&csp, &service)).await;
-    let begun = Instant::now();
+    let settings = Settings::new(&csp, &service)
+        .set("auth.request_timeout", "1s")
+        .set("auth.hold_timeout", "2m");
+    let process = Process::start(&settings).await;
     let before = anonymous(process.pid()).unwrap_or_default();
     let mut asking = JoinSet::new();
     for request in ask(&process).await {
@@ -54,13 +56,15 @@ where
         number("auth_sidecar_held_requests ")
             + number("auth_sidecar_rejected_total{reason=\"too_many_requests\"} ")
     };
-    eventually_async(async || (waiting().await - 200.0).abs() < 0.5, HELD).await;
-    // What is on its way arrives: until it grows no more.
+    eventually_async(async || (waiting().await - 200.0).abs() < 0.5, DEADLINE).await;
+    // What is on its way arrives.
     let mut most = 0;
-    while begun.elapsed() < HELD - Duration::from_millis(500) {
+    let end = Instant::now() + LOOK;
+    while Instant::now() < end {
         most = most.max(anonymous(process.pid()).unwrap_or_default());
         sleep(Duration::from_millis(20)).await;
     }
+    csp.restore();
     let mut waited = Waited {
         served: 0,
         refused: 0,
@@ -81,11 +85,13 @@ where
             _ => panic!("{reply:?}"),
         }
     }
-    println!(
-        "{} served, {} refused, {} KiB",
-        waited.served, waited.refused, waited.took
+    assert!(
+        waited.took < MOST,
+        "{} KiB, {} served, {} refused",
+        waited.took,
+        waited.served,
+        waited.refused
     );
-    assert!(waited.took < MOST, "{} KiB", waited.took);
     waited
 }
 

@@ -233,3 +233,35 @@ fn the_exceptions_of_the_machine_count_for_the_proxy_of_each_leg() {
     let loaded = load_with(&APP, &[("NO_PROXY", "a")]).unwrap();
     assert_eq!(row(&loaded, "upstream.no_proxy"), ("(not set)", "default"));
 }
+
+#[test]
+fn an_exception_that_means_nothing_is_warned_of_by_its_place_and_costs_the_others_nothing() {
+    for leg in LEGS {
+        let url = format!("AUTH_SIDECAR_{leg}__PROXY_URL");
+        let own = format!("AUTH_SIDECAR_{leg}__NO_PROXY");
+        for (name, text, numbers) in [
+            (
+                "NO_PROXY",
+                "localhost,.h.example,*.h.example,h.example.,h:80,[::1],::1,10.0.0.0/8,*",
+                &[][..],
+            ),
+            ("NO_PROXY", "10.0.*, h.example <local>", &[1, 3]),
+            (own.as_str(), "h.example:http", &[1]),
+        ] {
+            let more = [(url.as_str(), "http://proxy.example"), (name, text)];
+            let loaded = load_with(&APP, &more).unwrap();
+            let key = format!("{}.no_proxy: entry ", leg.to_lowercase());
+            let warnings = loaded.config.warnings.iter();
+            let told: Vec<_> = warnings
+                .filter_map(|text| text.strip_prefix(&key))
+                .collect();
+            assert_eq!(told.len(), numbers.len(), "{text}: {told:?}");
+            for (told, number) in told.iter().zip(numbers) {
+                assert!(
+                    told.starts_with(&format!("{number} means nothing")),
+                    "{told}"
+                );
+            }
+        }
+    }
+}

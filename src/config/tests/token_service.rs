@@ -1,7 +1,10 @@
 //! The keys that say where the token service is, how to get there, and which secret follows.
 
 use super::*;
-use crate::{outbound::OutboundProxy, secret::RotatingSecret};
+use crate::{
+    outbound::{NoProxy, OutboundProxy},
+    secret::RotatingSecret,
+};
 
 const API_TOKEN: [(&str, &str); 2] = [
     ("WAVEFRONT_URL", "https://h.example"),
@@ -161,7 +164,7 @@ fn a_proxy_is_used_only_where_it_is_configured() {
     let expected = OutboundProxy {
         url: more[0].1.parse().unwrap(),
         password_file: None,
-        no_proxy: String::new(),
+        no_proxy: NoProxy::default(),
     };
     assert_eq!(proxy(&loaded), Some(&expected));
     assert_eq!(
@@ -184,7 +187,8 @@ fn the_exceptions_are_those_of_the_environment_unless_there_are_own() {
         let place = row(&loaded, "auth.no_proxy").1.to_owned();
         (no_proxy, place)
     };
-    let expected = |list: &str, place: &str| (list.to_owned(), place.to_owned());
+    let list = |list: &str| NoProxy::parse(list.split(',').filter(|entry| !entry.is_empty())).0;
+    let expected = |text: &str, place: &str| (list(text), place.to_owned());
     let (upper, lower) = (("NO_PROXY", "a.example, .b"), ("no_proxy", "c"));
     assert_eq!(load("", &[]), expected("", "default"));
     let from_upper = expected("a.example,.b", "environment variable NO_PROXY");
@@ -192,12 +196,12 @@ fn the_exceptions_are_those_of_the_environment_unless_there_are_own() {
     let from_lower = expected("c", "environment variable no_proxy");
     assert_eq!(load("", &[lower, ("NO_PROXY", "")]), from_lower);
 
-    let (list, place) = load("no_proxy = ['x', '10.0.0.0/8']", &[upper]);
-    assert_eq!(list, "x,10.0.0.0/8");
+    let (found, place) = load("no_proxy = ['x', '10.0.0.0/8']", &[upper]);
+    assert_eq!(found, list("x,10.0.0.0/8"));
     assert!(place.ends_with("test.toml:2"), "{place}");
-    assert_eq!(load("no_proxy = ''", &[upper]).0, "");
+    assert_eq!(load("no_proxy = ''", &[upper]).0, list(""));
     let own = ("AUTH_SIDECAR_AUTH__NO_PROXY", "y");
-    assert_eq!(load("no_proxy = 'x'", &[upper, own]).0, "y");
+    assert_eq!(load("no_proxy = 'x'", &[upper, own]).0, list("y"));
 }
 
 #[test]

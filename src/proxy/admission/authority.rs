@@ -1,5 +1,6 @@
 //! Whom a request names: it must be us, since a page whose name was rebound to our address still
-//! says its own name.
+//! says its own name. No name can be rebound to a unix socket, which is no address and which no browser
+//! connects to, so there every name is as good as any.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,15 +10,21 @@ use super::Rules;
 use crate::{
     message::{Flaw, Name, RequestHead},
     proxy::error::ProxyError,
-    server::Refusal,
+    server::{Node, Refusal},
 };
 
 /// RFC 9112 §3.2: exactly one valid Host with HTTP/1.1. What it names must be us. Gives what the
 /// request names: the authority of its target before its Host (RFC 9112 §3.2.2).
 pub(super) fn check_host<'a>(
     head: &'a RequestHead,
+    from: Node,
     rules: &Rules,
 ) -> Result<Option<&'a [u8]>, ProxyError> {
+    let check = |named: &[u8], part| match from {
+        Node::Unix if is_host(named) => Ok(()),
+        Node::Unix => Err(malformed(part)),
+        Node::Ip(_) => rules.check_authority(&authority(named, part)?),
+    };
     let mut hosts = head.fields.all(Name::Host);
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -25,13 +32,13 @@ pub(super) fn check_host<'a>(
     }
     match host {
         Some(host) if rules.names_us(host) => {}
-        Some(host) => rules.check_authority(&authority(host, "Host")?)?,
+        Some(host) => check(host, "Host")?,
         None if head.version == Version::HTTP_11 => return Err(malformed("Host: none")),
         None => {}
     }
     let target = head.authority();
     if let Some(target) = target {
-        rules.check_authority(&authority(target, "target: its authority")?)?;
+        check(target, "target: its authority")?;
     }
     Ok(target.or(host))
 }
@@ -70,6 +77,43 @@ fn authority(text: &[u8], part: &'static str) -> Result<Authority, ProxyError> {
 fn address(host: &str) -> Option<IpAddr> {
     let address: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
     Some(address.to_canonical())
+}
+
+/// The same where nobody has to be named: `uri-host` may be empty, and may hold what is encoded, such
+/// as the path of a socket (RFC 3986 §3.2.2).
+fn is_host(text: &[u8]) -> bool {
+    let end = match text {
+        [b'[', ..] => memchr::memchr(b']', text).map_or(text.len(), |end| end + 1),
+        _ => memchr::memchr(b':', text).unwrap_or(text.len()),
+    };
+    let (host, port) = text.split_at(end);
+    let is_port = match port.split_first() {
+        None => true,
+        Some((colon, digits)) => *colon == b':' && digits.iter().all(u8::is_ascii_digit),
+    };
+    let is_name = || {
+        let mut bytes = host.iter();
+        while let Some(byte) = bytes.next() {
+            let mut is_digit = || bytes.next().is_some_and(u8::is_ascii_hexdigit);
+            let is_right = match byte {
+                b'%' => is_digit() && is_digit(),
+                byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte),
+            };
+            if !is_right {
+                return false;
+            }
+        }
+        true
+    };
+    let literal = host.strip_prefix(b"[");
+    let literal = literal.and_then(|rest| rest.strip_suffix(b"]"));
+    is_port
+        && match literal {
+            Some(address) => {
+                std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+            }
+            None => is_name(),
+        }
 }
 
 impl Rules {

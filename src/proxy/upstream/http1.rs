@@ -16,17 +16,21 @@ use std::{
     error::Error,
     io,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Method, StatusCode, Version};
 
-use super::{Failure, Outbound, stream::Stream};
+use super::{Failure, Outbound};
 use crate::{
     http1::{
-        BodyError, Decoder, Encoder, Framing, HeadError, Input, Limits, Output, Reader, Rewound,
-        StatusLine,
+        BodyError, Decoder, Encoder, Framing, Input, Limits, Output, Reader, Rewound, StatusLine,
     },
-    message::{BodyLength, Fields, Name, ResponseHead},
+    message::{
+        BodyLength, Fields, Name, ResponseHead,
+        grammar::{decimal, elements},
+    },
+    outbound::Stream,
     proxy::error::ProxyError,
     tls::refuses_client,
 };
@@ -48,6 +52,8 @@ pub(in crate::proxy) struct Connection {
     is_head: bool,
     /// Whether it ends behind the response.
     is_last: bool,
+    /// How long the upstream keeps it without use, where its responses say so.
+    idle_limit: Option<Duration>,
     /// Why nothing more can be written.
     write_error: Option<io::Error>,
     /// How many interim responses have come.
@@ -76,6 +82,7 @@ impl Connection {
             is_kept: false,
             is_head: false,
             is_last: false,
+            idle_limit: None,
             write_error: None,
             interims: 0,
         }
@@ -191,7 +198,7 @@ impl Connection {
                         self.input.consume(length);
                         return Poll::Ready(self.received(&head, framing).map(|()| head));
                     }
-                    Err(error) => return Poll::Ready(Err(bad(describe(error)).into())),
+                    Err(error) => return Poll::Ready(Err(bad(error.to_string()).into())),
                 }
             }
             match ready!(self.input.poll_fill(&mut self.io, cx)) {
@@ -223,6 +230,7 @@ impl Connection {
         self.is_last = head.connection.close
             || head.version == Version::HTTP_10
             || self.decoder.ends_with_connection();
+        self.idle_limit = head.fields.all(Name::KeepAlive).filter_map(patience).min();
         Ok(())
     }
 
@@ -290,6 +298,11 @@ impl Connection {
         self.is_last
     }
 
+    /// How long it may wait for its next exchange, where the upstream says so.
+    pub(super) fn idle_limit(&self) -> Option<Duration> {
+        self.idle_limit
+    }
+
     /// The connection for its next exchange, if there can be one.
     pub(super) fn kept(mut self: Box<Self>) -> Option<Box<Self>> {
         let is_over = self.decoder.is_done()
@@ -310,16 +323,54 @@ impl Connection {
     }
 }
 
+/// How long a connection may be idle of which the upstream says `Keep-Alive: timeout=N`
+/// (RFC 2068 §19.7.1.1): a second less than it keeps it, but at least half as long, since a request may be
+/// on its way for a while.
+fn patience(keep_alive: &[u8]) -> Option<Duration> {
+    let timeout = elements(keep_alive).find_map(|parameter| {
+        let (name, value) =
+            parameter.split_at_checked(parameter.iter().position(|b| *b == b'=')?)?;
+        let value = value.strip_prefix(b"=")?.trim_ascii();
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        let value = value.strip_suffix(b"\"").unwrap_or(value);
+        let is_it = name.trim_ascii().eq_ignore_ascii_case(b"timeout");
+        is_it.then(|| decimal(value)).flatten()
+    })?;
+    let timeout = Duration::from_secs(timeout);
+    Some(
+        timeout
+            .saturating_sub(Duration::from_secs(1))
+            .max(timeout / 2),
+    )
+}
+
 fn bad(why: String) -> ProxyError {
     ProxyError::BadAnswer(why)
 }
 
-fn describe(error: HeadError) -> String {
-    match error {
-        HeadError::Malformed(flaw) => flaw.to_string(),
-        HeadError::Version => "another version of HTTP".to_owned(),
-        HeadError::TransferCoding => "transfer coding".to_owned(),
-        HeadError::TooLarge => "its fields are too many or too large".to_owned(),
-        HeadError::TargetTooLong => "its status line is too long".to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_upstream_says_of_its_patience_is_read_with_a_margin() {
+        for (value, millis) in [
+            ("timeout=5", Some(4000)),
+            ("timeout=5, max=100", Some(4000)),
+            ("max=100,Timeout=60", Some(59_000)),
+            ("timeout = \"5\"", Some(4000)),
+            ("timeout=2", Some(1000)),
+            ("timeout=1", Some(500)),
+            ("timeout=0", Some(0)),
+            ("timeout=", None),
+            ("timeout=-1", None),
+            ("timeout=5s", None),
+            ("max=100", None),
+            ("xtimeout=5", None),
+            ("", None),
+        ] {
+            let read = patience(value.as_bytes());
+            assert_eq!(read, millis.map(Duration::from_millis), "{value}");
+        }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::task::{Context, Poll};
 
-use super::{Failure, Outbound, http1, http2, stream::Stream};
+use super::{Failure, Outbound, http1, http2};
 use crate::{
     http1::{BodyError, Rewound},
     message::{BodyLength, Fields, ResponseHead},
+    outbound::Stream,
 };
 
 /// A connection in use. Dropped before its exchange is over, it is closed; with HTTP/2 it is the

@@ -21,7 +21,8 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Idle {
     connection: Box<Connection>,
-    since: Instant,
+    /// When it is too old to be used again.
+    until: Instant,
 }
 
 impl Pool {
@@ -40,10 +41,10 @@ impl Pool {
         while let Some(one) = idle.pop() {
             let Idle {
                 mut connection,
-                since,
+                until,
             } = one;
             let is_current = connection.generation() == generation;
-            if is_current && now < since + self.idle_timeout && connection.is_quiet() {
+            if is_current && now < until && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -51,10 +52,10 @@ impl Pool {
     }
 
     /// Closes what was idle for too long.
-    pub(super) fn close_idle(&self, idle_timeout: Duration) {
+    pub(super) fn close_idle(&self) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain_mut(|one| now < one.since + idle_timeout && one.connection.rests_quietly());
+        idle.retain_mut(|one| now < one.until && one.connection.rests_quietly());
     }
 
     /// Closes all that are idle.
@@ -68,8 +69,10 @@ impl Pool {
     pub(super) fn put(&self, connection: Box<Connection>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.max_idle {
-            let since = Instant::now();
-            idle.push(Idle { connection, since });
+            let said = connection.idle_limit();
+            let patience = said.map_or(self.idle_timeout, |said| said.min(self.idle_timeout));
+            let until = Instant::now() + patience;
+            idle.push(Idle { connection, until });
         }
     }
 }

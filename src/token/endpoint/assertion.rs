@@ -6,8 +6,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::rand::{SecureRandom, SystemRandom};
 use rustls::{SignatureScheme, sign::SigningKey};
 use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::Serialize;

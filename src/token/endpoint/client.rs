@@ -1,16 +1,24 @@
-//! The HTTP client of everything that is asked of the token service.
+//! The HTTP client of everything that is asked of the token service: one connection for each call,
+//! which goes the same way as those of the upstream.
 
-use std::{path::PathBuf, time::Duration};
+use std::{error::Error, time::Duration};
 
-use reqwest::{Client, NoProxy, Proxy, Response, redirect};
-use rustls::ClientConfig;
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, StatusCode,
+    header::{HOST, USER_AGENT},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use secrecy::zeroize::Zeroizing;
+use tokio::time::timeout;
+use url::Url;
 
 use super::encoding::decoded;
 use crate::{
-    outbound::OutboundProxy,
-    secret::{Fingerprint, SecretError, changed},
-    tls::{Files, TlsError, TlsSettings, mistrusts, refuses_client},
+    outbound::{self, OutboundProxy, Route, RouteError, UnusableRoute},
+    tls::{HandshakeError, Leg, TlsSettings, refuses_client},
     token::{FetchError, Reason},
 };
 
@@ -27,52 +35,53 @@ pub struct EndpointSettings {
     pub proxy: Option<OutboundProxy>,
 }
 
-/// Why the client of the token service could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// The trust store, or the client certificate.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The password of the proxy on the way.
-    #[error("auth.proxy_password_file: {0}")]
-    Proxy(#[from] SecretError),
-    /// The library.
-    #[error("cannot set up the client of the token service: {0}")]
-    Client(#[from] reqwest::Error),
-}
-
-/// A client that follows its files.
+/// A client of one address that follows its files.
 #[derive(Debug)]
 pub(in crate::token) struct Caller {
-    client: Client,
-    settings: EndpointSettings,
-    files: Files,
-    tls: ClientConfig,
-    /// The file of the proxy's password, if it has one, and how it looked when it was read last.
-    password_file: Vec<PathBuf>,
-    password_seen: Fingerprint,
+    route: Route,
+    /// Path and query.
+    target: String,
+    host: HeaderValue,
+    request_timeout: Duration,
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub(in crate::token) struct CallResponse {
+    pub(in crate::token) status: StatusCode,
+    pub(in crate::token) fields: HeaderMap,
+    pub(in crate::token) body: Zeroizing<Vec<u8>>,
 }
 
 impl Caller {
     /// Reads the files; sends nothing.
-    pub(in crate::token) fn new(settings: &EndpointSettings) -> Result<Self, EndpointError> {
-        let (files, tls) = Files::read("token service", &settings.tls)?;
-        let proxy = settings.proxy.as_ref();
-        let password_file = proxy.and_then(|proxy| proxy.password_file.clone());
-        let password_file = Vec::from_iter(password_file);
+    pub(in crate::token) fn new(
+        url: &Url,
+        settings: &EndpointSettings,
+    ) -> Result<Self, UnusableRoute> {
+        let route = Route::new(
+            Leg::TokenService,
+            url,
+            settings.proxy.as_ref(),
+            &settings.tls,
+            settings.connect_timeout,
+        )?;
+        let host = url.host_str().unwrap_or_default();
+        let host = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let target = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
         Ok(Self {
-            // Looked at before it is read: what changes in between is seen as a change.
-            password_seen: Fingerprint::of(&password_file),
-            password_file,
-            client: client(settings, tls.clone())?,
-            settings: settings.clone(),
-            files,
-            tls,
+            route,
+            target,
+            host: HeaderValue::try_from(host)
+                .map_err(|_| UnusableRoute::Address("it is no valid Host"))?,
+            request_timeout: settings.request_timeout,
         })
-    }
-
-    pub(in crate::token) fn client(&self) -> &Client {
-        &self.client
     }
 
     /// Waits until its files have changed, and their new content is in use; broken files are
@@ -80,12 +89,9 @@ impl Caller {
     ///
     /// # Cancel safety
     /// Safe: it changes whole or not at all.
-    pub(in crate::token) async fn renewed(&mut self) {
+    pub(in crate::token) async fn renewed(&self) {
         loop {
-            tokio::select! {
-                () = self.files.changed() => {}
-                () = changed(&self.password_file, &self.password_seen) => {}
-            }
+            self.route.changed().await;
             if self.renew() {
                 return;
             }
@@ -93,99 +99,116 @@ impl Caller {
     }
 
     /// Uses its files as they are now. Says whether they have changed, and are good.
-    pub(in crate::token) fn renew(&mut self) -> bool {
-        let tls = self.files.renewed();
-        let password = Fingerprint::of(&self.password_file);
-        if tls.is_none() && password == self.password_seen {
-            return false;
-        }
-        self.password_seen = password;
-        self.tls = tls.unwrap_or_else(|| self.tls.clone());
-        match client(&self.settings, self.tls.clone()) {
-            Ok(client) => self.client = client,
-            Err(error) => {
-                tracing::error!(%error, "changed files of the token service's leg cannot be used");
-                return false;
-            }
-        }
-        true
+    pub(in crate::token) fn renew(&self) -> bool {
+        self.route.renew() == Some(true)
     }
-}
 
-fn client(settings: &EndpointSettings, tls: ClientConfig) -> Result<Client, EndpointError> {
-    let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls)
-        .timeout(settings.request_timeout)
-        .connect_timeout(settings.connect_timeout)
-        // A redirect would carry the credential to a host that nobody configured.
-        .redirect(redirect::Policy::none())
-        // Calls are minutes apart: a kept connection would mostly be found dead.
-        .pool_max_idle_per_host(0)
-        .no_proxy()
-        .user_agent(concat!("auth-sidecar/", env!("CARGO_PKG_VERSION")));
-    if let Some(proxy) = &settings.proxy {
-        let no_proxy = NoProxy::from_string(&proxy.no_proxy);
-        builder = builder.proxy(Proxy::all(proxy.address()?)?.no_proxy(no_proxy));
+    /// Sends a request and reads its response. A redirect is a response like any other: to follow it
+    /// would carry the credential to a host that nobody configured.
+    pub(in crate::token) async fn post(
+        &self,
+        fields: HeaderMap,
+        body: Bytes,
+    ) -> Result<CallResponse, FetchError> {
+        let late = |_| Err(FetchError::new(Reason::Timeout, "no answer in time"));
+        timeout(self.request_timeout, self.exchange(fields, body))
+            .await
+            .unwrap_or_else(late)
     }
-    Ok(builder.build()?)
+
+    async fn exchange(&self, fields: HeaderMap, body: Bytes) -> Result<CallResponse, FetchError> {
+        let mut request = Request::post(self.target.as_str())
+            .header(HOST, &self.host)
+            .header(USER_AGENT, outbound::USER_AGENT)
+            .body(Full::new(body))
+            .map_err(|_| FetchError::new(Reason::Network, "the address is no target"))?;
+        request.headers_mut().extend(fields);
+        let stream = self.route.connect(&[]).await.map_err(unreachable)?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
+        let exchange = async {
+            let response = sender.send_request(request).await;
+            let (head, body) = response.map_err(|error| broken(&error))?.into_parts();
+            let body = decoded(&head.headers, read(body).await?, MAX_ANSWER_BYTES)?;
+            Ok(CallResponse {
+                status: head.status,
+                fields: head.headers,
+                body,
+            })
+        };
+        tokio::pin!(exchange);
+        tokio::select! {
+            biased;
+            response = &mut exchange => response,
+            // What has ended the connection is told to the exchange, too.
+            _ = connection => exchange.await,
+        }
+    }
 }
 
 /// A larger answer is no token.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
-pub(in crate::token) async fn read_body(
-    mut response: Response,
-) -> Result<Zeroizing<Vec<u8>>, FetchError> {
-    let fields = response.headers().clone();
+async fn read(mut from: Incoming) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(|e| transport(&e))? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+    while let Some(frame) = from.frame().await {
+        let frame = frame.map_err(|error| {
+            let what = || format!("the answer broke off{}", root_cause(&error));
+            refuses_client(&error)
+                .map_or_else(|| FetchError::new(Reason::BadResponse, what()), refused)
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if body.len() + data.len() > MAX_ANSWER_BYTES {
             return Err(FetchError::new(
                 Reason::BadResponse,
                 "the answer is larger than 256 KiB",
             ));
         }
-        body.extend_from_slice(&chunk);
+        body.extend_from_slice(&data);
     }
-    decoded(&fields, body, MAX_ANSWER_BYTES)
+    Ok(body)
 }
 
-/// What went wrong on the way, without the address: the library's text may quote it.
-pub(in crate::token) fn transport(error: &reqwest::Error) -> FetchError {
-    if let Some(why) = refuses_client(error) {
-        return FetchError::new(Reason::InvalidClient, format!("cannot connect ({why})"));
+fn unreachable(error: RouteError) -> FetchError {
+    let network = |detail| FetchError::new(Reason::Network, detail);
+    match error {
+        RouteError::Timeout => FetchError::new(
+            Reason::Timeout,
+            "no answer in time (connecting takes too long)",
+        ),
+        RouteError::Tls(HandshakeError::Client(why)) => refused(why),
+        RouteError::Tls(HandshakeError::Certificate(why)) => network(format!(
+            "cannot connect (the certificate is not trusted: {why})"
+        )),
+        RouteError::ProxyCredentials(why) => network(format!("{PROXY_REFUSES} ({why})")),
+        other => network(format!("cannot connect ({other})")),
     }
-    if let Some(why) = mistrusts(error) {
-        let detail = format!("cannot connect (the certificate is not trusted: {why})");
-        return FetchError::new(Reason::Network, detail);
-    }
-    let reason = if error.is_timeout() {
-        Reason::Timeout
-    } else if error.is_body() || error.is_decode() {
-        Reason::BadResponse
-    } else {
-        Reason::Network
-    };
-    let cause = root_cause(error);
-    let what = match reason {
-        // The library's words for a 407 to CONNECT.
-        _ if cause.contains("proxy authorization required") => PROXY_REFUSES,
-        Reason::Timeout => "no answer in time",
-        Reason::BadResponse => "the answer broke off",
-        _ if error.is_connect() => "cannot connect",
-        _ => "the exchange failed",
-    };
-    FetchError::new(reason, format!("{what}{cause}"))
 }
 
 /// What is said of a proxy that does not accept our credentials, or has got none.
 pub(crate) const PROXY_REFUSES: &str = "the proxy on the way says 407";
 
+fn refused(why: &str) -> FetchError {
+    FetchError::new(Reason::InvalidClient, format!("cannot connect ({why})"))
+}
+
+/// An exchange that ended before its response. With TLS 1.3 that our certificate is refused is told
+/// only after the handshake, when the response is read.
+fn broken(error: &hyper::Error) -> FetchError {
+    let failed = || {
+        let what = format!("the exchange failed{}", root_cause(error));
+        FetchError::new(Reason::Network, what)
+    };
+    refuses_client(error).map_or_else(failed, refused)
+}
+
 /// The innermost cause: what the operating system or the TLS library said.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause.and_then(std::error::Error::source) {
-        cause = Some(inner);
+fn root_cause(error: &hyper::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
     }
-    cause.map_or_else(String::new, |cause| format!(" ({cause})"))
+    format!(" ({cause})")
 }

@@ -131,7 +131,7 @@ async fn passwords_of_proxies_private_keys_and_local_tokens_show_nowhere() {
         process.signal(rustix::process::Signal::TERM);
         assert_eq!(process.wait().await.code(), Some(0));
         let output = process.output();
-        assert!(output.contains("TRACE"), "{output}");
+        assert!(output.contains("DEBUG"), "{output}");
         around.assert_clean(&format!("the output of the program, as {format}"), &output);
     }
     for proxy in &around.proxies {

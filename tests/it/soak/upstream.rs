@@ -56,7 +56,6 @@ impl Upstream {
     /// The sidecar, which finds two addresses of the service where that can be had.
     pub async fn start_in_front(&self, settings: &Settings) -> Process {
         if self.first.is_none() {
-            println!("soak: no namespace of mounts can be had, so the service has one address");
             return Process::start(settings).await;
         }
         let path = [("PATH", "/usr/bin:/bin")];

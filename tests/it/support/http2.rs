@@ -38,7 +38,7 @@ impl Http2 {
 
     /// A client that agrees on HTTP/2 in the handshake of TLS.
     pub async fn secured(address: SocketAddr, roots: RootCertStore) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()

@@ -278,7 +278,7 @@ impl Tls {
     pub fn only_1_2() -> Self {
         let authority = Authority::new();
         Self::of(&authority, &authority.leaf(), |_| {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let config = rustls::ServerConfig::builder_with_provider(provider)
                 .with_protocol_versions(&[&rustls::version::TLS12])
                 .unwrap();
@@ -302,12 +302,30 @@ impl Tls {
         })
     }
 
+    /// Showing this certificate, for whose clients that file of authorities is good. The key need not
+    /// be the certificate's.
+    pub fn showing(certificate: &Leaf, key: &Leaf, ca_pem: &str) -> Self {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let ((chain, _), (_, key)) = (certificate.der(), key.der());
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        let pair = rustls::sign::CertifiedKey::new(chain, key);
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+        Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            ca_pem: ca_pem.to_owned(),
+        }
+    }
+
     fn of<'a>(
         authority: &Authority,
         leaf: &Leaf,
         decide: impl FnOnce(Verifying) -> (Certified, &'a [&'a str]),
     ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap();

@@ -26,7 +26,11 @@ pub fn check(head: &Parts, port: u16) -> anyhow::Result<()> {
     host.extend(authority.map(ToString::to_string));
     let hosts = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
     // Or a name that only a proxy on the way resolves.
-    let is_ours = |host: &String| hosts.contains(host) || host.starts_with("instance.test");
+    let is_ours = |host: &String| {
+        // What only a proxy leads to, and what something at an address of IPv6 leads to.
+        let led = ["instance.test", "[::1]:"];
+        hosts.contains(host) || led.iter().any(|start| host.starts_with(start))
+    };
     ensure!(
         host.len() == 1 && host.iter().all(is_ours),
         "Host is {host:?}"

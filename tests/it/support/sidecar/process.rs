@@ -249,6 +249,7 @@ fn listeners(stdout: &str, stderr: &str) -> (Option<SocketAddr>, Option<SocketAd
 fn address(line: &str) -> Option<SocketAddr> {
     let (_, after) = line.split_once("address")?;
     let after = after.trim_start_matches(['"', '=', ':']);
+    let after = after.strip_prefix("tls:").unwrap_or(after);
     // What was passed has a name, and its address behind that.
     let after = match after.split_once(" (") {
         Some((name, address)) if name.contains("systemd:") => address,

@@ -1,4 +1,4 @@
-//! A connection to the upstream as bytes, whatever way it takes.
+//! A connection to another side as bytes, whatever way it takes.
 
 use std::{
     io,
@@ -14,20 +14,30 @@ use tokio_rustls::client::TlsStream;
 
 use crate::delegate::delegate_io;
 
-/// A connection to the upstream.
+/// A connection to another side.
 #[derive(Debug)]
-pub(in crate::proxy) enum Stream {
+pub enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
-    /// TLS with the upstream, or with the proxy on the way to one that is spoken to in clear.
+    /// TLS with the other side, or with the proxy on the way to one that is spoken to in clear.
     Tls(Box<TlsStream<TcpStream>>),
-    /// TLS with the upstream through TLS with the proxy on the way.
+    /// TLS with the other side through TLS with the proxy on the way.
     TlsInTls(Box<TlsStream<Box<TlsStream<TcpStream>>>>),
 }
 
 impl Stream {
+    /// What was agreed on to be spoken inside TLS (RFC 7301).
+    #[must_use]
+    pub fn alpn_protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::TlsInTls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// Whether nothing has come: no bytes, no end. Leaves whom the runtime wakes as it is.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         match self {
             // The runtime knows without a system call.
             Self::Tcp(stream) => {
@@ -39,7 +49,7 @@ impl Stream {
     }
 
     /// Whether nothing has come, where nobody is to be woken by what comes next.
-    pub(super) fn is_quiet_for_nobody(&mut self) -> bool {
+    pub(crate) fn is_quiet_for_nobody(&mut self) -> bool {
         let nobody = &mut Context::from_waker(Waker::noop());
         let read = Pin::new(self).poll_read(nobody, &mut ReadBuf::new(&mut [0]));
         read.is_pending()
