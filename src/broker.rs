@@ -128,7 +128,7 @@ impl View {
         peer: Peer,
         exchange: &mut impl Exchange,
     ) -> Option<Response<Bytes>> {
-        if let Err(error) = admit(request, peer.is_tls, &self.rules) {
+        if let Err(error) = admit(request, peer, &self.rules) {
             return Some(self.refused(&error));
         }
         let Some(route) = Route::of(request) else {

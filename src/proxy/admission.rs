@@ -95,6 +95,7 @@ mod tests {
         let peer = Peer {
             node: from,
             is_tls: false,
+            user: None,
         };
         let error = admit(&RequestHead::of_parts(&parts), peer, &rules).err()?;
         Some(error.response().status().as_u16())
