@@ -2,8 +2,14 @@
 //! listener every path belongs to the upstream. What it says is derived from the state when it is
 //! asked, and holds no secret.
 
+mod chart;
+mod guard;
 mod page;
+mod recent;
+mod reloads;
+mod state;
 mod status;
+pub(crate) mod words;
 
 use std::{convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc};
 
@@ -11,7 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 use http_body::Body as _;
@@ -23,10 +29,12 @@ use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use self::{guard::Guard, recent::Recent, reloads::Reloads};
+pub(crate) use self::{state::State, status::Status};
 use crate::{
     message::RequestHead,
     proxy::{Ledger, ProxyError, Rules, admit},
-    server::{Connections, Node, Peer, Protocol, Refusal, ServerSettings, Stream},
+    server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Stream},
     telemetry::{Metrics, Sources},
     token::{TokenHandle, foresight::Ends},
 };
@@ -48,8 +56,18 @@ pub struct View {
     pub connections: Connections,
     /// When the credentials end.
     pub ends: Ends,
+    /// The last minutes.
+    pub recent: Recent,
+    /// What became of the last change of the configuration.
+    pub reloads: Reloads,
+    /// The service behind us, as people name it.
+    pub upstream: String,
+    /// Where clients connect, as people name it.
+    pub listeners: Vec<String>,
     /// The hosts and origins that are served.
     pub rules: Rules,
+    /// Who may have it act, and see more than metrics and health.
+    pub guard: Guard,
     /// Set when the program is asked to stop: from then on it is not ready.
     pub stop: CancellationToken,
     /// Whether `POST /quitquitquit` stops the program.
@@ -87,8 +105,7 @@ impl Admin {
                 "There is nothing here. See / for people, /status for programs.\n",
             );
         };
-        let is_read = matches!(request.method, Method::GET | Method::HEAD);
-        if is_read == route.acts {
+        if !route.is_asked_by(&request.method) {
             let mut answer = text(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Another method is needed.\n",
@@ -99,12 +116,22 @@ impl Admin {
                 .insert(ALLOW, HeaderValue::from_static(allow));
             return answer;
         }
+        if !route.for_all
+            && let Some(refused) = view.guard.refuses_place()
+        {
+            return refused;
+        }
         if route.acts && !is_deliberate(&request.headers) {
             return text(
                 StatusCode::FORBIDDEN,
                 "A web page could have sent this. Send it without Origin, Sec-Fetch-Site and the\n\
                  Content-Type of a form, as curl -X POST does.\n",
             );
+        }
+        if route.acts
+            && let Some(refused) = view.guard.refuses_order(&head, peer)
+        {
+            return refused;
         }
         (route.answer)(&view)
     }
@@ -136,48 +163,69 @@ struct Route {
     paths: &'static [&'static str],
     /// Whether it does something, and so needs POST.
     acts: bool,
+    /// Whether it is for other machines too: metrics and health.
+    for_all: bool,
     answer: fn(&View) -> Answer,
+}
+
+impl Route {
+    /// Whether it responds to this method.
+    fn is_asked_by(&self, method: &Method) -> bool {
+        match *method {
+            Method::POST => self.acts,
+            Method::GET | Method::HEAD => !self.acts,
+            _ => false,
+        }
+    }
 }
 
 const ROUTES: [Route; 8] = [
     Route {
         paths: &["/"],
         acts: false,
+        for_all: false,
         answer: page::answer,
     },
     Route {
         paths: &["/livez", "/healthz", "/liveness"],
         acts: false,
+        for_all: true,
         answer: |_| text(StatusCode::OK, "alive\n"),
     },
     Route {
         paths: &["/readyz", "/readiness"],
         acts: false,
+        for_all: true,
         answer: ready,
     },
     Route {
         paths: &["/startupz", "/startup"],
         acts: false,
+        for_all: true,
         answer: started,
     },
     Route {
         paths: &["/metrics"],
         acts: false,
+        for_all: true,
         answer: metrics,
     },
     Route {
         paths: &["/status"],
         acts: false,
+        for_all: false,
         answer: status::answer,
     },
     Route {
         paths: &["/refresh"],
         acts: true,
+        for_all: false,
         answer: refresh,
     },
     Route {
         paths: &["/quitquitquit"],
         acts: true,
+        for_all: false,
         answer: quit,
     },
 ];
@@ -246,11 +294,24 @@ fn sources(view: &View) -> Sources {
 }
 
 fn refresh(view: &View) -> Answer {
-    view.tokens.refresh_now();
-    text(
-        StatusCode::ACCEPTED,
-        "a renewal is on its way; see /status\n",
-    )
+    let Err(unavailable) = view.tokens.order_refresh() else {
+        return text(
+            StatusCode::ACCEPTED,
+            "a renewal is on its way; see /status\n",
+        );
+    };
+    let seconds = unavailable.retry_after.as_secs() + 1;
+    let mut later = text(
+        StatusCode::TOO_MANY_REQUESTS,
+        &format!(
+            "The token service has rejected the last attempt, and is not asked again before {seconds} s\n\
+             have passed; a changed credential is tried at once. See /status.\n"
+        ),
+    );
+    later
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    later
 }
 
 fn quit(view: &View) -> Answer {
@@ -319,6 +380,7 @@ impl Protocol for Admin {
         peer: Peer,
         settings: Arc<ServerSettings>,
         stop: CancellationToken,
+        _seat: Seat,
     ) {
         let requests = hyper_service(|request| {
             let admin = self.clone();

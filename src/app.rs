@@ -31,6 +31,7 @@ use self::{
 pub(crate) use self::{live::credentials, source::Source};
 pub use self::{service_manager::ServiceManager, signals::shutdown_signal};
 use crate::{
+    admin::{Recent, Reloads},
     config::{Config, Sources},
     proxy::{Ledger, upstream::Connector},
     server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
@@ -59,6 +60,8 @@ struct Shared {
     tls: TlsInUse,
     stop: CancellationToken,
     started_at: Instant,
+    recent: Recent,
+    reloads: Reloads,
 }
 
 impl App {
@@ -108,7 +111,7 @@ impl App {
     #[must_use]
     pub fn proxy_addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.listeners.iter();
-        addresses.filter_map(|one| one.address.socket()).collect()
+        addresses.flat_map(|one| one.address.sockets()).collect()
     }
 
     /// The port where operators connect.
@@ -140,9 +143,13 @@ impl App {
             manager,
         } = self;
         let metrics = Arc::new(Metrics::default());
+        let connections = Connections::default();
+        let ledger = Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight);
         let shared = Shared {
-            connections: Connections::default(),
-            ledger: Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight),
+            recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
+            reloads: Reloads::default(),
+            connections,
+            ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),
             stop: CancellationToken::new(),
@@ -151,8 +158,8 @@ impl App {
         };
         // Whatever fails from here on, the workers are not left behind.
         let _stop = shared.stop.clone().drop_guard();
-        let mut reload = Reload::new(reload, metrics)?;
-        let mut live = Live::start(config, parts, &shared)?;
+        let mut reload = Reload::new(reload, metrics, shared.reloads.clone())?;
+        let mut live = Live::start(config, parts, &shared, None)?;
         live.addresses = addresses(&listeners);
         live.show_certificate(&shared);
         let workers = Workers::start(live.config.listen.workers, &live, &shared)?;
@@ -162,6 +169,7 @@ impl App {
         }
         let operators = Operators::start(admin, &live, &shared)?;
         let broker = Brokering::start(broker, &live, &shared)?;
+        let sampling = tokio::spawn(shared.recent.clone().watch());
         let mut program = Program {
             shared,
             workers,
@@ -175,6 +183,7 @@ impl App {
         // On the heap, so that whoever runs this needs no large stack.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         program.stop().await?;
+        sampling.abort();
         result
     }
 }

@@ -175,7 +175,10 @@ impl View {
         let client = match &self.clients {
             None => of_peer(peer),
             Some(clients) => match clients.check(&request.fields) {
-                Ok(name) => name.to_string(),
+                Ok(admitted) => admitted
+                    .client
+                    .map(|name| name.to_string())
+                    .unwrap_or_default(),
                 Err(error) => return Some(self.refused(&error)),
             },
         };

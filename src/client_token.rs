@@ -59,6 +59,15 @@ impl Hash {
         Self(hash)
     }
 
+    /// A number by which a token is known again among those of a list: the first bytes of its hash.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.0
+            .iter()
+            .take(size_of::<u64>())
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// Whether it is the same hash; takes as long whether it is or not.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {

@@ -2,12 +2,14 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value, `sections`, `listen`, `sockets`, `auth`, `client_auth`, `token_service`, `legs` and
-//! `secrets` and `broker` know the keys.
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `client_auth`,
+//! `token_service`, `legs`, `secrets` and `broker` know the keys. `schema` makes the schema of the file
+//! of what these ask for; `running` finds the sidecar that a configuration belongs to.
 
 mod auth;
 mod broker;
 mod client_auth;
+mod files;
 mod kind;
 mod layers;
 mod legs;
@@ -15,20 +17,29 @@ mod listen;
 mod net;
 mod problem;
 mod reader;
+mod running;
+mod schema;
 mod secrets;
 mod sections;
+mod shape;
 mod sockets;
+mod table;
 mod token_service;
 mod values;
 
-use std::{ffi::OsString, fmt, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
+
+use serde::Serialize;
 
 pub use self::{
     broker::broker_address,
     net::plain_address,
     problem::{ConfigError, Problem},
+    running::admin_address,
+    schema::schema,
+    table::Table,
 };
-use self::{layers::Layers, reader::Reader};
+use self::{layers::Layers, reader::Reader, shape::Parser};
 use crate::{
     broker::FileSettings,
     proxy::{ProxySettings, upstream::UpstreamSettings},
@@ -60,6 +71,7 @@ pub struct Flags {
     #[arg(
         long,
         value_name = "FILE",
+        value_hint = clap::ValueHint::FilePath,
         help = "The configuration file, TOML [environment: AUTH_SIDECAR_CONFIG]"
     )]
     pub config: Option<PathBuf>,
@@ -201,8 +213,16 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
+impl Resolved {
+    /// Whether something other than a default gave its value.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.source != layers::DEFAULT && !self.source.ends_with("(default)")
+    }
+}
+
 /// One key as it came to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resolved {
     /// The key, as `section.key`.
     pub key: String,
@@ -274,7 +294,7 @@ impl Sources {
 pub fn log_format(sources: &Sources) -> LogFormat {
     let layers = Layers::collect(sources);
     let asked = layers.figment.find_value("log.format").ok();
-    let format = asked.and_then(|value| values::log_format(&value).ok());
+    let format = asked.and_then(|value| values::log_format().parse(&value).ok());
     format.flatten().unwrap_or(LogFormat::Text)
 }
 
@@ -298,22 +318,36 @@ impl Config {
         let Reader {
             mut resolved,
             problems,
-            warnings,
+            mut warnings,
             ..
         } = reader;
         resolved.sort_by_key(|resolved| sections::rank(&resolved.key));
         match config {
-            Some(config) if problems.is_empty() => Ok(Loaded {
-                config: Self { warnings, ..config },
-                resolved,
-                file,
-            }),
+            Some(config) if problems.is_empty() => {
+                warnings.extend(files::warnings(&config, &resolved, file.as_deref()));
+                Ok(Loaded {
+                    config: Self { warnings, ..config },
+                    resolved,
+                    file,
+                })
+            }
             _ => Err(ConfigError::new(problems)),
         }
     }
 }
 
 impl Config {
+    /// Whether it is the same but for its warnings, which are of files as they are and not of what is
+    /// configured.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let silent = |config: &Self| Self {
+            warnings: Vec::new(),
+            ..config.clone()
+        };
+        silent(self) == silent(other)
+    }
+
     /// Where the files of unix sockets are made.
     #[must_use]
     pub fn socket_directories(&self) -> Vec<PathBuf> {
@@ -321,7 +355,7 @@ impl Config {
         let addresses = addresses.chain(&self.broker.addresses);
         let directories = addresses.filter_map(|address| match address {
             Address::Unix(path) => path.parent().map(PathBuf::from),
-            Address::Tcp(_) | Address::Tls(_) | Address::Passed(_) => None,
+            _ => None,
         });
         directories.collect()
     }
@@ -334,37 +368,6 @@ impl Config {
         let files = self.broker.files.iter();
         let directories = files.filter_map(|file| file.path.parent().map(PathBuf::from));
         directories.collect()
-    }
-}
-
-impl fmt::Display for Loaded {
-    /// A table: key, value, place; then the warnings.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One long value must not push the last column out of sight.
-        let width = |column: fn(&Resolved) -> &String, most: usize| {
-            let widths = self.resolved.iter().map(|row| column(row).chars().count());
-            widths
-                .filter(|width| *width <= most)
-                .max()
-                .unwrap_or_default()
-        };
-        let (keys, values) = (width(|row| &row.key, 60), width(|row| &row.value, 48));
-        for Resolved { key, value, source } in &self.resolved {
-            writeln!(f, "{key:keys$}  {value:values$}  {source}")?;
-        }
-        if let Some(allowed) = &self.config.proxy.allowed {
-            writeln!(
-                f,
-                "\nallowed requests (listen.preset, listen.allow); any other earns 403:"
-            )?;
-            for rule in allowed.rules() {
-                writeln!(f, "  {rule}")?;
-            }
-        }
-        for warning in &self.config.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        Ok(())
     }
 }
 

@@ -5,80 +5,70 @@
 //! connection to the service. What works here works there.
 
 mod access;
+mod advice;
 mod claims;
 mod finding;
+mod names;
+mod report;
 mod service;
 mod surroundings;
 
-use std::io::{self, Write};
+use std::io;
 
-pub use self::finding::{Finding, Verdict};
+pub use self::{
+    finding::{Finding, Verdict},
+    report::{Document, Lines, Report},
+};
 use crate::config::Loaded;
 
-/// Examines everything, and writes a line for each finding as soon as it is known. Says whether
-/// nothing has failed.
+/// Examines everything, and reports each finding as soon as it is known. Says whether nothing has
+/// failed.
 ///
 /// `path` is what is asked of the service; by default something harmless.
 ///
 /// # Errors
-/// When `out` cannot be written.
+/// When the report cannot be written.
 pub async fn examine(
     loaded: &Loaded,
     path: Option<&str>,
-    out: &mut impl Write,
+    mut report: impl Report,
 ) -> io::Result<bool> {
-    let mut report = Report { out, failed: 0 };
     let config = &loaded.config;
-    report.all(surroundings::configuration(loaded))?;
-    report.all(surroundings::listeners(config).await)?;
-    report.all(surroundings::names(config).await)?;
+    let mut failed = 0;
+    let mut all = |findings: Vec<Finding>| {
+        let is_failed = |finding: &&Finding| finding.verdict == Verdict::Failed;
+        failed += findings.iter().filter(is_failed).count();
+        report.found(findings)
+    };
+    all(surroundings::configuration(loaded))?;
+    all(surroundings::listeners(config).await)?;
+    // First the way that the configuration describes, whatever it is; only where that fails, names.
     let access = access::get(config).await;
-    report.all(access.findings)?;
+    let is_granted = access.bearer.is_some();
+    all(access.findings)?;
+    all(names::of_token_service(config, is_granted).await)?;
     if let Some(bearer) = access.bearer {
         let claims = claims::read(&bearer);
-        report.all(claims::describe(claims.as_ref(), &loaded.resolved))?;
-        report.all(surroundings::ends(config).await)?;
+        all(claims::describe(claims.as_ref(), &loaded.resolved))?;
+        all(surroundings::ends(config).await)?;
         let path = path.unwrap_or_else(|| service::harmless_path(loaded));
         let visit = service::visit(config, &bearer, path).await;
-        report.all(visit.findings)?;
+        let is_reached = visit.is_reached;
+        all(visit.findings)?;
+        all(names::of_upstream(config, is_reached).await)?;
         let by_token = access
             .ends_at
             .zip(claims.and_then(|claims| claims.expires_at()))
             .map(|(expected, said)| ("token service", expected - said));
         let differences = by_token.into_iter().chain(visit.clock);
-        report.all(surroundings::clock(differences.collect()))?;
+        all(surroundings::clock(differences.collect())
+            .into_iter()
+            .collect())?;
     } else {
+        all(surroundings::ends(config).await)?;
         let untried = "not tried: there is no token to call it with";
-        report.all([Finding::warning("service", untried)])?;
+        all(vec![Finding::warning("service", untried)])?;
     }
-    report.end()
-}
-
-/// What was found so far.
-struct Report<'a, W> {
-    out: &'a mut W,
-    failed: usize,
-}
-
-impl<W: Write> Report<'_, W> {
-    fn all(&mut self, findings: impl IntoIterator<Item = Finding>) -> io::Result<()> {
-        for finding in findings {
-            self.failed += usize::from(finding.verdict == Verdict::Failed);
-            writeln!(self.out, "{finding}")?;
-        }
-        // Some steps take seconds: what is known is shown meanwhile.
-        self.out.flush()
-    }
-
-    fn end(self) -> io::Result<bool> {
-        match self.failed {
-            0 => writeln!(self.out, "\nThe sidecar can do its work.")?,
-            1 => writeln!(self.out, "\nOne thing has failed; see above.")?,
-            many => writeln!(
-                self.out,
-                "\n{many} things have failed; begin with the first."
-            )?,
-        }
-        Ok(self.failed == 0)
-    }
+    report.end(failed)?;
+    Ok(failed == 0)
 }

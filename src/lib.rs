@@ -46,11 +46,13 @@
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
 //! the token to programs that forward by themselves (a reader of the token path as requests are, by
-//! [`token::TokenHandle::changed`]), [`sandbox`] holds the whole process, and only [`app`] knows
-//! everybody: `app.rs` puts the program together, `app/program.rs` changes its configuration and stops
-//! it. To find your way, read `app.rs`, `proxy.rs` and `token.rs`, in this order.
+//! [`token::TokenHandle::changed`]), [`sandbox`] holds the whole process, [`permissions`] says which files
+//! are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
+//! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
+//! `proxy.rs` and `token.rs`, in this order.
 
 pub mod admin;
+mod admin_client;
 pub mod app;
 mod backlog;
 pub mod broker;
@@ -68,13 +70,17 @@ pub mod local_token;
 pub mod message;
 pub mod outbound;
 pub mod output;
+pub mod permissions;
 pub mod proxy;
+mod remedy;
 pub mod sandbox;
 pub mod secret;
 pub mod server;
+pub mod status;
 pub mod telemetry;
 mod text;
 mod timer;
 pub mod tls;
 pub mod token;
+pub mod version;
 pub mod wait;

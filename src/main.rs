@@ -8,24 +8,24 @@ use std::{
 
 use auth_sidecar::{
     app::{App, ServiceManager, shutdown_signal},
-    cli::{Cli, Command, DoctorFlags, salvage},
-    config::{Config, ConfigError, Loaded, Sources, log_format, process_environment},
+    cli::{self, CheckFlags, Command, DoctorFlags, Form, salvage},
+    config::{Config, ConfigError, Loaded, Sources, log_format, process_environment, schema},
     demo, doctor, local_ca, local_token,
     output::Output,
     sandbox::Sandbox,
     server::{InheritError, Inherited},
+    status,
     telemetry::{
         self, LogFormat,
         log::{self, LogWriter},
     },
     wait,
 };
-use clap::Parser;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
-    let code = match Cli::try_parse() {
-        Ok(cli) => run(cli.command()).unwrap_or_else(|error| failed(&error)),
+    let code = match cli::parse(std::env::args_os()) {
+        Ok(command) => run(command).unwrap_or_else(|error| failed(&error)),
         Err(error) => answer(&error),
     };
     log::finish();
@@ -101,27 +101,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 app.managed_by(manager).run(shutdown_signal()?).await
             })?;
         }
-        Command::Check(flags) => {
-            let loaded = Config::load(&Sources::new(flags, process_environment()))?;
-            let mut output = Output::asked_for();
-            write!(output, "{loaded}")?;
-            output.flush()?;
-        }
-        Command::Doctor(DoctorFlags { flags, path }) => {
-            let loaded = Config::load(&Sources::new(flags, process_environment()))?;
-            if loaded.config.process.sandbox {
-                drop(sandbox.restrict(&[], &[]));
-            }
-            let mut healthy = false;
-            block_on(async {
-                let mut output = Output::asked_for();
-                healthy = doctor::examine(&loaded, path.as_deref(), &mut output).await?;
-                Ok(())
-            })?;
-            if !healthy {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+        Command::Check(flags) => return check(flags),
+        Command::Doctor(flags) => return examine(flags, sandbox),
         Command::Demo(flags) => {
             let settings = flags.log_settings();
             log::open(settings.format);
@@ -146,17 +127,96 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             block_on(async { flags.run(environment, &mut io::stdout()).await })?;
         }
         Command::Wait(flags) => {
-            block_on(wait::until_ready(&flags.admin, flags.timeout))?;
+            let address = flags.running.address(process_environment())?;
+            log::start();
+            block_on(wait::until_ready(&address, flags.timeout, &mut LogWriter))?;
+        }
+        Command::Status(flags) => {
+            let address = flags.running.address(process_environment())?;
+            let asked = block_on(status::ask(&address))?;
+            let mut output = Output::asked_for();
+            match flags.output {
+                Form::Text => write!(output, "{asked}")?,
+                Form::Json => write!(output, "{}", asked.json())?,
+            }
+            output.flush()?;
+            return Ok(ExitCode::from(asked.exit_code()));
+        }
+        Command::Schema => print_json(&schema())?,
+        Command::Completions(flags) => {
+            cli::manual::completions(flags.shell, &mut Output::asked_for())?;
+        }
+        Command::Man(flags) => {
+            cli::manual::pages(flags.directory.as_deref(), &mut Output::asked_for())?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
+    let CheckFlags {
+        flags,
+        changed,
+        output: form,
+    } = flags;
+    let loaded = Config::load(&Sources::new(flags, process_environment()));
+    match (form, loaded) {
+        (Form::Text, loaded) => {
+            let loaded = loaded?;
+            let mut output = Output::asked_for();
+            write!(output, "{}", loaded.table(changed))?;
+            output.flush()?;
+        }
+        (Form::Json, Ok(loaded)) => print_json(&loaded.json(changed))?,
+        (Form::Json, Err(wrong)) => {
+            print_json(&wrong.json())?;
+            return Ok(ExitCode::from(MISUSED));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
+    let DoctorFlags {
+        flags,
+        path,
+        output: form,
+    } = flags;
+    let loaded = Config::load(&Sources::new(flags, process_environment()))?;
+    if loaded.config.process.sandbox {
+        drop(sandbox.restrict(&[], &[]));
+    }
+    let healthy = block_on(async {
+        let mut output = Output::asked_for();
+        match form {
+            Form::Text => {
+                let report = doctor::Lines::new(&mut output);
+                Ok(doctor::examine(&loaded, path.as_deref(), report).await?)
+            }
+            Form::Json => {
+                let report = doctor::Document::new(&mut output);
+                Ok(doctor::examine(&loaded, path.as_deref(), report).await?)
+            }
+        }
+    })?;
+    Ok(if healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    let mut output = Output::asked_for();
+    writeln!(output, "{value:#}")?;
+    Ok(output.flush()?)
 }
 
 const MISUSED: u8 = 2;
 
 /// Runs the control plane: signals, the refresher, the admin listener. The data plane has its own
 /// threads.
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
     // A name lookup that hangs must not hold up the end.

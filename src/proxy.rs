@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 pub(crate) use self::error::whole_seconds;
 pub use self::{
-    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit},
+    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit, prove},
     error::{PROXY_STATUS, ProxyError},
     ledger::{Entry, Ledger},
     switch::Switch,
@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     message::{BodyLength, Fields, Flaw, Name, RequestHead, ResponseHead},
-    server::{Exchange, Peer, Refusal, respond, unless_gone},
+    server::{Exchange, Pass, Peer, Refusal, respond, unless_gone},
     telemetry::Origin,
     token::{AccessToken, Renewal, TokenHandle},
 };
@@ -166,6 +166,11 @@ impl Proxy {
         }
     }
 
+    fn admits(&self, pass: Pass) -> bool {
+        let clients = self.0.rules.clients.as_ref();
+        clients.is_none_or(|clients| clients.know(pass))
+    }
+
     fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
         let error = ProxyError::from(refusal);
         self.0.ledger.failed(&error);
@@ -195,7 +200,7 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        admit(request, peer, &self.rules)?;
+        client.admitted(admit(request, peer, &self.rules)?.pass);
         let is_websocket = self.prepare(request, peer)?;
         let mut token = self.token(since, client).await?;
         let mut received = self

@@ -3,8 +3,8 @@
 //!
 //! Two steps. [`Sandbox::close`] shuts out those who look in from outside (debuggers, core dumps,
 //! `/proc/PID/environ` and `mem`); it comes before any secret is read. [`Sandbox::restrict`] takes
-//! from the process itself what it never needs: files to write ([`files`]) and system calls
-//! ([`calls`]). Both are for good, and only the calling thread and those that it starts later are
+//! from the process itself what it never needs: files to write (`files`) and system calls
+//! (`calls`). Both are for good, and only the calling thread and those that it starts later are
 //! restricted, so both belong before the first other thread.
 //!
 //! A kernel without one of them is no error: the log says what is in force and what is not.

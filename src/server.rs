@@ -11,6 +11,7 @@ mod inherited;
 mod listener;
 mod pace;
 mod peers;
+mod roster;
 mod stream;
 mod tls;
 
@@ -26,7 +27,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::exchange::{respond, unless_gone};
@@ -36,12 +37,14 @@ pub use self::{
     inherited::{InheritError, Inherited, Passed, Socket},
     listener::Listener,
     peers::Peers,
+    roster::{Pass, Seat},
     stream::{Node, Peer, Stream},
     tls::{TlsFiles, TlsInUse, TlsSettings},
 };
 use self::{
     listener::{Arrival, Welcome},
     pace::Pace,
+    roster::{Reviews, Roster},
 };
 use crate::message::{Flaw, RequestHead};
 
@@ -73,6 +76,10 @@ pub struct Connections {
     /// Those that are told that there are too many.
     told: Arc<AtomicUsize>,
     warnings: Warnings,
+    /// Told of each change of the rules by which connections are let in.
+    reviews: watch::Sender<()>,
+    /// Whether a newcomer takes the place of the oldest when there are too many.
+    gives_way: bool,
 }
 
 /// How often it is logged that somebody cannot be served, or may not be.
@@ -84,6 +91,22 @@ struct Warnings {
 }
 
 impl Connections {
+    /// Connections of which the oldest gives way when there are too many: for a listener that serves
+    /// each request at once, so that what is old is idle.
+    #[must_use]
+    pub fn giving_way() -> Self {
+        Self {
+            gives_way: true,
+            ..Self::default()
+        }
+    }
+
+    /// Has all connections judged again: ends those that would not be let in any more. To be called
+    /// when new rules are in use.
+    pub fn review(&self) {
+        self.reviews.send_replace(());
+    }
+
     /// The number of open connections that are served.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -99,6 +122,12 @@ impl Entered {
     fn enter(counter: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let entered = Self(Arc::clone(counter));
         (counter.fetch_add(1, Ordering::Relaxed) < limit).then_some(entered)
+    }
+
+    /// Enters in the place of one that is about to leave.
+    fn replace(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counter))
     }
 }
 
@@ -117,7 +146,13 @@ pub trait Protocol: Clone + Send + Sync + 'static {
         peer: Peer,
         settings: Arc<ServerSettings>,
         stop: CancellationToken,
+        seat: Seat,
     ) -> impl Future<Output = ()> + Send;
+
+    /// Whether a request that was let in by this would be let in now too.
+    fn admits(&self, _pass: Pass) -> bool {
+        true
+    }
 
     /// The response that tells a client why its connection ends.
     fn refuse(&self, refusal: Refusal) -> Response<Bytes>;
@@ -132,6 +167,9 @@ pub trait Handler: Clone + Send + Sync + 'static {
         peer: Peer,
         exchange: &mut impl Exchange,
     ) -> impl Future<Output = ()> + Send;
+
+    /// Whether a request that was let in by this would be let in now too.
+    fn admits(&self, pass: Pass) -> bool;
 
     /// The response that tells a client why its request is not handled.
     fn refuse(&self, refusal: Refusal) -> Response<Bytes>;
@@ -148,8 +186,13 @@ impl<H: Handler> Protocol for Http<H> {
         peer: Peer,
         settings: Arc<ServerSettings>,
         stop: CancellationToken,
+        seat: Seat,
     ) {
-        http1::serve(stream, peer, &settings, self.0, &stop).await;
+        http1::serve(stream, peer, &settings, self.0, &stop, &seat).await;
+    }
+
+    fn admits(&self, pass: Pass) -> bool {
+        self.0.admits(pass)
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
@@ -207,11 +250,26 @@ pub async fn serve<P: Protocol>(
     // A token of our own, so that a worker's connections share no lock with those of others.
     let stop = stop.child_token();
     let open = TaskTracker::new();
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+    let roster = Roster::default();
+    let mut reviews = Reviews::new(&connections, &listener);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            () = reviews.due() => {
+                reviews.review(&roster, &settings.load(), &protocol);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
         match accepted {
             Ok(arrival) => {
                 let settings = settings.load_full();
-                accept(arrival, settings, &connections, &protocol, &stop, &open);
+                let room = Room {
+                    connections: &connections,
+                    roster: &roster,
+                    open: &open,
+                };
+                accept(arrival, settings, &room, &protocol, &stop);
             }
             // Out of file descriptors, most often. Asking again at once would be a busy loop.
             Err(error) => {
@@ -224,14 +282,38 @@ pub async fn serve<P: Protocol>(
     }
     drop(listener);
     open.close();
-    if tokio::time::timeout(settings.load().drain_timeout, open.wait())
-        .await
-        .is_err()
-    {
+    let drained = async {
+        loop {
+            tokio::select! {
+                () = open.wait() => return,
+                () = reviews.due() => reviews.review(&roster, &settings.load(), &protocol),
+            }
+        }
+    };
+    let patience = settings.load().drain_timeout;
+    if tokio::time::timeout(patience, drained).await.is_err() {
         tracing::warn!(
             connections = open.len(),
             "the drain time is over; closing what is still open"
         );
+    }
+}
+
+/// The places of a listener, for a client that has arrived.
+struct Room<'a> {
+    connections: &'a Connections,
+    roster: &'a Roster,
+    open: &'a TaskTracker,
+}
+
+impl Room<'_> {
+    /// A place among those that are served.
+    fn enter(&self, limit: usize) -> Option<Entered> {
+        let served = &self.connections.served;
+        Entered::enter(served, limit).or_else(|| {
+            let is_free = self.connections.gives_way && self.roster.end_oldest();
+            is_free.then(|| Entered::replace(served))
+        })
     }
 }
 
@@ -243,16 +325,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 fn accept<P: Protocol>(
     arrival: Arrival,
     settings: Arc<ServerSettings>,
-    connections: &Connections,
+    room: &Room<'_>,
     protocol: &P,
     stop: &CancellationToken,
-    open: &TaskTracker,
 ) {
     let patience = settings.header_read_timeout;
+    let Room {
+        connections, open, ..
+    } = room;
     let warnings = &connections.warnings;
     // Judged first: whoever may not be here must not take the room of those who may.
     let entered = if arrival.is_admitted(&settings.peers, &warnings.peers) {
-        Entered::enter(&connections.served, settings.max_connections).ok_or(Refusal::NoRoom)
+        room.enter(settings.max_connections).ok_or(Refusal::NoRoom)
     } else {
         Err(Refusal::Peer)
     };
@@ -278,9 +362,16 @@ fn accept<P: Protocol>(
     let protocol = protocol.clone();
     let stop = stop.clone();
     let certificates = warnings.certificates.clone();
-    open.spawn(async move {
+    let seat = room.roster.enter(arrival.user());
+    let member = Arc::clone(seat.member());
+    let served = open.spawn(async move {
         match arrival.welcome(patience, &certificates).await {
-            Welcome::In(stream, peer) => protocol.serve(stream, peer, settings, stop).await,
+            Welcome::In(stream, peer) => {
+                if peer.is_tls {
+                    seat.member().set_certificates(stream.certificates());
+                }
+                protocol.serve(stream, peer, settings, stop, seat).await;
+            }
             Welcome::Refused(stream, refusal) => {
                 http1::refuse(stream, &settings, protocol.refuse(refusal)).await;
             }
@@ -288,4 +379,5 @@ fn accept<P: Protocol>(
         }
         drop(entered);
     });
+    member.set_task(served.abort_handle());
 }

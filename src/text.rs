@@ -27,3 +27,30 @@ pub(crate) fn is_in_quotes(text: &str) -> bool {
     };
     is_in('"') || is_in('\'')
 }
+
+/// Text of somebody else for a terminal: short, and without what would move the cursor or turn the
+/// direction of what follows.
+pub(crate) fn for_terminal(text: &str, longest: usize) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let printable = |c: char| {
+        if c.is_control() || turns(c) {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    let mut short: String = text.chars().take(longest).map(printable).collect();
+    if text.chars().nth(longest).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// The same text, which begins with a capital letter.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}

@@ -154,8 +154,8 @@ impl AccessToken {
     }
 }
 
-/// Why there is no token. What it says is safe to log and to show: no secret, and no text of the
-/// service's own.
+/// Why there is no token. What it says is safe to log and to show: no secret, and in `detail` no
+/// text of the service's own.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct FetchError {
@@ -165,15 +165,35 @@ pub struct FetchError {
     pub detail: String,
     /// How long the service asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// What the service said, for `doctor`: people who ask are shown more than the log.
+    pub refusal: Option<Box<Refusal>>,
+}
+
+/// What a token service gave as its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error code (RFC 6749 §5.2), or the one that the answer of another service comes to.
+    pub code: String,
+    /// The service's own words, without what could be a credential, and short.
+    pub description: Option<String>,
 }
 
 impl FetchError {
+    /// Whether its back-off is for the sake of the service, so that nobody's order shortens it: it has
+    /// asked for that, or has rejected the credential, as it will again.
+    #[must_use]
+    pub fn outlasts_orders(&self) -> bool {
+        let is_answer = matches!(self.reason, Reason::InvalidClient | Reason::RateLimited);
+        is_answer || self.retry_after.is_some()
+    }
+
     /// An error of that class.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
             retry_after: None,
+            refusal: None,
         }
     }
 }
@@ -189,20 +209,23 @@ pub enum Reason {
     BadStatus,
     /// It answered 2xx with something that is no token.
     BadResponse,
-    /// It does not accept the credential, or the credential cannot be read.
+    /// It does not accept the credential.
     InvalidClient,
+    /// The file of the credential cannot be read, or holds none; the service was not asked.
+    SecretUnreadable,
     /// It asked to be called less often.
     RateLimited,
 }
 
 impl Reason {
     /// All of them, in the order of the metrics' documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Network,
         Self::Timeout,
         Self::BadStatus,
         Self::BadResponse,
         Self::InvalidClient,
+        Self::SecretUnreadable,
         Self::RateLimited,
     ];
 
@@ -215,6 +238,7 @@ impl Reason {
             Self::BadStatus => "bad_status",
             Self::BadResponse => "bad_response",
             Self::InvalidClient => "invalid_client",
+            Self::SecretUnreadable => "secret_unreadable",
             Self::RateLimited => "rate_limited",
         }
     }

@@ -1,83 +1,114 @@
 //! `auth-sidecar wait`: waits until a running sidecar is ready, for start-up order and for probes
 //! in containers without a shell.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
-use http::{Request, StatusCode, header::HOST};
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    time::{sleep, timeout},
-};
+use anyhow::bail;
+use http::StatusCode;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::server::Address;
+use crate::{admin_client, server::Address};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks the admin listener until it says that a token is usable.
+/// Asks the admin listener until it says that a token is usable. Each new reason why not becomes a
+/// line in `notes`, but not many of them.
 ///
 /// # Errors
-/// When that does not happen within `patience`: says what the last answer was.
-pub async fn until_ready(admin: &Address, patience: Duration) -> anyhow::Result<()> {
+/// When that does not happen within `patience`: says what the last reason was.
+pub async fn until_ready(
+    admin: &Address,
+    patience: Duration,
+    notes: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut progress = Progress::new();
     let mut last = None;
     let ready = timeout(patience, async {
-        loop {
-            match status(admin).await {
-                Ok(StatusCode::OK) => return,
-                Ok(status) => last = Some(format!("it answered {}", status.as_u16())),
-                Err(error) => last = Some(format!("{error:#}")),
+        while let Some(reason) = why_not(admin).await {
+            if progress.is_worth_telling(&reason, Instant::now()) {
+                // Whoever reads along may be away.
+                writeln!(notes, "waiting for the sidecar at {admin}: {reason}").unwrap_or_default();
             }
+            last = Some(reason);
             sleep(PAUSE).await;
         }
     })
     .await;
     if ready.is_err() {
-        let seconds = patience.as_secs_f64();
+        let patience = humantime::format_duration(patience);
         let last = last.unwrap_or_else(|| "it did not answer".to_owned());
-        bail!("the sidecar at {admin} is not ready after {seconds} s: {last}");
+        bail!("the sidecar at {admin} is not ready after {patience}: {last}");
     }
     Ok(())
 }
 
-/// What its `/readyz` answers.
-pub(crate) async fn status(admin: &Address) -> anyhow::Result<StatusCode> {
-    let what = "cannot connect";
-    match admin {
-        Address::Passed(_) => bail!("only the running sidecar knows this address"),
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path).await.context(what)?;
-            ask(stream, "localhost".to_owned()).await
-        }
-        Address::Tcp(address) | Address::Tls(address) => {
-            let stream = TcpStream::connect(address).await.context(what)?;
-            ask(stream, address.to_string()).await
-        }
+/// Why the sidecar is not ready, if it is not.
+pub(crate) async fn why_not(admin: &Address) -> Option<String> {
+    match admin_client::get(admin, "/readyz").await {
+        Ok(reply) => match reply.status {
+            StatusCode::OK => None,
+            StatusCode::SERVICE_UNAVAILABLE if !reply.line().is_empty() => Some(reply.line()),
+            status => Some(format!(
+                "status {}, which no admin listener of a sidecar answers",
+                status.as_u16()
+            )),
+        },
+        Err(error) => Some(format!("{error:#}")),
     }
 }
 
-async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    host: String,
-) -> anyhow::Result<StatusCode> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/readyz")
-        .header(HOST, host)
-        .body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        tokio::select! {
-            answer = sender.send_request(request) => Ok(answer?.status()),
-            ended = connection => {
-                ended?;
-                bail!("it closed the connection")
-            }
+/// Which reasons become lines.
+#[derive(Debug)]
+struct Progress {
+    started_at: Instant,
+    told: Option<(String, Instant)>,
+}
+
+impl Progress {
+    /// Most sidecars are ready before this: nothing to tell about.
+    const GRACE: Duration = Duration::from_secs(1);
+    /// The least time between two lines.
+    const FLOOR: Duration = Duration::from_secs(5);
+
+    fn new() -> Self {
+        Self {
+            started_at: Instant::now(),
+            told: None,
         }
-    };
-    timeout(Duration::from_secs(5), exchange)
-        .await
-        .context("it does not answer")?
+    }
+
+    fn is_worth_telling(&mut self, reason: &str, now: Instant) -> bool {
+        let is_time = match &self.told {
+            None => now >= self.started_at + Self::GRACE,
+            Some((told, at)) => told != reason && now >= *at + Self::FLOOR,
+        };
+        if is_time {
+            self.told = Some((reason.to_owned(), now));
+        }
+        is_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_comes_for_a_new_reason_and_not_within_five_seconds_of_the_last() {
+        let mut progress = Progress::new();
+        let start = Instant::now();
+        let told: Vec<u64> = (0..20_000)
+            .step_by(100)
+            .filter(|millis| {
+                let reason = match millis {
+                    0..3_000 => "nothing listens",
+                    3_000..9_000 => "no token yet",
+                    _ if millis / 100 % 2 == 0 => "this",
+                    _ => "that",
+                };
+                progress.is_worth_telling(reason, start + Duration::from_millis(*millis))
+            })
+            .collect();
+        assert_eq!(told, [1_000, 6_000, 11_000, 16_100]);
+    }
 }

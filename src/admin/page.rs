@@ -1,78 +1,117 @@
-//! `GET /`: the state for people, one page that loads nothing else.
+//! `GET /`: the state for people, one page that loads nothing else and runs nothing.
 
 use std::fmt::Write;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_SECURITY_POLICY};
 
 use super::{
-    Answer, View,
+    Answer, View, chart,
+    recent::Sample,
     status::{Status, status},
+    words,
 };
 
+/// Nothing is loaded, nothing runs, and no other page shows this one.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'",
+);
+const REFERRER_POLICY: HeaderName = http::header::REFERRER_POLICY;
+
+const STYLE: &str = include_str!("page.css");
+
 pub(super) fn answer(view: &View) -> Answer {
-    super::answer(
-        StatusCode::OK,
-        "text/html; charset=utf-8",
-        page(&status(view)),
-    )
+    let page = page(&status(view), &view.recent.samples());
+    let mut answer = super::answer(StatusCode::OK, "text/html; charset=utf-8", page);
+    let fields = answer.headers_mut();
+    fields.insert(CONTENT_SECURITY_POLICY, POLICY);
+    fields.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
 }
 
-fn page(status: &Status) -> String {
-    let token = status.token.as_ref().map_or_else(
-        || "none yet".to_owned(),
-        |token| {
-            let end = token.expires_in_seconds.map_or_else(
-                || "does not end".to_owned(),
-                |left| format!("ends in {left:.0} s"),
-            );
-            format!(
-                "number {}, {:.0} s old, {end}",
-                token.generation, token.age_seconds
-            )
-        },
+fn page(status: &Status, samples: &[Sample]) -> String {
+    let state = status.state.as_str();
+    let mut page = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
+         <meta name=color-scheme content=\"light dark\">\
+         <meta http-equiv=refresh content=5>\
+         <title>auth-sidecar: {state}</title><style>{STYLE}</style>\
+         <h1 class={state}>auth-sidecar is {state}</h1><p>{}</p>",
+        escape(&status.summary)
     );
-    let mut attempts = String::new();
+    // Writing to a String cannot fail.
+    let mut put = |text: String| page.write_str(&text).unwrap_or_default();
+    if let Some(remedy) = &status.remedy {
+        put(format!("<p class=remedy>{}.</p>", escape(remedy)));
+    }
+    put("<dl>".to_owned());
+    for (name, text) in rows(status) {
+        put(format!("<dt>{name}<dd>{}", escape(&text)));
+    }
+    put("</dl><h2>Last minutes</h2><div class=charts>".to_owned());
+    for chart in chart::charts(samples) {
+        put(chart);
+    }
+    put("</div><h2>Last token calls</h2><div class=wide><table>\
+         <tr><th>When<th>Result<th>Reason<th>What"
+        .to_owned());
     for attempt in &status.refresh.last_attempts {
         let what = match (&attempt.detail, attempt.generation) {
             (Some(detail), _) => escape(detail),
             (None, Some(generation)) => format!("token {generation}"),
             (None, None) => String::new(),
         };
-        // Writing to a String cannot fail.
-        write!(
-            attempts,
+        put(format!(
             "<tr><td>{}<td>{}<td>{}<td>{what}",
-            attempt.at,
-            attempt.result,
-            attempt.reason.unwrap_or("")
-        )
-        .unwrap_or_default();
+            escape(&attempt.at),
+            escape(&attempt.result),
+            escape(attempt.reason.as_deref().unwrap_or_default()),
+        ));
     }
-    format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>auth-sidecar: {state}</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}}\
-         th{{text-align:left}}td,th{{padding:.1rem 1rem .1rem 0;vertical-align:top}}</style>\
-         <h1>auth-sidecar is {state}</h1>\
-         <table><tr><th>Token<td>{token}\
-         <tr><th>Next token call<td>in {next:.0} s\
-         <tr><th>Failures in a row<td>{failures}\
-         <tr><th>Answers<td>{upstream} by the service, {sidecar} by the sidecar, {in_flight} in flight\
-         <tr><th>Connections<td>{connections}\
-         <tr><th>Version<td>{version}, up for {uptime:.0} s</table>\
-         <h2>Last token calls</h2><table><tr><th>When<th>Result<th>Reason<th>What{attempts}</table>\
-         <p><a href=/status>status</a> · <a href=/metrics>metrics</a> · <a href=/readyz>readyz</a></html>\n",
-        state = status.state,
-        next = status.refresh.next_attempt_in_seconds,
-        failures = status.refresh.consecutive_failures,
-        upstream = status.requests.answered_by_upstream,
-        sidecar = status.requests.answered_by_sidecar,
-        in_flight = status.requests.in_flight,
-        connections = status.connections,
-        version = status.version,
-        uptime = status.uptime_seconds,
-    )
+    put(
+        "</table></div><p><a href=/status>status</a> · <a href=/metrics>metrics</a> · \
+         <a href=/readyz>readyz</a></html>\n"
+            .to_owned(),
+    );
+    page
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
+fn rows(status: &Status) -> Vec<(&'static str, String)> {
+    let refresh = &status.refresh;
+    let next = words::duration(refresh.next_attempt_in_seconds);
+    let requests = &status.requests;
+    let mut rows = vec![
+        ("Token", words::token(status.token.as_ref())),
+        (
+            "Token calls",
+            format!(
+                "{} so far, {} failed in a row; the next one in {next}",
+                refresh.attempts, refresh.consecutive_failures
+            ),
+        ),
+        ("Upstream", words::upstream(&status.upstream)),
+        (
+            "Answers",
+            format!(
+                "{} by the service, {} by the sidecar, {} in flight",
+                requests.answered_by_upstream, requests.answered_by_sidecar, requests.in_flight
+            ),
+        ),
+        ("Connections", status.connections.to_string()),
+        ("Listeners", status.listeners.join(", ")),
+        ("Last reload", words::reload(status.last_reload.as_ref())),
+    ];
+    let ends = status.credentials.iter().map(words::end);
+    rows.extend(ends.map(|end| ("Credential", end)));
+    let up = words::duration(status.uptime_seconds);
+    let version = format!("{} ({}), up for {up}", status.version, status.commit);
+    rows.push(("Version", version));
+    rows
+}
+
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;")
 }

@@ -1,23 +1,31 @@
-//! `GET /status`: the state as JSON.
+//! `GET /status`: the state as JSON; `auth-sidecar status` reads it back.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, path::PathBuf, time::SystemTime};
 
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Answer, View};
+use super::{
+    Answer, View,
+    state::{State, judge},
+};
 use crate::{
     clock::nameable,
     telemetry::Origin,
-    token::{Attempt, Snapshot},
+    text::sentence,
+    token::{Attempt, foresight::End},
+    version,
 };
+
+/// Words of ours, or those that another sidecar sent.
+type Word = Cow<'static, str>;
 
 /// Both clocks at one moment: ours for schedules, the wall's for people.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     pub(super) now: Instant,
-    wall: SystemTime,
+    pub(super) wall: SystemTime,
 }
 
 impl Clock {
@@ -46,6 +54,14 @@ impl Clock {
         let wall = (self.wall + ahead).checked_sub(behind).unwrap_or(self.wall);
         humantime::format_rfc3339_millis(nameable(wall)).to_string()
     }
+
+    /// A moment of the wall clock.
+    fn moment(self, at: SystemTime) -> Moment {
+        Moment {
+            at: date(at),
+            seconds_ago: unix_seconds(self.wall) - unix_seconds(at),
+        }
+    }
 }
 
 /// A moment of the wall clock in seconds since 1970.
@@ -54,65 +70,125 @@ pub(super) fn unix_seconds(at: SystemTime) -> f64 {
         .map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// What `/status` says; the page for people shows the same.
-#[derive(Debug, Serialize)]
-pub(super) struct Status {
-    pub(super) version: &'static str,
-    pub(super) state: &'static str,
-    pub(super) uptime_seconds: f64,
-    pub(super) token: Option<Token>,
-    pub(super) refresh: Refresh,
-    pub(super) credentials: Vec<Credential>,
-    pub(super) requests: Requests,
-    pub(super) connections: usize,
+fn date(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(nameable(at)).to_string()
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Token {
-    pub(super) usable: bool,
-    pub(super) generation: u64,
-    pub(super) age_seconds: f64,
+/// What `/status` says; the page for people and `auth-sidecar status` show the same. What older
+/// sidecars do not have may be missing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: Word,
+    #[serde(default)]
+    pub(crate) commit: Word,
+    pub(crate) state: State,
+    /// The state in words.
+    #[serde(default)]
+    pub(crate) summary: String,
+    /// What to do about it, where something is to be done.
+    #[serde(default)]
+    pub(crate) remedy: Option<String>,
+    pub(crate) uptime_seconds: f64,
+    pub(crate) token: Option<Token>,
+    pub(crate) refresh: Refresh,
+    #[serde(default)]
+    pub(crate) upstream: Upstream,
+    /// Where clients connect.
+    #[serde(default)]
+    pub(crate) listeners: Vec<String>,
+    /// The last change of the configuration; `null`: none since the start.
+    #[serde(default)]
+    pub(crate) last_reload: Option<LastReload>,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) requests: Requests,
+    pub(crate) connections: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Token {
+    pub(crate) usable: bool,
+    pub(crate) generation: u64,
+    pub(crate) age_seconds: f64,
     /// `null`: it does not end.
-    pub(super) expires_in_seconds: Option<f64>,
-    pub(super) expires_at: Option<String>,
+    pub(crate) expires_in_seconds: Option<f64>,
+    pub(crate) expires_at: Option<String>,
+}
+
+/// A moment that has passed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Moment {
+    pub(crate) at: String,
+    pub(crate) seconds_ago: f64,
+}
+
+/// How the service behind us is, as far as requests have shown.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Upstream {
+    pub(crate) url: String,
+    pub(crate) last_success: Option<Moment>,
+    pub(crate) last_error: Option<UpstreamError>,
+    /// Since when no request got through.
+    pub(crate) failing_since: Option<Moment>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct UpstreamError {
+    #[serde(flatten)]
+    pub(crate) moment: Moment,
+    pub(crate) reason: Word,
+}
+
+/// The last change of the configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LastReload {
+    #[serde(flatten)]
+    pub(crate) moment: Moment,
+    pub(crate) accepted: bool,
+    /// Why it was not; the old configuration stays then.
+    pub(crate) problem: Option<String>,
 }
 
 /// A credential whose end is known.
-#[derive(Debug, Serialize)]
-pub(super) struct Credential {
-    pub(super) kind: &'static str,
-    pub(super) expires_at: String,
-    pub(super) expires_in_seconds: f64,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Credential {
+    pub(crate) kind: Word,
+    #[serde(default)]
+    pub(crate) key: Word,
+    #[serde(default)]
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) expires_at: String,
+    /// Negative where it has ended.
+    pub(crate) expires_in_seconds: f64,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Refresh {
-    pub(super) attempts: u64,
-    pub(super) consecutive_failures: u32,
-    pub(super) next_attempt_in_seconds: f64,
-    pub(super) next_attempt_at: String,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Refresh {
+    pub(crate) attempts: u64,
+    pub(crate) consecutive_failures: u32,
+    pub(crate) next_attempt_in_seconds: f64,
+    pub(crate) next_attempt_at: String,
     /// The newest first.
-    pub(super) last_attempts: Vec<LastAttempt>,
+    pub(crate) last_attempts: Vec<LastAttempt>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct LastAttempt {
-    pub(super) at: String,
-    pub(super) duration_seconds: f64,
-    pub(super) result: &'static str,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LastAttempt {
+    pub(crate) at: String,
+    pub(crate) duration_seconds: f64,
+    pub(crate) result: Word,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) generation: Option<u64>,
+    pub(crate) generation: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<&'static str>,
+    pub(crate) reason: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) detail: Option<String>,
+    pub(crate) detail: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Requests {
-    pub(super) answered_by_upstream: u64,
-    pub(super) answered_by_sidecar: u64,
-    pub(super) in_flight: usize,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Requests {
+    pub(crate) answered_by_upstream: u64,
+    pub(crate) answered_by_sidecar: u64,
+    pub(crate) in_flight: usize,
 }
 
 pub(super) fn answer(view: &View) -> Answer {
@@ -128,9 +204,32 @@ pub(super) fn answer(view: &View) -> Answer {
 pub(super) fn status(view: &View) -> Status {
     let clock = Clock::now();
     let snapshot = view.tokens.snapshot();
+    let credentials: Vec<Credential> = view
+        .ends
+        .known()
+        .into_iter()
+        .map(|end| credential(end, clock))
+        .collect();
+    let upstream = upstream(view, clock);
+    let last_reload = view.reloads.last().map(|last| LastReload {
+        moment: clock.moment(last.at),
+        accepted: last.problem.is_none(),
+        problem: last.problem,
+    });
+    let judgement = judge(
+        view.stop.is_cancelled(),
+        &snapshot,
+        clock.now,
+        &upstream,
+        &credentials,
+        last_reload.as_ref(),
+    );
     Status {
-        version: env!("CARGO_PKG_VERSION"),
-        state: state(view, &snapshot, clock),
+        version: version::VERSION.into(),
+        commit: version::COMMIT.into(),
+        state: judgement.state,
+        summary: judgement.summary,
+        remedy: judgement.remedy.map(sentence),
         uptime_seconds: (clock.now - view.started_at).as_secs_f64(),
         token: snapshot.token.as_ref().map(|token| Token {
             usable: token.is_usable(clock.now),
@@ -150,16 +249,10 @@ pub(super) fn status(view: &View) -> Status {
                 .map(|attempt| last_attempt(attempt, clock))
                 .collect(),
         },
-        credentials: view
-            .ends
-            .known()
-            .into_iter()
-            .map(|end| Credential {
-                kind: end.kind,
-                expires_at: humantime::format_rfc3339_seconds(nameable(end.at)).to_string(),
-                expires_in_seconds: unix_seconds(end.at) - unix_seconds(clock.wall),
-            })
-            .collect(),
+        upstream,
+        listeners: view.listeners.clone(),
+        last_reload,
+        credentials,
         requests: Requests {
             answered_by_upstream: view.metrics.answers(Origin::Upstream),
             answered_by_sidecar: view.metrics.answers(Origin::Sidecar),
@@ -169,15 +262,26 @@ pub(super) fn status(view: &View) -> Status {
     }
 }
 
-fn state(view: &View, snapshot: &Snapshot, clock: Clock) -> &'static str {
-    let usable = snapshot.usable(clock.now).is_some();
-    match (view.stop.is_cancelled(), usable, &snapshot.failure) {
-        (true, _, _) => "stopping",
-        (_, true, None) => "ready",
-        // The token still works, and renewing it fails.
-        (_, true, Some(_)) => "degraded",
-        (_, false, _) if snapshot.token.is_none() => "starting",
-        _ => "unavailable",
+fn upstream(view: &View, clock: Clock) -> Upstream {
+    let health = view.recent.health();
+    Upstream {
+        url: view.upstream.clone(),
+        last_success: health.last_success.map(|at| clock.moment(at)),
+        last_error: health.last_failure.map(|(at, reason)| UpstreamError {
+            moment: clock.moment(at),
+            reason: reason.into(),
+        }),
+        failing_since: health.failing_since.map(|at| clock.moment(at)),
+    }
+}
+
+fn credential(end: End, clock: Clock) -> Credential {
+    Credential {
+        kind: end.kind.into(),
+        key: end.key.into(),
+        file: end.file,
+        expires_at: date(end.at),
+        expires_in_seconds: unix_seconds(end.at) - unix_seconds(clock.wall),
     }
 }
 
@@ -187,12 +291,12 @@ fn last_attempt(attempt: &Attempt, clock: Clock) -> LastAttempt {
         at: clock.text(attempt.started_at),
         duration_seconds: attempt.duration.as_secs_f64(),
         result: if failure.is_some() {
-            "failure"
+            "failure".into()
         } else {
-            "success"
+            "success".into()
         },
         generation: attempt.outcome.as_ref().ok().copied(),
-        reason: failure.map(|failure| failure.reason.as_str()),
+        reason: failure.map(|failure| failure.reason.as_str().into()),
         detail: failure.map(|failure| failure.detail.clone()),
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::{
     Shared,
@@ -24,7 +24,7 @@ pub(super) struct Brokering {
     broker: Broker,
     settings: Arc<ArcSwap<ServerSettings>>,
     connections: Connections,
-    serving: Vec<(Listening, JoinHandle<()>)>,
+    serving: Vec<(Listening, JoinSet<()>)>,
     files: TokenFiles,
 }
 
@@ -41,7 +41,7 @@ impl Plan {
         Self::beside(config, &[])
     }
 
-    fn beside(config: &Config, kept: &[(Listening, JoinHandle<()>)]) -> anyhow::Result<Self> {
+    fn beside(config: &Config, kept: &[(Listening, JoinSet<()>)]) -> anyhow::Result<Self> {
         let mut new = Vec::new();
         for address in &config.broker.addresses {
             match kept.iter().find(|(one, _)| one.configured == *address) {
@@ -88,9 +88,11 @@ impl Brokering {
         self.broker.set(view(live, shared));
         self.serve(plan.new, shared)?;
         let wanted = &live.config.broker.addresses;
-        self.serving.retain(|(listening, _)| {
+        self.serving.retain_mut(|(listening, serving)| {
             let is_wanted = wanted.contains(&listening.configured);
             if !is_wanted {
+                // It drains by itself.
+                serving.detach_all();
                 listening.stop.cancel();
             }
             is_wanted
@@ -100,9 +102,11 @@ impl Brokering {
 
     /// Ends it: connections, then files.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        for (listening, serving) in self.serving {
+        for (listening, mut serving) in self.serving {
             listening.stop.cancel();
-            serving.await.context("the broker crashed")?;
+            while let Some(ended) = serving.join_next().await {
+                ended.context("the broker crashed")?;
+            }
         }
         self.files.stop().await;
         Ok(())
@@ -110,14 +114,16 @@ impl Brokering {
 
     fn serve(&mut self, listeners: Vec<Listening>, shared: &Shared) -> anyhow::Result<()> {
         for listening in listeners {
-            let listener = listening.door(&shared.tls)?.open()?;
-            let serving = tokio::spawn(server::serve(
-                listener,
-                Arc::clone(&self.settings),
-                self.connections.clone(),
-                Http(self.broker.clone()),
-                listening.stop.clone(),
-            ));
+            let mut serving = JoinSet::new();
+            for door in listening.doors(&shared.tls)? {
+                serving.spawn(server::serve(
+                    door.open()?,
+                    Arc::clone(&self.settings),
+                    self.connections.clone(),
+                    Http(self.broker.clone()),
+                    listening.stop.clone(),
+                ));
+            }
             tracing::info!(address = %listening.address, "broker listening");
             self.serving.push((listening, serving));
         }

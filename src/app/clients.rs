@@ -1,15 +1,16 @@
 //! The file that lists the clients: read at the start, and again when it changes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
+use tokio::sync::Notify;
 
 use crate::{
-    client_token::ClientTokens,
-    config::Config,
-    proxy::Clients,
-    secret::{Fingerprint, changed},
-    telemetry::Metrics,
+    client_token::ClientTokens, config::Config, permissions::GuardedFiles, proxy::Clients,
+    server::Connections, telemetry::Metrics,
 };
 
 /// The list as it was read.
@@ -17,8 +18,8 @@ use crate::{
 pub(super) struct ClientList {
     /// The key that names it.
     key: &'static str,
-    file: PathBuf,
-    seen: Fingerprint,
+    path: PathBuf,
+    file: GuardedFiles,
     pub(super) tokens: ClientTokens,
 }
 
@@ -26,51 +27,54 @@ impl ClientList {
     /// That of a configuration, if it has one.
     pub(super) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
         let file = config.listen.client_tokens_file.clone();
-        file.map(|file| Self::read("listen.client_tokens_file", file))
-            .transpose()
+        Self::named("listen.client_tokens_file", file)
     }
 
     /// That of the broker of a configuration, if it has one.
     pub(super) fn of_broker(config: &Config) -> anyhow::Result<Option<Self>> {
         let file = config.broker.client_tokens_file.clone();
-        file.map(|file| Self::read("broker.client_tokens_file", file))
-            .transpose()
+        Self::named("broker.client_tokens_file", file)
     }
 
-    fn read(key: &'static str, file: PathBuf) -> anyhow::Result<Self> {
-        // Looked at before it is read: what changes in between is seen as a change.
-        let seen = Fingerprint::of(std::slice::from_ref(&file));
-        let tokens =
-            ClientTokens::read(&file).with_context(|| format!("{key}: {}", file.display()))?;
-        if tokens.is_empty() {
-            tracing::warn!("{key} lists nobody: every request is refused");
-        }
-        Ok(Self {
-            key,
-            file,
-            seen,
-            tokens,
-        })
+    fn named(key: &'static str, file: Option<PathBuf>) -> anyhow::Result<Option<Self>> {
+        let list = file.map(|path| {
+            // Looked at before it is read: what changes in between is seen as a change.
+            let file = GuardedFiles::new(vec![path.clone()]);
+            let tokens = read(key, &path)?;
+            Ok(Self {
+                key,
+                path,
+                file,
+                tokens,
+            })
+        });
+        list.transpose()
     }
 
-    /// Has `clients` follow the file, for ever. A list that is wrong is reported and the one
-    /// before stays: a slip of an editor must not turn every client away.
-    pub(super) async fn watch(self, clients: Clients, metrics: Arc<Metrics>) {
+    /// Has `clients` follow the file, for ever, and those end in `connections` whom it lists no more;
+    /// reads it also when `asked`. A list that is wrong is reported and the one before stays: a slip
+    /// of an editor must not turn every client away.
+    pub(super) async fn watch(
+        self,
+        clients: Clients,
+        connections: Connections,
+        asked: Arc<Notify>,
+        metrics: Arc<Metrics>,
+    ) {
         let Self {
             key,
-            file,
-            mut seen,
+            path,
+            mut file,
             ..
         } = self;
-        let files = [file.clone()];
         loop {
-            changed(&files, &seen).await;
-            seen = Fingerprint::of(&files);
-            match Self::read(key, file.clone()) {
-                Ok(list) => {
-                    clients.set(&list.tokens);
+            file.changed_or(&asked).await;
+            match read(key, &path) {
+                Ok(tokens) => {
+                    clients.set(&tokens);
+                    connections.review();
                     metrics.client_tokens_reloaded(true);
-                    let count = list.tokens.len();
+                    let count = tokens.len();
                     tracing::info!(count, "the changed list of clients is in use");
                 }
                 Err(error) => {
@@ -82,4 +86,12 @@ impl ClientList {
             }
         }
     }
+}
+
+fn read(key: &str, path: &Path) -> anyhow::Result<ClientTokens> {
+    let tokens = ClientTokens::read(path).with_context(|| format!("{key}: {}", path.display()))?;
+    if tokens.is_empty() {
+        tracing::warn!("{key} lists nobody: every request is refused");
+    }
+    Ok(tokens)
 }

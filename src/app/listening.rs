@@ -1,4 +1,4 @@
-//! A bound socket: what it is known by, what ends the serving of it, and its file where it has one.
+//! A bound address: its sockets, what ends the serving of them, and its file where it has one.
 
 use std::{io, net::SocketAddr};
 
@@ -15,14 +15,15 @@ use crate::{
     server::{Address, Listener, PassedAddress, Socket, TlsInUse},
 };
 
-/// A bound socket, and what ends the serving of it.
+/// A bound address, and what ends the serving of it.
 #[derive(Debug)]
 pub(super) struct Listening {
     /// The address as configured, by which a new configuration knows it again.
     pub(super) configured: Address,
     pub(super) address: Address,
     pub(super) stop: CancellationToken,
-    socket: Socket,
+    /// One, but for `localhost`.
+    sockets: Vec<Socket>,
     /// Removed with this.
     file: Option<SocketFile>,
 }
@@ -40,25 +41,31 @@ impl Listening {
     pub(super) fn bind(configured: &Address, config: &Config, key: &str) -> anyhow::Result<Self> {
         let bound = match configured {
             Address::Tcp(address) => {
-                tcp(*address).map(|(socket, at)| (socket, Address::Tcp(at), None))
+                tcp(*address).map(|(socket, at)| (vec![socket], Address::Tcp(at), None))
             }
             Address::Tls(address) => {
-                tcp(*address).map(|(socket, at)| (socket, Address::Tls(at), None))
+                tcp(*address).map(|(socket, at)| (vec![socket], Address::Tls(at), None))
+            }
+            Address::Localhost { port, tls } => {
+                sockets::listen_on_localhost(*port).map(|(bound, port)| {
+                    let bound = bound.into_iter().map(Socket::Tcp).collect();
+                    (bound, Address::Localhost { port, tls: *tls }, None)
+                })
             }
             Address::Unix(path) => unix_socket::listen(path, &config.listen.unix)
-                .map(|(socket, file)| (Socket::Unix(socket), configured.clone(), Some(file))),
+                .map(|(socket, file)| (vec![Socket::Unix(socket)], configured.clone(), Some(file))),
             // Its file, where it has one, belongs to whoever made it.
             Address::Passed(address) => {
-                passed(address, config).map(|socket| (socket, configured.clone(), None))
+                passed(address, config).map(|socket| (vec![socket], configured.clone(), None))
             }
         };
-        let (socket, address, file) =
+        let (sockets, address, file) =
             bound.with_context(|| format!("cannot listen on {configured} ({key})"))?;
         Ok(Self {
             configured: configured.clone(),
             address,
             stop: CancellationToken::new(),
-            socket,
+            sockets,
             file,
         })
     }
@@ -70,11 +77,14 @@ impl Listening {
             .with_context(|| format!("cannot change who may use {}", self.address))
     }
 
-    /// The socket once more, for one that accepts from it.
-    pub(super) fn door(&self, tls: &TlsInUse) -> io::Result<Door> {
-        let socket = self.socket.try_clone()?;
-        let tls = self.address.is_tls().then(|| tls.clone());
-        Ok(Door { socket, tls })
+    /// The sockets once more, for one that accepts from them.
+    pub(super) fn doors(&self, tls: &TlsInUse) -> io::Result<Vec<Door>> {
+        let door = |socket: &Socket| {
+            let socket = socket.try_clone()?;
+            let tls = self.address.is_tls().then(|| tls.clone());
+            Ok(Door { socket, tls })
+        };
+        self.sockets.iter().map(door).collect()
     }
 }
 

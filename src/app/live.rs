@@ -1,8 +1,8 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     config::{Config, Credentials},
     proxy::{Clients, upstream::Connector},
     server::{Address, TlsFiles},
+    tls::TlsSettings,
     token::{
         self, TokenHandle,
         foresight::{Credential, Ends},
@@ -31,12 +32,23 @@ pub(super) struct Live {
     /// The same for the broker.
     pub(super) broker_clients: Option<Clients>,
     tls: Option<TlsFiles>,
-    pub(super) tasks: JoinSet<()>,
+    /// Notified when the files are to be read again, whoever can write to them.
+    asked: Arc<Notify>,
+    /// Empty where the refresher is still that of the generation before.
+    refresher: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Live {
-    /// Starts the token path of a configuration.
-    pub(super) fn start(config: Config, parts: Parts, shared: &Shared) -> anyhow::Result<Self> {
+    /// Starts the token path of a configuration, or goes on with that of `current` where its
+    /// credentials are the same: then nothing waits for a token, least of all who is to be locked
+    /// out.
+    pub(super) fn start(
+        config: Config,
+        parts: Parts,
+        shared: &Shared,
+        current: Option<&Self>,
+    ) -> anyhow::Result<Self> {
         let Parts {
             source,
             connector,
@@ -44,15 +56,21 @@ impl Live {
             broker_clients,
             tls,
         } = parts;
-        let (refresher, tokens) = token::channel(
-            source,
-            config.auth.policy.clone(),
-            Reporter(Arc::clone(&shared.metrics)),
-            fastrand::f64,
-        );
+        let mut refreshing = JoinSet::new();
+        let tokens = if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
+            current.tokens.clone()
+        } else {
+            let (refresher, tokens) = token::channel(
+                source,
+                config.auth.policy.clone(),
+                Reporter(Arc::clone(&shared.metrics)),
+                fastrand::f64,
+            );
+            refreshing.spawn(refresher.run());
+            tokens
+        };
         let ends = Ends::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(refresher.run());
         tasks.spawn({
             let (connector, metrics) = (Arc::clone(&connector), Arc::clone(&shared.metrics));
             async move {
@@ -78,10 +96,16 @@ impl Live {
                 }
             }
         }
+        let asked = Arc::<Notify>::default();
         let [clients, broker_clients] = [clients, broker_clients].map(|list| {
             let list = list?;
             let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
-            tasks.spawn(list.watch(clients.clone(), Arc::clone(&shared.metrics)));
+            tasks.spawn(list.watch(
+                clients.clone(),
+                shared.connections.clone(),
+                Arc::clone(&asked),
+                Arc::clone(&shared.metrics),
+            ));
             Some(clients)
         });
         Ok(Self {
@@ -93,6 +117,8 @@ impl Live {
             clients,
             broker_clients,
             tls,
+            asked,
+            refresher: refreshing,
             tasks,
         })
     }
@@ -102,9 +128,21 @@ impl Live {
         shared.tls.set(self.tls.as_ref());
         if let Some(files) = self.tls.take() {
             let metrics = Arc::clone(&shared.metrics);
-            let reloaded = move |accepted| metrics.secret_reloaded(accepted);
-            self.tasks.spawn(files.watch(shared.tls.clone(), reloaded));
+            let connections = shared.connections.clone();
+            let reloaded = move |accepted| {
+                metrics.secret_reloaded(accepted);
+                connections.review();
+            };
+            let asked = Arc::clone(&self.asked);
+            self.tasks
+                .spawn(files.watch(shared.tls.clone(), asked, reloaded));
         }
+    }
+
+    /// Reads the secrets again, and the lists and certificates of clients.
+    pub(super) fn read_again(&self) {
+        self.tokens.refresh_now();
+        self.asked.notify_waiters();
     }
 
     /// Tells the token path of a jump of the clock.
@@ -116,17 +154,39 @@ impl Live {
         }
     }
 
-    /// Waits until it can serve.
+    /// Waits until it can serve as well as the generation before.
     pub(super) async fn has_token(&self) {
-        has_token(&self.tokens).await;
+        if !self.refresher.is_empty() {
+            has_token(&self.tokens).await;
+        }
     }
-}
 
-/// Waits until a task ends, which none should.
-pub(super) async fn ended(tasks: &mut JoinSet<()>) -> anyhow::Error {
-    match tasks.join_next().await {
-        Some(Err(error)) => error.into(),
-        _ => anyhow::anyhow!("the refresher ended"),
+    /// Takes over what goes on from the generation before.
+    pub(super) fn take_over(&mut self, before: &mut Self) {
+        if self.refresher.is_empty() {
+            self.refresher = std::mem::take(&mut before.refresher);
+        }
+    }
+
+    /// The configuration, and what waits until a task ends, which none should.
+    pub(super) fn watched(&mut self) -> (&Config, impl Future<Output = anyhow::Error>) {
+        let Self {
+            config,
+            refresher,
+            tasks,
+            ..
+        } = self;
+        let ended = async {
+            let ended = tokio::select! {
+                ended = refresher.join_next() => ended,
+                ended = tasks.join_next() => ended,
+            };
+            match ended {
+                Some(Err(error)) => error.into(),
+                _ => anyhow::anyhow!("the refresher ended"),
+            }
+        };
+        (config, ended)
     }
 }
 
@@ -144,24 +204,37 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
         let settings = &config.auth.endpoint;
         credentials.push(Credential::api_token(&url, secret.clone(), settings)?);
     }
-    let mut certificates = |kind, path: Option<&PathBuf>| {
-        credentials.extend(path.map(|path| Credential::certificates(kind, path.clone())));
-    };
-    if let Some(tls) = &config.listen.tls {
-        certificates("listener", Some(&tls.cert_file));
-        certificates("client_ca", tls.client_ca_file.as_ref());
-    }
-    for (ca, client, tls) in [
+    let listener = config.listen.tls.as_ref();
+    let (service, upstream) = (&config.auth.endpoint.tls, &config.upstream.tls);
+    let of_client = |tls: &TlsSettings| tls.identity.as_ref().map(|one| one.cert_file.clone());
+    let files = [
         (
-            "token_service_ca",
-            "token_service_client_cert",
-            &config.auth.endpoint.tls,
+            "listener",
+            "listen.tls_cert_file",
+            listener.map(|tls| tls.cert_file.clone()),
         ),
-        ("upstream_ca", "upstream_client_cert", &config.upstream.tls),
-    ] {
-        certificates(ca, tls.ca_file.as_ref());
-        let identity = tls.identity.as_ref();
-        certificates(client, identity.map(|identity| &identity.cert_file));
-    }
+        (
+            "client_ca",
+            "listen.tls_client_ca_file",
+            listener.and_then(|tls| tls.client_ca_file.clone()),
+        ),
+        ("token_service_ca", "auth.ca_file", service.ca_file.clone()),
+        (
+            "token_service_client_cert",
+            "auth.client_cert_file",
+            of_client(service),
+        ),
+        ("upstream_ca", "upstream.ca_file", upstream.ca_file.clone()),
+        (
+            "upstream_client_cert",
+            "upstream.client_cert_file",
+            of_client(upstream),
+        ),
+    ];
+    credentials.extend(
+        files
+            .into_iter()
+            .filter_map(|(kind, key, path)| Some(Credential::certificates(kind, key, path?))),
+    );
     Ok(credentials)
 }

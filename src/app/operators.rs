@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::{Shared, listening::Listening, live::Live, rules};
 use crate::{
@@ -16,8 +16,9 @@ use crate::{
 /// The admin listener at work.
 pub(super) struct Operators {
     admin: Admin,
+    connections: Connections,
     settings: Arc<ArcSwap<ServerSettings>>,
-    serving: Option<(Listening, JoinHandle<()>)>,
+    serving: Option<(Listening, JoinSet<()>)>,
 }
 
 /// Where the admin listener goes.
@@ -25,7 +26,7 @@ pub(super) enum Move {
     /// Nowhere.
     Stay,
     /// To this address, or to none.
-    To(Option<Listening>),
+    To(Box<Option<Listening>>),
 }
 
 impl Operators {
@@ -37,14 +38,15 @@ impl Operators {
     ) -> anyhow::Result<Self> {
         let address = listening.as_ref().map(|listening| &listening.address);
         let admin = Admin::new(admin_view(address, live, shared));
-        let settings = Arc::new(ArcSwap::from_pointee(settings(live)));
-        let serve = |listening| serve_admin(listening, &admin, &settings, shared);
-        let serving = listening.map(serve);
-        Ok(Self {
-            serving: serving.transpose()?,
+        let mut operators = Self {
             admin,
-            settings,
-        })
+            // Probes come anew, and whoever keeps a connection does not keep them out.
+            connections: Connections::giving_way(),
+            settings: Arc::new(ArcSwap::from_pointee(settings(live))),
+            serving: None,
+        };
+        operators.serving = operators.serve(listening, shared)?;
+        Ok(operators)
     }
 
     /// Where a new configuration wants it.
@@ -56,7 +58,7 @@ impl Operators {
             return Ok(Move::Stay);
         }
         let bound = wanted.map(|address| Listening::bind(address, config, "admin.address"));
-        Ok(Move::To(bound.transpose()?))
+        Ok(Move::To(Box::new(bound.transpose()?)))
     }
 
     /// Goes there, and answers as the new configuration says.
@@ -68,25 +70,53 @@ impl Operators {
     ) -> anyhow::Result<()> {
         self.settings.store(Arc::new(settings(live)));
         if let Move::To(listening) = plan {
+            let listening = *listening;
             let address = listening.as_ref().map(|listening| &listening.address);
             self.admin.set(admin_view(address, live, shared));
-            let serve = |listening| serve_admin(listening, &self.admin, &self.settings, shared);
-            let serving = listening.map(serve);
-            if let Some((old, _)) = std::mem::replace(&mut self.serving, serving.transpose()?) {
+            let serving = self.serve(listening, shared)?;
+            if let Some((old, mut served)) = std::mem::replace(&mut self.serving, serving) {
                 old.stop.cancel();
+                // It drains by itself.
+                served.detach_all();
             }
         } else {
             let address = self.serving.as_ref().map(|(one, _)| &one.address);
             self.admin.set(admin_view(address, live, shared));
         }
+        self.connections.review();
         Ok(())
+    }
+
+    /// Serves an address, if there is one.
+    fn serve(
+        &self,
+        listening: Option<Listening>,
+        shared: &Shared,
+    ) -> anyhow::Result<Option<(Listening, JoinSet<()>)>> {
+        let Some(listening) = listening else {
+            return Ok(None);
+        };
+        let mut serving = JoinSet::new();
+        for door in listening.doors(&shared.tls)? {
+            serving.spawn(server::serve(
+                door.open()?,
+                Arc::clone(&self.settings),
+                self.connections.clone(),
+                self.admin.clone(),
+                listening.stop.clone(),
+            ));
+        }
+        tracing::info!(address = %listening.address, "admin listening");
+        Ok(Some((listening, serving)))
     }
 
     /// Ends it.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        if let Some((listening, serving)) = self.serving {
+        if let Some((listening, mut serving)) = self.serving {
             listening.stop.cancel();
-            serving.await.context("the admin listener crashed")?;
+            while let Some(ended) = serving.join_next().await {
+                ended.context("the admin listener crashed")?;
+            }
         }
         Ok(())
     }
@@ -99,7 +129,12 @@ fn admin_view(address: Option<&Address>, live: &Live, shared: &Shared) -> admin:
         ledger: shared.ledger.clone(),
         connections: shared.connections.clone(),
         ends: live.ends.clone(),
+        recent: shared.recent.clone(),
+        reloads: shared.reloads.clone(),
+        upstream: live.config.upstream.url.to_string(),
+        listeners: live.addresses.iter().map(ToString::to_string).collect(),
         rules: rules::admin(&live.config, address),
+        guard: rules::guard(live, address),
         stop: shared.stop.clone(),
         allow_quit: live.config.admin.allow_quit,
         started_at: shared.started_at,
@@ -117,22 +152,4 @@ fn settings(live: &Live) -> ServerSettings {
         drain_timeout: Duration::from_secs(1),
         peers: live.config.listen.server.peers.clone(),
     }
-}
-
-fn serve_admin(
-    listening: Listening,
-    admin: &Admin,
-    settings: &Arc<ArcSwap<ServerSettings>>,
-    shared: &Shared,
-) -> anyhow::Result<(Listening, JoinHandle<()>)> {
-    let listener = listening.door(&shared.tls)?.open()?;
-    let serving = tokio::spawn(server::serve(
-        listener,
-        Arc::clone(settings),
-        Connections::default(),
-        admin.clone(),
-        listening.stop.clone(),
-    ));
-    tracing::info!(address = %listening.address, "admin listening");
-    Ok((listening, serving))
 }

@@ -8,7 +8,7 @@ use super::{
     Parts, ServiceManager, Shared, addresses,
     broker::Brokering,
     listening::Listening,
-    live::{self, Live},
+    live::Live,
     operators::Operators,
     reload::{Reload, Reloaded},
     service_manager::State,
@@ -42,31 +42,39 @@ impl Program {
         let mut jumps = jumps();
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
+        let mut told = 0;
         loop {
-            let Live { config, tasks, .. } = &mut self.live;
+            let tokens = self.live.tokens.clone();
+            let (config, ended) = self.live.watched();
             tokio::select! {
                 // In this order: what ends because it was asked to is no failure.
                 biased;
                 () = &mut shutdown => return Ok(()),
                 () = stop.cancelled() => return Ok(()),
-                error = live::ended(tasks) => return Err(error),
+                error = ended => return Err(error),
                 _ = self.workers.ended() => anyhow::bail!("a worker ended"),
                 Some(jump) = jumps.recv() => self.live.jumped(jump),
                 reloaded = reload.next(config) => match reloaded {
-                    Reloaded::Same => self.live.tokens.refresh_now(),
-                    Reloaded::Changed(config) => next = self.prepare(*config),
+                    Reloaded::Same => self.live.read_again(),
+                    Reloaded::Changed(config) => next = self.prepare(&config),
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
+                    told = 0;
                 },
+                known = tokens.attempted(told) => {
+                    told = known.attempts;
+                    self.manager.tell_status(&known);
+                }
             }
         }
     }
 
     /// Starts the token path of a new configuration, if it can be used at all.
-    fn prepare(&self, config: Config) -> Option<Live> {
-        tracing::info!("the configuration has changed; getting a token with it");
-        let live = Parts::of(&config).and_then(|parts| Live::start(config, parts, &self.shared));
+    fn prepare(&self, config: &Config) -> Option<Live> {
+        tracing::info!("the configuration has changed; it is used once it has a token");
+        let start = |parts| Live::start(config.clone(), parts, &self.shared, Some(&self.live));
+        let live = Parts::of(config).and_then(start);
         live.inspect_err(|error| self.rejected(error)).ok()
     }
 
@@ -75,6 +83,7 @@ impl Program {
         match self.try_change(live).await {
             Ok(()) => {
                 self.shared.metrics.config_reloaded(true);
+                self.shared.reloads.accepted();
                 tracing::info!("the new configuration is in use");
             }
             Err(error) => self.rejected(&error),
@@ -114,6 +123,7 @@ impl Program {
         }
         let server = live.config.listen.server.clone();
         self.shared.server.store(Arc::new(server));
+        self.shared.connections.review();
         if live.config.listen.workers != self.live.config.listen.workers {
             tracing::warn!("listen.workers takes effect at the next start");
         }
@@ -125,12 +135,14 @@ impl Program {
         }
         self.operators.change(operators, &live, &self.shared)?;
         self.broker.change(broker, &live, &self.shared).await?;
+        live.take_over(&mut self.live);
         self.live = live;
         Ok(())
     }
 
     fn rejected(&self, error: &anyhow::Error) {
         self.shared.metrics.config_reloaded(false);
+        self.shared.reloads.rejected(format!("{error:#}"));
         tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
     }
 

@@ -5,8 +5,9 @@ use std::{future::pending, io, path::PathBuf, sync::Arc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    admin::Reloads,
     config::{Config, Loaded, Sources},
-    secret::{Fingerprint, changed},
+    permissions::GuardedFiles,
     telemetry::Metrics,
 };
 
@@ -15,15 +16,15 @@ use crate::{
 pub(super) struct Reload {
     /// `None` for a program whose configuration is given once and for all.
     sources: Option<(Sources, Signal)>,
-    files: Vec<PathBuf>,
-    seen: Fingerprint,
+    file: GuardedFiles,
     metrics: Arc<Metrics>,
+    reloads: Reloads,
 }
 
 /// What there is to do.
 #[derive(Debug)]
 pub(super) enum Reloaded {
-    /// Nothing but to read the secrets again.
+    /// Nothing but to read the secrets and the other files again.
     Same,
     /// To change to this.
     Changed(Box<Config>),
@@ -33,17 +34,17 @@ impl Reload {
     pub(super) fn new(
         sources: Option<(Sources, Option<PathBuf>)>,
         metrics: Arc<Metrics>,
+        reloads: Reloads,
     ) -> io::Result<Self> {
         let (sources, file) = match sources {
             Some((sources, file)) => (Some((sources, signal(SignalKind::hangup())?)), file),
             None => (None, None),
         };
-        let files: Vec<PathBuf> = file.into_iter().collect();
         Ok(Self {
             sources,
-            seen: Fingerprint::of(&files),
-            files,
+            file: GuardedFiles::new(file.into_iter().collect()),
             metrics,
+            reloads,
         })
     }
 
@@ -55,12 +56,13 @@ impl Reload {
             };
             let asked = tokio::select! {
                 Some(()) = hangup.recv() => true,
-                () = changed(&self.files, &self.seen) => false,
+                () = self.file.changed() => false,
             };
-            // Looked at before it is read: what changes in between is seen as a change.
-            self.seen = Fingerprint::of(&self.files);
+            if asked {
+                self.file.look();
+            }
             match Config::load(sources) {
-                Ok(Loaded { config, .. }) if config == *current => {
+                Ok(Loaded { config, .. }) if config.is_same(current) => {
                     if asked {
                         tracing::info!(
                             "SIGHUP: the configuration is the same; reading the secrets again"
@@ -68,9 +70,16 @@ impl Reload {
                         return Reloaded::Same;
                     }
                 }
-                Ok(Loaded { config, .. }) => return Reloaded::Changed(Box::new(config)),
+                Ok(Loaded { config, .. }) => {
+                    let warnings = config.warnings.iter();
+                    for warning in warnings.filter(|one| !current.warnings.contains(one)) {
+                        tracing::warn!("{warning}");
+                    }
+                    return Reloaded::Changed(Box::new(config));
+                }
                 Err(error) => {
                     self.metrics.config_reloaded(false);
+                    self.reloads.rejected(error.to_string().replace('\n', "; "));
                     for problem in error.problems() {
                         tracing::error!(%problem, "the new configuration is wrong; the old one stays");
                     }

@@ -1,5 +1,5 @@
-//! Tells whoever manages us as a service that we serve, and that we stop (`sd_notify(3)`): systemd,
-//! with `Type=notify`.
+//! Tells whoever manages us as a service that we serve, how the token is, and that we stop
+//! (`sd_notify(3)`): systemd, with `Type=notify`.
 
 use std::{
     io,
@@ -7,7 +7,12 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
+    time::SystemTime,
 };
+
+use tokio::time::Instant;
+
+use crate::{clock::nameable, token::Snapshot};
 
 /// The way to the service manager, if there is one that wants to know.
 ///
@@ -34,11 +39,22 @@ impl ServiceManager {
     }
 
     pub(super) fn tell(&self, state: State) {
-        let Some(socket) = &self.0 else { return };
-        let message = match state {
+        self.send(match state {
             State::Ready => "READY=1",
             State::Stopping => "STOPPING=1",
-        };
+        });
+    }
+
+    /// Tells how the token is, for `systemctl status`.
+    pub(super) fn tell_status(&self, known: &Snapshot) {
+        if self.0.is_some() {
+            let status = status(known, Instant::now(), SystemTime::now());
+            self.send(&format!("STATUS={status}"));
+        }
+    }
+
+    fn send(&self, message: &str) {
+        let Some(socket) = &self.0 else { return };
         if let Err(error) = socket.send(message.as_bytes()) {
             tracing::warn!(%error, "cannot tell the service manager {message}");
         }
@@ -55,4 +71,27 @@ fn connect(address: &str) -> io::Result<UnixDatagram> {
     socket.set_nonblocking(true)?;
     socket.connect_addr(&address)?;
     Ok(socket)
+}
+
+/// One line. It has dates and no durations, since it is read long after it was written.
+fn status(known: &Snapshot, now: Instant, date: SystemTime) -> String {
+    let at = |moment: Instant| {
+        let ahead = moment.saturating_duration_since(now);
+        let at = date.checked_add(ahead).unwrap_or(date);
+        humantime::format_rfc3339_seconds(nameable(at)).to_string()
+    };
+    let token = known.usable(now).map(|token| match token.expires_at {
+        Some(end) => format!("a token is usable until {}", at(end)),
+        None => "a token is usable, and has no end".to_owned(),
+    });
+    let failure = known.failure.as_ref().map(|failure| {
+        let next = at(known.next_attempt);
+        format!("no new one ({}), next attempt {next}", failure.reason)
+    });
+    match (token, failure) {
+        (Some(token), None) => token,
+        (Some(token), Some(failure)) => format!("{token}; {failure}"),
+        (None, Some(failure)) => format!("no usable token; {failure}"),
+        (None, None) => "no usable token".to_owned(),
+    }
 }

@@ -2,18 +2,24 @@
 //! of something that is in use or is no socket.
 
 use std::{
-    fs::{self, Permissions},
-    io,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown},
-        net::UnixListener as StdUnix,
+    ffi::OsString,
+    fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{fs::FileTypeExt, net::UnixListener as StdUnix},
     },
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::{
+    fs::{
+        AtFlags, FileType, FlockOperation, Mode, OFlags, chmod, chownat, fchmod, flock, fstat,
+        open, openat, statat, unlinkat,
+    },
+    process::{Gid, Uid, geteuid},
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::sockets::BACKLOG;
@@ -23,7 +29,9 @@ use crate::config::UnixAccess;
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    identity: (u64, u64),
+    directory: OwnedFd,
+    name: OsString,
+    file: OwnedFd,
 }
 
 /// Binds a path. Whoever connects before the file has its mode and owner is turned away by the
@@ -34,6 +42,8 @@ pub(super) fn listen(path: &Path, access: &UnixAccess) -> io::Result<(StdUnix, S
     // Two that start at once must not take each other's new file for a stale one.
     let _lock = lock(path.parent().unwrap_or(path))?;
     remove_stale(path)?;
+    // The file is made with the mode of the socket, less the mask: never with more than is asked for.
+    fchmod(&socket, Mode::from_raw_mode(access.mode))?;
     socket
         .bind(&SockAddr::unix(path)?)
         .map_err(|error| match error.kind() {
@@ -44,7 +54,7 @@ pub(super) fn listen(path: &Path, access: &UnixAccess) -> io::Result<(StdUnix, S
             ),
             _ => error,
         })?;
-    let file = SocketFile::new(path)?;
+    let file = SocketFile::hold(path)?;
     file.set_access(access)?;
     socket.listen(BACKLOG)?;
     Ok((StdUnix::from(socket), file))
@@ -54,7 +64,7 @@ pub(super) fn listen(path: &Path, access: &UnixAccess) -> io::Result<(StdUnix, S
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Locks a directory until the descriptor is dropped.
-fn lock(directory: &Path) -> io::Result<rustix::fd::OwnedFd> {
+fn lock(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let descriptor = open(directory, flags, Mode::empty()).map_err(|error| {
         let reason = io::Error::from(error);
@@ -109,40 +119,92 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
+    /// Takes hold of the file of a socket that was just bound.
+    ///
+    /// By a descriptor that follows no link and is kept: what is done to the file from here on is
+    /// done to this one, whatever is found under its path, and its number is no other's.
+    fn hold(path: &Path) -> io::Result<Self> {
+        let parent = path.parent().unwrap_or(path);
+        let name = path.file_name().unwrap_or_default().to_owned();
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let directory = open(parent, flags | OFlags::DIRECTORY, Mode::empty())?;
+        let file = openat(&directory, &name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let found = fstat(&file)?;
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        // Those of others have other owners, unless they are root's or our own user's.
+        if !is_socket || found.st_uid != geteuid().as_raw() {
+            return Err(io::Error::other(
+                "something else has taken the place of the new socket; see who may write to its \
+                 directory",
+            ));
+        }
         Ok(Self {
             path: path.to_owned(),
-            identity: identity(path)?,
+            directory,
+            name,
+            file,
         })
     }
 
-    /// Gives it to those who may have it.
+    /// Gives it to those who may have it, and nothing that has taken its place.
     pub(super) fn set_access(&self, access: &UnixAccess) -> io::Result<()> {
-        fs::set_permissions(&self.path, Permissions::from_mode(access.mode))?;
+        if !self.is_in_place() {
+            tracing::warn!(
+                path = %self.path.display(),
+                "something else is in the place of the socket, so clients do not find it"
+            );
+        }
+        let wanted = Mode::from_raw_mode(access.mode);
+        if self.mode()? != wanted {
+            // No call changes the mode through a descriptor like this one on every kernel:
+            // fchmod refuses it, and fchmodat2 is of Linux 6.6. What /proc shows of it is no path
+            // but the file itself. Without /proc the mode stays, which is an error.
+            chmod(format!("/proc/self/fd/{}", self.file.as_raw_fd()), wanted).map_err(|error| {
+                let reason = io::Error::from(error);
+                io::Error::new(
+                    reason.kind(),
+                    format!("cannot change its mode by way of /proc: {reason}"),
+                )
+            })?;
+            if self.mode()? != wanted {
+                return Err(io::Error::other("its mode did not change"));
+            }
+        }
         if access.owner.is_none() && access.group.is_none() {
             return Ok(());
         }
-        lchown(&self.path, access.owner, access.group).map_err(|error| {
+        let owner = access.owner.map(Uid::from_raw);
+        let group = access.group.map(Gid::from_raw);
+        chownat(&self.file, "", owner, group, AtFlags::EMPTY_PATH).map_err(|error| {
+            let error = io::Error::from(error);
             let text = format!("cannot give it to its owner and group: {error}");
             io::Error::new(error.kind(), text)
+        })
+    }
+
+    fn mode(&self) -> io::Result<Mode> {
+        let mode = Mode::from_raw_mode(fstat(&self.file)?.st_mode);
+        Ok(mode & Mode::from_raw_mode(0o7777))
+    }
+
+    /// Whether it is what is found under its path.
+    fn is_in_place(&self) -> bool {
+        let found = statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let held = fstat(&self.file);
+        found.is_ok_and(|found| {
+            held.is_ok_and(|held| (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino))
         })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity)
-            && let Err(error) = fs::remove_file(&self.path)
+        if self.is_in_place()
+            && let Err(error) = unlinkat(&self.directory, &self.name, AtFlags::empty())
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file");
         }
     }
-}
-
-/// Device and inode.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
 }
 
 #[cfg(test)]

@@ -64,9 +64,11 @@ impl Workers {
     /// Has all of them serve a socket until it is given up.
     pub(super) async fn serve(&self, listening: &Listening, tls: &TlsInUse) -> io::Result<()> {
         for worker in &self.orders {
-            let order = Order::Serve(listening.door(tls)?, listening.stop.clone());
-            // One that has ended is noticed by `ended`.
-            worker.send(order).await.unwrap_or_default();
+            for door in listening.doors(tls)? {
+                let order = Order::Serve(door, listening.stop.clone());
+                // One that has ended is noticed by `ended`.
+                worker.send(order).await.unwrap_or_default();
+            }
         }
         Ok(())
     }
@@ -136,6 +138,8 @@ impl Worker {
                 Order::Handle(proxy) => {
                     tokio::spawn(proxy.close_idle());
                     switch.set(proxy);
+                    // By the rules of this proxy, which no other thread can know to be in use.
+                    self.shared.connections.review();
                 }
             }
         }

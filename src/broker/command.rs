@@ -125,7 +125,15 @@ async fn fetch(address: &Address, secret: Option<&SecretString>) -> anyhow::Resu
             let stream = TcpStream::connect(address).await.context(what)?;
             ask(stream, address.to_string(), secret).await
         }
-        Address::Tls(_) | Address::Passed(_) => bail!("must be IP:port, or unix: and a path"),
+        Address::Localhost { port, tls: false } => {
+            let stream = TcpStream::connect(("localhost", *port))
+                .await
+                .context(what)?;
+            ask(stream, format!("localhost:{port}"), secret).await
+        }
+        Address::Localhost { .. } | Address::Tls(_) | Address::Passed(_) => {
+            bail!("must be IP:port, or unix: and a path")
+        }
     }
 }
 

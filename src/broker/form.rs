@@ -132,8 +132,8 @@ impl Credentials {
     /// Whose they are.
     pub(super) fn client(&self, clients: &Clients) -> Option<String> {
         let mut candidates = self.candidates.iter();
-        let name = candidates.find_map(|token| clients.identify(token))?;
-        Some(name.to_string())
+        let admitted = candidates.find_map(|token| clients.identify(token))?;
+        Some(admitted.client?.to_string())
     }
 
     /// What to say where they are nobody's.

@@ -10,6 +10,7 @@ use super::{
     legs,
     problem::{Expected, Problem},
     reader::Reader,
+    shape::Parser,
     token_service, values,
 };
 use crate::token::{
@@ -47,8 +48,9 @@ fn kind(reader: &mut Reader) -> Option<Kind> {
     const KEY: &str = "auth.type";
     let mut implied = std::mem::take(&mut reader.implied);
     let mut chosen = None;
+    reader.note(KEY, values::one_of(&KINDS).shape());
     if let Some(found) = reader.find(KEY) {
-        match values::one_of(&KINDS)(&found.value) {
+        match values::one_of(&KINDS).parse(&found.value) {
             Ok(kind) => chosen = kind.map(|kind| (kind, found.source)),
             Err(expected) => {
                 reader
@@ -132,7 +134,7 @@ fn credentials(reader: &mut Reader, kind: Kind) -> Option<Credentials> {
             let base_url = token_service::base_url(reader);
             let path = reader.optional("auth.token_path", values::url_path);
             // Its credentials are joined with a colon as they are.
-            let id = reader.required("auth.client_id", &["CSP_APP_ID"], |value| {
+            let id = reader.required("auth.client_id", &["CSP_APP_ID"], |value: &Value| {
                 let id = values::text(value)?;
                 let is_right = !id.contains(':');
                 is_right

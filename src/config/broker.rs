@@ -11,6 +11,7 @@ use super::{
     listen, net,
     problem::Expected,
     reader::Reader,
+    shape::Parser,
     values,
 };
 use crate::{
@@ -76,7 +77,7 @@ fn addresses(value: &Value) -> Result<Vec<Address>, Expected> {
     if matches!(value.as_str().map(str::trim), Some("off" | "")) {
         return Ok(Vec::new());
     }
-    let addresses = values::each(net::plain_address)(value)?;
+    let addresses = values::each(net::plain_address).parse(value)?;
     let is_local = |address: &Address| {
         let socket = address.socket();
         socket.is_none_or(|socket| net::is_loopback(socket.ip()))
@@ -202,11 +203,14 @@ fn file(table: &Dict) -> Result<FileSettings, Expected> {
     let named = |key: &str, text: Expected| format!("{key} {text}");
     let get = |key: &str| table.get(key);
     let path = get("path").ok_or("path is missing")?;
-    let format = get("format").map(values::one_of(&[
-        ("raw", FileFormat::Raw),
-        ("header", FileFormat::Header),
-        ("json", FileFormat::Json),
-    ]));
+    let format = get("format").map(|value| {
+        values::one_of(&[
+            ("raw", FileFormat::Raw),
+            ("header", FileFormat::Header),
+            ("json", FileFormat::Json),
+        ])
+        .parse(value)
+    });
     let user = |value: &Value| listen::user(&values::text(value)?);
     let group = |value: &Value| listen::group(&values::text(value)?);
     Ok(FileSettings {

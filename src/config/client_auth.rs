@@ -26,6 +26,11 @@ const METHODS: [(&str, Method); 4] = [
     ("tls_client_auth", TlsClientAuth),
 ];
 
+/// Their names.
+pub(super) fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.into_iter().map(|(name, _)| name)
+}
+
 /// The keys that only some methods have.
 const KEYS: [(&str, &[Method]); 10] = [
     ("auth.client_secret", &[Basic, Post]),

@@ -20,7 +20,7 @@ use super::{Flags, Sources, kind::Kind, problem::Problem};
 pub(super) const DEFAULT: &str = "default";
 
 /// The full configuration file is the layer of defaults, so the two cannot drift apart.
-const DEFAULTS: &str = include_str!("../../config/auth-sidecar.toml");
+pub(super) const DEFAULTS: &str = include_str!("../../config/auth-sidecar.toml");
 
 /// All that was given, merged, and what was wrong with it so far.
 /// It cannot be printed: it holds the secrets as they were given.

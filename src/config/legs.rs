@@ -5,7 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use figment::value::Value;
 use url::Url;
 
-use super::{net, problem::Expected, reader::Reader, values};
+use super::{
+    net,
+    reader::Reader,
+    shape::{Parser, Shape},
+    values,
+};
 use crate::{
     outbound::{NoProxy, OutboundProxy},
     tls::{Authorities, Identity, TlsError, TlsSettings, TlsVersion},
@@ -20,7 +25,7 @@ pub(super) fn tls(reader: &mut Reader, section: &str) -> TlsSettings {
         reader.warnings.push(format!("{section}.ca_file: {text}"));
     }
     let identity = identity(reader, section);
-    let min_version = reader.value(&format!("{section}.min_tls_version"), tls_version);
+    let min_version = reader.value(&format!("{section}.min_tls_version"), tls_version());
     TlsSettings {
         ca_file,
         identity,
@@ -70,12 +75,13 @@ fn identity(reader: &mut Reader, section: &str) -> Option<Identity> {
     Some(identity)
 }
 
-fn tls_version(value: &Value) -> Result<TlsVersion, Expected> {
-    match value.as_str().map(str::trim) {
+fn tls_version() -> impl Parser<TlsVersion> {
+    let versions = ["1.2", "1.3"].map(str::to_owned);
+    Shape::OneOf(versions.to_vec()).of(|value: &Value| match value.as_str().map(str::trim) {
         Some("1.2") => Ok(TlsVersion::Tls12),
         Some("1.3") => Ok(TlsVersion::Tls13),
         _ => Err(r#"must be "1.2" or "1.3", in quotes"#.to_owned()),
-    }
+    })
 }
 
 /// The HTTP proxy on the way, by the keys of that section.
@@ -91,7 +97,7 @@ pub(super) fn proxy(reader: &mut Reader, section: &str) -> Option<OutboundProxy>
 }
 
 fn no_proxy(reader: &mut Reader, key: &str) -> NoProxy {
-    let entries = reader.optional(key, values::no_proxy).unwrap_or_default();
+    let entries = reader.optional(key, values::no_proxy()).unwrap_or_default();
     let (no_proxy, unknown) = NoProxy::parse(entries.iter().map(String::as_str));
     for number in unknown {
         reader.warnings.push(format!(

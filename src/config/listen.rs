@@ -5,8 +5,15 @@ use std::net::SocketAddr;
 use figment::value::Value;
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Admin, Listen, UnixAccess, net, problem::Expected, reader::Reader, sockets, values};
+use super::{
+    Admin, Listen, UnixAccess, net,
+    problem::Expected,
+    reader::Reader,
+    shape::{Parser, Shape},
+    sockets, values,
+};
 use crate::{
+    proxy::ProxySettings,
     server::{Address, Peers, TlsSettings},
     tls::{TlsError, TlsVersion},
 };
@@ -14,10 +21,11 @@ use crate::{
 /// Where clients connect, and our side of TLS.
 pub(super) fn addresses(reader: &mut Reader) -> (Vec<Address>, Option<TlsSettings>) {
     let inherited = reader.inherited.clone();
-    let addresses = reader.value("listen.address", |value| {
-        let addresses = values::each(net::listen_address)(value)?;
+    let parser = Shape::List.of(|value: &Value| {
+        let addresses = values::each(net::listen_address).parse(value)?;
         sockets::found(&addresses, inherited.as_ref())
     });
+    let addresses = reader.value("listen.address", parser);
     let given = reader.find("listen.address").is_some();
     if given && addresses.is_empty() && !reader.has_problem("listen.address") {
         reader.wrong("listen.address", "must hold at least one address");
@@ -70,10 +78,37 @@ pub(super) fn check_remote(reader: &mut Reader, listen: &Listen) {
     }
 }
 
+/// Whoever comes under another name than localhost over plain HTTP must prove something: of such a
+/// site browsers send no `Sec-Fetch-Site`, and with a GET no `Origin` (W3C Fetch Metadata, Secure
+/// Contexts §3.1), so that the page of another site cannot be told from a program.
+pub(super) fn check_names(reader: &mut Reader, listen: &Listen, proxy: &ProxySettings) {
+    const PROOFS: [&str; 2] = ["listen.client_tokens_file", "listen.require_field"];
+    let proves = listen.client_tokens_file.is_some() || proxy.required_field.is_some();
+    if proves || PROOFS.iter().any(|key| reader.has_problem(key)) {
+        return;
+    }
+    let is_plain = |address: &&Address| address.socket().is_some() && !address.is_tls();
+    let plain = listen.addresses.iter().find(is_plain);
+    let is_other = proxy
+        .allow_hosts
+        .iter()
+        .any(|name| !net::is_loopback_name(name));
+    if let Some(plain) = plain.filter(|_| is_other) {
+        reader.wrong(
+            "listen.allow_hosts",
+            format!(
+                "must be localhost or a loopback address at {plain}: under another name over plain \
+                 HTTP browsers send no Sec-Fetch-Site, so any web page could use the credential. \
+                 Set listen.client_tokens_file or listen.require_field, or have tls: addresses \
+                 alone (with listen.tls_client_ca_file clients show a certificate), or unix: ones"
+            ),
+        );
+    }
+}
+
 fn is_local(address: &Address) -> bool {
-    address
-        .socket()
-        .is_none_or(|address| net::is_loopback(address.ip()))
+    let mut sockets = address.sockets();
+    sockets.all(|address| net::is_loopback(address.ip()))
 }
 
 /// Whether two are the same, or would want the same port.
@@ -85,11 +120,9 @@ pub(super) fn has_twins(addresses: &[Address]) -> bool {
 }
 
 pub(super) fn is_same(a: &Address, b: &Address) -> bool {
-    let fixed = |address: &Address| address.socket().filter(|socket| socket.port() != 0);
-    match (fixed(a), fixed(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b && a.socket().is_none(),
-    }
+    let fixed = |address: &Address| address.sockets().filter(|socket| socket.port() != 0);
+    let mut all = fixed(a);
+    all.any(|one| fixed(b).any(|other| one == other)) || a == b && a.socket().is_none()
 }
 
 fn tls(reader: &mut Reader) -> Option<TlsSettings> {
@@ -165,8 +198,12 @@ fn tls(reader: &mut Reader) -> Option<TlsSettings> {
 pub(super) fn unix(reader: &mut Reader) -> UnixAccess {
     UnixAccess {
         mode: reader.value("listen.unix_mode", mode),
-        owner: reader.optional("listen.unix_owner", |value| user(&values::text(value)?)),
-        group: reader.optional("listen.unix_group", |value| group(&values::text(value)?)),
+        owner: reader.optional("listen.unix_owner", |value: &Value| {
+            user(&values::text(value)?)
+        }),
+        group: reader.optional("listen.unix_group", |value: &Value| {
+            group(&values::text(value)?)
+        }),
     }
 }
 
@@ -201,14 +238,16 @@ fn mode(value: &Value) -> Result<u32, Expected> {
 
 pub(super) fn user(text: &str) -> Result<u32, Expected> {
     let known = || User::from_name(text).ok().flatten();
-    let id = text.parse().ok();
+    // The last number is none: system calls mean by it that nothing is to change.
+    let id = text.parse().ok().filter(|id| *id != u32::MAX);
     id.or_else(|| known().map(|user| Uid::as_raw(user.uid)))
         .ok_or_else(|| "must be users that this system knows, or their numbers".to_owned())
 }
 
 pub(super) fn group(text: &str) -> Result<u32, Expected> {
     let known = || Group::from_name(text).ok().flatten();
-    let id = text.parse().ok();
+    // The last number is none: system calls mean by it that nothing is to change.
+    let id = text.parse().ok().filter(|id| *id != u32::MAX);
     id.or_else(|| known().map(|group| Gid::as_raw(group.gid)))
         .ok_or_else(|| "must be groups that this system knows, or their numbers".to_owned())
 }
@@ -233,5 +272,5 @@ pub(super) fn admin(reader: &mut Reader, listeners: &[Address]) -> Admin {
 
 /// The ports among the addresses.
 pub(super) fn sockets(addresses: &[Address]) -> Vec<SocketAddr> {
-    addresses.iter().filter_map(Address::socket).collect()
+    addresses.iter().flat_map(Address::sockets).collect()
 }

@@ -1,7 +1,7 @@
 //! Parsers of addresses, URLs, hosts and origins. What they refuse protects the credential.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
@@ -13,12 +13,13 @@ use super::{problem::Expected, sockets, values::text};
 use crate::server::{Address, Inherited, PassedAddress};
 
 /// `IP:port` or `localhost:port`.
-fn socket_address(text: &str) -> Result<SocketAddr, Expected> {
-    let localhost = text
-        .strip_prefix("localhost:")
-        .and_then(|port| port.parse().ok())
-        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    localhost.or_else(|| text.parse().ok()).ok_or_else(|| {
+fn port(text: &str, tls: bool) -> Result<Address, Expected> {
+    let localhost = text.strip_prefix("localhost:");
+    let localhost = localhost.and_then(|port| port.parse().ok());
+    let localhost = localhost.map(|port| Address::Localhost { port, tls });
+    let kind = if tls { Address::Tls } else { Address::Tcp };
+    let parsed = localhost.or_else(|| text.parse().ok().map(kind));
+    parsed.ok_or_else(|| {
         "must be IP:port or localhost:port, like 127.0.0.1:9797 or [::1]:9797".to_owned()
     })
 }
@@ -30,7 +31,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, Expected> {
 pub fn plain_address(text: &str) -> Result<Address, Expected> {
     match text.strip_prefix("unix:") {
         Some(path) => unix_path(path).map(Address::Unix),
-        None => socket_address(text).map(Address::Tcp),
+        None => port(text, false),
     }
 }
 
@@ -62,7 +63,7 @@ pub(super) fn listen_address(text: &str) -> Result<Address, Expected> {
     };
     match passed_address(rest, tls) {
         Some(passed) => passed,
-        None if tls => socket_address(rest).map(Address::Tls),
+        None if tls => port(rest, true),
         None => plain_address(text),
     }
 }
@@ -96,13 +97,13 @@ pub(super) fn admin_address(
             Some(passed) => sockets::only(&passed?, inherited)?,
             None => plain_address(address)?,
         };
-        let socket = address.socket();
-        if allow_remote || socket.is_none_or(|socket| is_loopback(socket.ip())) {
+        let mut sockets = address.sockets();
+        if allow_remote || sockets.all(|socket| is_loopback(socket.ip())) {
             return Ok(Some(address));
         }
         Err(
             "must be a loopback address like 127.0.0.1 or [::1], unix:/path or \"off\"; \
-             admin.allow_remote = true opens it to the network"
+             admin.allow_remote = true opens metrics and health to the network, and nothing else"
                 .to_owned(),
         )
     }
@@ -110,6 +111,13 @@ pub(super) fn admin_address(
 
 pub(super) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
+}
+
+/// Whether a name for `Host` leads to this machine wherever it is resolved, so that browsers hold it
+/// for as good as HTTPS, and say of each request which site asks.
+pub(super) fn is_loopback_name(name: &str) -> bool {
+    let address: Option<IpAddr> = name.trim_matches(['[', ']']).parse().ok();
+    name == "localhost" || address.is_some_and(is_loopback)
 }
 
 /// Whether a URL names this machine.
@@ -143,7 +151,11 @@ pub(super) fn upstream_url(
             return Err("must not have a query".to_owned());
         }
         if !matches!(url.path(), "/" | "/api" | "/api/") {
-            return Err("must end after the host: the client's path goes on as it came".to_owned());
+            url.set_path("");
+            let host = url.as_str().trim_end_matches('/');
+            return Err(format!(
+                "must end after the host, as {host} does: the client's path goes on as it came"
+            ));
         }
         url.set_path("/");
         Ok(url)
@@ -302,9 +314,9 @@ mod tests {
     fn there_are_several_kinds_of_address() {
         for (given, meant) in [
             ("127.0.0.1:9797", "127.0.0.1:9797"),
-            ("localhost:0", "127.0.0.1:0"),
+            ("localhost:0", "localhost:0"),
             ("[::1]:1", "[::1]:1"),
-            ("tls:localhost:9443", "tls:127.0.0.1:9443"),
+            ("tls:localhost:9443", "tls:localhost:9443"),
             ("systemd:proxy.socket", "systemd:proxy.socket"),
             ("tls:systemd:tls", "tls:systemd:tls"),
             ("unix:/run/x.sock", "unix:/run/x.sock"),

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// What a parser of a value says about a wrong one: what would be right. Never the value.
 pub(super) type Expected = String;
 
 /// One mistake. It never quotes a value: the value may be a secret in the wrong place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The key, as `section.key`.
     pub key: String,

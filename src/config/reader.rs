@@ -3,19 +3,24 @@
 //! After the last key, whatever was not asked for is an unknown key. What a reader with problems
 //! returned is not to be used.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use figment::{
     Figment,
     value::{Dict, Value},
 };
+use strsim::levenshtein;
 use url::{Position, Url};
 
 use super::{
     Resolved,
     layers::{DEFAULT, Implied, Layers, Stray},
     net,
-    problem::{Expected, Problem, printable},
+    problem::{Problem, printable},
+    shape::{Parser, Shape},
 };
 use crate::{server::Inherited, text};
 
@@ -24,7 +29,7 @@ pub(super) struct Reader {
     values: Dict,
     figment: Figment,
     defaults: Figment,
-    known: BTreeSet<String>,
+    known: BTreeMap<String, Shape>,
     strays: Vec<Stray>,
     unread: BTreeSet<String>,
     incomplete: bool,
@@ -57,7 +62,7 @@ impl Reader {
             values,
             figment: layers.figment,
             defaults: layers.defaults,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             strays: layers.strays,
             unread: layers.unread,
             incomplete: layers.incomplete,
@@ -71,11 +76,20 @@ impl Reader {
 
     /// The value of a key, which is a known one from now on.
     pub(super) fn find(&mut self, key: &str) -> Option<Found> {
-        self.known.insert(key.to_owned());
+        self.note(key, Shape::AsShown);
         let (section, name) = key.split_once('.')?;
         let value = self.values.get(section)?.as_dict()?.get(name)?.clone();
         let source = self.place(&value);
         Some(Found { value, source })
+    }
+
+    /// Notes a key, and what it takes where that is known.
+    pub(super) fn note(&mut self, key: &str, shape: Shape) {
+        match self.known.get_mut(key) {
+            Some(noted) if shape != Shape::AsShown => *noted = shape,
+            Some(_) => {}
+            None => drop(self.known.insert(key.to_owned(), shape)),
+        }
     }
 
     /// Whether a key has its default, wherever it came from.
@@ -86,12 +100,8 @@ impl Reader {
     }
 
     /// Reads a key that has a default.
-    pub(super) fn value<T: Default>(
-        &mut self,
-        key: &str,
-        parse: impl FnOnce(&Value) -> Result<T, Expected>,
-    ) -> T {
-        self.required(key, &[], parse).unwrap_or_default()
+    pub(super) fn value<T: Default>(&mut self, key: &str, parser: impl Parser<T>) -> T {
+        self.required(key, &[], parser).unwrap_or_default()
     }
 
     /// Reads a key that must be given; `also` names other ways to give it.
@@ -99,23 +109,21 @@ impl Reader {
         &mut self,
         key: &str,
         also: &[&str],
-        parse: impl FnOnce(&Value) -> Result<T, Expected>,
+        parser: impl Parser<T>,
     ) -> Option<T> {
+        self.note(key, parser.shape());
         if let Some(found) = self.find(key) {
-            return self.parsed(key, found, parse);
+            return self.parsed(key, found, parser);
         }
         self.missing(key, also);
         None
     }
 
     /// Reads a key that need not be given.
-    pub(super) fn optional<T>(
-        &mut self,
-        key: &str,
-        parse: impl FnOnce(&Value) -> Result<T, Expected>,
-    ) -> Option<T> {
+    pub(super) fn optional<T>(&mut self, key: &str, parser: impl Parser<T>) -> Option<T> {
+        self.note(key, parser.shape());
         if let Some(found) = self.find(key) {
-            return self.parsed(key, found, parse);
+            return self.parsed(key, found, parser);
         }
         self.resolved(key, "(not set)".to_owned(), DEFAULT);
         None
@@ -126,10 +134,11 @@ impl Reader {
         &mut self,
         key: &str,
         found: Found,
-        parse: impl FnOnce(&Value) -> Result<T, Expected>,
+        parser: impl Parser<T>,
     ) -> Option<T> {
+        self.note(key, parser.shape());
         let is_quoted = has_quotes(&found.value);
-        match parse(&found.value) {
+        match parser.parse(&found.value) {
             Ok(value) => {
                 self.resolved(key, shown(&found.value), &found.source);
                 if is_quoted {
@@ -204,7 +213,7 @@ impl Reader {
         for (section, values) in &self.values {
             for (key, value) in values.as_dict().into_iter().flatten() {
                 let name = format!("{section}.{key}");
-                if !self.known.contains(&name) {
+                if !self.known.contains_key(&name) {
                     let text = self.unknown(&name);
                     unknown.push(Problem::new(&name, self.place(value), text));
                 }
@@ -212,7 +221,7 @@ impl Reader {
         }
         for stray in &self.strays {
             let prefix = format!("{}.", stray.name);
-            let is_section = self.known.iter().any(|known| known.starts_with(&prefix));
+            let is_section = self.known.keys().any(|known| known.starts_with(&prefix));
             let text = match (is_section, stray.is_empty_section) {
                 (true, true) => continue,
                 (true, false) => format!("must be a section: [{}] and its keys", stray.name),
@@ -233,8 +242,8 @@ impl Reader {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn known(&self) -> &BTreeSet<String> {
+    /// The keys that were asked for, and what each takes.
+    pub(super) fn known(&self) -> &BTreeMap<String, Shape> {
         &self.known
     }
 
@@ -294,55 +303,22 @@ fn without_user(text: &str) -> Cow<'_, str> {
 }
 
 /// The known key that was probably meant: one whose last part, or all of it, is a slip away.
-fn nearest<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
+fn nearest<'a>(name: &str, known: &'a BTreeMap<String, Shape>) -> Option<&'a str> {
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let slips = |text: &str| (text.chars().count() / 3).min(3);
     known
-        .iter()
+        .keys()
         .filter(|key| {
-            distance(name, key) <= slips(name)
-                || distance(&last(name), &last(key)) <= slips(&last(name)).min(2)
+            levenshtein(name, key) <= slips(name)
+                || levenshtein(&last(name), &last(key)) <= slips(&last(name)).min(2)
         })
-        .min_by_key(|key| distance(name, key))
+        .min_by_key(|key| levenshtein(name, key))
         .map(String::as_str)
-}
-
-/// The number of characters to insert, delete or replace (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (slot, to) in row.iter_mut().skip(1).zip(b.chars()) {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = *slot;
-            *slot = replaced.min(diagonal + 1).min(left + 1);
-            left = *slot;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_distance_counts_slips() {
-        for (a, b, slips) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-            ("address", "adress", 1),
-            ("format", "formt", 1),
-        ] {
-            assert_eq!(distance(a, b), slips, "{a} {b}");
-        }
-    }
 
     #[test]
     fn a_slip_is_understood_and_nonsense_is_not() {
@@ -352,7 +328,7 @@ mod tests {
             "auth.client_secret",
             "auth.org_id",
         ]
-        .map(str::to_owned)
+        .map(|key| (key.to_owned(), Shape::AsShown))
         .into();
         for (name, meant) in [
             ("listen.adress", Some("listen.address")),

@@ -1,10 +1,6 @@
 //! Secret keys: each is given as itself or as a file, and judged without being quoted.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -12,6 +8,7 @@ use super::{
     layers::DEFAULT,
     problem::Problem,
     reader::{Found, Reader},
+    shape::Shape,
     values,
 };
 use crate::{
@@ -70,20 +67,12 @@ impl Reader {
 
     /// The list of the clients that are let in. It holds no secret; whoever writes to it is let in.
     pub(super) fn client_list(&mut self, key: &str) -> Option<PathBuf> {
-        let path = self.optional(key, values::client_tokens_file)?;
-        if has_mode(&path, 0o022) {
-            let warning = format!(
-                "{key}: others than its owner can write to {} and so let themselves in; chmod go-w takes \
-                 that away",
-                path.display()
-            );
-            self.warnings.push(warning);
-        }
-        Some(path)
+        self.optional(key, values::client_tokens_file)
     }
 
     /// Reads a key that can only be given as a file, and need not be given.
     pub(super) fn secret_in_file(&mut self, key: &str) -> Option<PathBuf> {
+        self.note(key, Shape::Text);
         let Some(found) = self.find(key) else {
             self.resolved(key, "(not set)".to_owned(), DEFAULT);
             return None;
@@ -93,6 +82,8 @@ impl Reader {
 
     fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {
         let file_key = format!("{key}_file");
+        self.note(key, Shape::Secret);
+        self.note(&file_key, Shape::Text);
         match (self.find(key), self.find(&file_key)) {
             (Some(value), Some(file)) => {
                 let text = format!("set twice: also {file_key} ({}); keep one", file.source);
@@ -162,11 +153,6 @@ impl Reader {
             }
         }
     }
-}
-
-/// Whether one of these bits is set.
-fn has_mode(path: &Path, bits: u32) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & bits != 0)
 }
 
 /// What is odd about a secret file, though it can be used.

@@ -23,6 +23,7 @@ const MANY: usize = 1_000_000;
 pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let listen = listeners(reader);
     let proxy = proxy(reader);
+    listen::check_names(reader, &listen, &proxy);
     let upstream = upstream(reader, &listen::sockets(&listen.addresses));
     let auth = auth::read(reader);
     let admin = listen::admin(reader, &listen.addresses);
@@ -53,20 +54,18 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     })
 }
 
+/// The sections in the order of the file.
+const SECTIONS: [&str; 7] = [
+    "listen", "upstream", "auth", "admin", "broker", "log", "process",
+];
+
 /// The place of a key's section in the file.
 pub(super) fn rank(key: &str) -> usize {
-    [
-        "listen.",
-        "upstream.",
-        "auth.",
-        "admin.",
-        "broker.",
-        "log.",
-        "process.",
-    ]
-    .iter()
-    .position(|section| key.starts_with(section))
-    .unwrap_or(usize::MAX)
+    let section = key.split_once('.').map_or(key, |(section, _)| section);
+    let mut sections = SECTIONS.iter();
+    sections
+        .position(|one| *one == section)
+        .unwrap_or(usize::MAX)
 }
 
 fn listeners(reader: &mut Reader) -> Listen {
@@ -179,7 +178,7 @@ fn upstream(reader: &mut Reader, listeners: &[SocketAddr]) -> Option<UpstreamSet
     if let Some(url) = &url {
         legs::reject_plain_detour(reader, "upstream", url, proxy.as_ref());
     }
-    let http_version = reader.value("upstream.http_version", values::http_version);
+    let http_version = reader.value("upstream.http_version", values::http_version());
     let connect_timeout = reader.value("upstream.connect_timeout", values::duration(values::STEP));
     let idle_timeout = reader.value("upstream.idle_timeout", values::duration(LEAST..=HOUR));
     let max_idle_connections =
@@ -199,7 +198,7 @@ fn log(reader: &mut Reader) -> LogSettings {
     LogSettings {
         level: reader.value("log.level", values::log_level),
         format: reader
-            .value("log.format", values::log_format)
+            .value("log.format", values::log_format())
             .unwrap_or(LogFormat::Text),
     }
 }

@@ -693,7 +693,7 @@ fn the_full_file_names_every_key_and_holds_every_default() {
         let sources = Sources::of_environment([("AUTH_SIDECAR_AUTH__TYPE", kind)]);
         let mut reader = Reader::new(Layers::collect(&sources), None);
         assert!(sections::read(&mut reader).is_none());
-        known.extend(reader.known().iter().cloned());
+        known.extend(reader.known().keys().cloned());
     }
     let named: BTreeSet<String> = set.union(&shown).cloned().collect();
     assert_eq!(named, known);

@@ -10,7 +10,7 @@ use super::{
     reader::{Found, Reader},
     values,
 };
-use crate::token::endpoint::EndpointSettings;
+use crate::token::{csp, endpoint::EndpointSettings};
 
 /// `auth.preset`: where the API of VMware Cloud Services runs. Each can be given as `auth.base_url`
 /// too; the names only save looking it up.
@@ -56,7 +56,32 @@ pub(super) fn base_url(reader: &mut Reader) -> Option<Url> {
     };
     let url = reader.parsed(KEY, found, net::base_url(insecure));
     warn_if_plain(reader, KEY, url.as_ref());
+    if let Some(url) = &url {
+        judge_path(reader, url);
+    }
     url
+}
+
+/// A path in the base is that of a gateway in front of the service, or a slip.
+fn judge_path(reader: &mut Reader, url: &Url) {
+    const KEY: &str = "auth.base_url";
+    let path = url.path().trim_end_matches('/');
+    if path.is_empty() {
+        return;
+    }
+    let asked = csp::join(url, csp::AUTHORIZE);
+    if path.ends_with("/csp/gateway/am/api") || path.ends_with("/auth/authorize") {
+        let text = format!(
+            "must end before /csp/gateway: the path of the token service is appended to it, which \
+             makes {asked}"
+        );
+        reader.wrong(KEY, text);
+    } else {
+        reader.warnings.push(format!(
+            "{KEY}: it has a path, and that of the token service is appended, unless \
+             auth.token_path says otherwise: {asked}"
+        ));
+    }
 }
 
 /// A token endpoint by its whole URL.

@@ -1,13 +1,23 @@
 //! Parsers of single values: text, numbers, times, sizes, lists. Their errors say what would be
 //! right and never quote the value.
 
-use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt::Display,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use figment::value::Value;
 use toml::de::DeValue;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{layers::convert, problem::Expected};
+use super::{
+    layers::convert,
+    problem::{Expected, printable},
+    shape::{Shape, Shaped},
+};
 use crate::{
     client_token::ClientTokens,
     proxy::{RequiredField, Rule, upstream::HttpVersion},
@@ -43,8 +53,10 @@ pub(super) fn boolean(value: &Value) -> Parsed<bool> {
 }
 
 /// A whole number.
-pub(super) fn integer(range: RangeInclusive<usize>) -> impl FnOnce(&Value) -> Parsed<usize> {
-    move |value| {
+pub(super) fn integer(
+    range: RangeInclusive<usize>,
+) -> Shaped<impl FnOnce(&Value) -> Parsed<usize>> {
+    Shape::Integer(range.clone()).of(move |value: &Value| {
         let number: Option<usize> = match value {
             Value::Num(_, number) => number.to_i128().and_then(|number| number.try_into().ok()),
             Value::String(_, text) => text.trim().parse().ok(),
@@ -56,12 +68,16 @@ pub(super) fn integer(range: RangeInclusive<usize>) -> impl FnOnce(&Value) -> Pa
                 let (least, most) = (range.start(), range.end());
                 format!("must be a whole number from {least} to {most}")
             })
-    }
+    })
 }
 
 /// A time with its unit.
-pub(super) fn duration(range: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Parsed<Duration> {
-    move |value| {
+pub(super) fn duration(
+    range: RangeInclusive<Duration>,
+) -> Shaped<impl FnOnce(&Value) -> Parsed<Duration>> {
+    let (least, most) = (*range.start(), *range.end());
+    let bounds = format!("from {} to {}", time(least), time(most));
+    Shape::Time { bounds }.of(move |value: &Value| {
         let is_number = match value {
             Value::Num(..) => true,
             Value::String(_, text) => text.trim().parse::<f64>().is_ok(),
@@ -84,7 +100,7 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl FnOnce(&Value) -
                     r#"must be a time like "500ms", "10s" or "5m", from {least} to {most}{hint}"#
                 )
             })
-    }
+    })
 }
 
 fn time(duration: Duration) -> impl Display {
@@ -99,8 +115,17 @@ const UNITS: [(&str, usize); 4] = [
 ];
 
 /// A number of bytes, with or without a unit.
-pub(super) fn size(range: RangeInclusive<usize>) -> impl FnOnce(&Value) -> Parsed<usize> {
-    move |value| {
+pub(super) fn size(range: RangeInclusive<usize>) -> Shaped<impl FnOnce(&Value) -> Parsed<usize>> {
+    let bounds = format!(
+        "from {} to {}",
+        size_text(*range.start()),
+        size_text(*range.end())
+    );
+    let shape = Shape::Size {
+        range: range.clone(),
+        bounds,
+    };
+    shape.of(move |value: &Value| {
         let bytes = match value {
             Value::Num(_, number) => number.to_i128().and_then(|number| number.try_into().ok()),
             Value::String(_, text) => bytes(text.trim()),
@@ -110,7 +135,7 @@ pub(super) fn size(range: RangeInclusive<usize>) -> impl FnOnce(&Value) -> Parse
             let (least, most) = (size_text(*range.start()), size_text(*range.end()));
             format!(r#"must be a size like "64KiB", "1MiB" or bytes, from {least} to {most}"#)
         })
-    }
+    })
 }
 
 fn bytes(text: &str) -> Option<usize> {
@@ -186,16 +211,19 @@ pub(super) fn comma_or_space(c: char) -> bool {
 }
 
 /// A list of which each item is parsed.
-pub(super) fn each<T>(parse: impl Fn(&str) -> Parsed<T>) -> impl FnOnce(&Value) -> Parsed<Vec<T>> {
-    move |value| {
+pub(super) fn each<T>(
+    parse: impl Fn(&str) -> Parsed<T>,
+) -> Shaped<impl FnOnce(&Value) -> Parsed<Vec<T>>> {
+    Shape::List.of(move |value: &Value| {
         let items = list(comma_or_space)(value)?;
         items.iter().map(|item| parse(item)).collect()
-    }
+    })
 }
 
 /// One of some words, each with its meaning.
-pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl FnOnce(&Value) -> Parsed<T> {
-    move |value| {
+pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> Shaped<impl FnOnce(&Value) -> Parsed<T>> {
+    let names = words.iter().map(|(word, _)| (*word).to_owned()).collect();
+    Shape::OneOf(names).of(move |value: &Value| {
         let text = value.as_str().map(str::trim);
         words
             .iter()
@@ -205,17 +233,17 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl FnOnce(&Value) -> Par
                 let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                 format!("must be one of {}", words.join(", "))
             })
-    }
+    })
 }
 
 /// Hosts that are reached without a proxy, as `NO_PROXY` lists them.
-pub(super) fn no_proxy(value: &Value) -> Parsed<Vec<String>> {
+pub(super) fn no_proxy() -> Shaped<impl FnOnce(&Value) -> Parsed<Vec<String>>> {
     each(|host| {
         let is_host = !host.contains("://") && !host.contains(|c: char| c == '@' || c.is_control());
         is_host.then(|| host.to_owned()).ok_or_else(|| {
             r#"must be hosts, addresses or networks like "h.example, 10.0.0.0/8""#.to_owned()
         })
-    })(value)
+    })
 }
 
 /// A path of a URL.
@@ -239,24 +267,43 @@ pub(super) fn named(text: &str) -> Parsed<PathBuf> {
     if path.is_absolute() || path.exists() {
         return Ok(path);
     }
-    Err("must be a path that begins with /, since there is no such file here".to_owned())
+    let which = if has_name_of_file(&path) {
+        format!(" as {}", printable(text))
+    } else {
+        String::new()
+    };
+    Err(format!(
+        "must be a path that begins with /, since there is no such file here{which}"
+    ))
+}
+
+/// Whether a text is a path that may be shown.
+pub(super) fn may_be_shown(text: &str) -> bool {
+    named(text).is_ok() || has_name_of_file(Path::new(text))
+}
+
+/// Whether a text ends as no secret does.
+fn has_name_of_file(path: &Path) -> bool {
+    const ENDINGS: [&str; 7] = ["toml", "pem", "crt", "cer", "key", "json", "txt"];
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending))
 }
 
 /// The form of log lines.
-pub(super) fn log_format(value: &Value) -> Parsed<Option<LogFormat>> {
+pub(super) fn log_format() -> Shaped<impl FnOnce(&Value) -> Parsed<Option<LogFormat>>> {
     one_of(&[
         ("text", Some(LogFormat::Text)),
         ("json", Some(LogFormat::Json)),
-    ])(value)
+    ])
 }
 
 /// The version of HTTP towards the upstream.
-pub(super) fn http_version(value: &Value) -> Parsed<HttpVersion> {
+pub(super) fn http_version() -> Shaped<impl FnOnce(&Value) -> Parsed<HttpVersion>> {
     one_of(&[
         ("1.1", HttpVersion::Http1),
         ("2", HttpVersion::Http2),
         ("auto", HttpVersion::Auto),
-    ])(value)
+    ])
 }
 
 /// Directives of what to log.
@@ -322,13 +369,13 @@ pub(super) fn client_tokens_file(value: &Value) -> Parsed<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::shape::Parser, *};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_time_needs_a_unit_and_a_range() {
-        let parse = |value: Value| duration(SECOND..=60 * SECOND)(&value);
+        let parse = |value: Value| duration(SECOND..=60 * SECOND).parse(&value);
         assert_eq!(parse("1s".into()).unwrap(), SECOND);
         assert_eq!(parse("1500ms".into()).unwrap(), Duration::from_millis(1500));
         assert_eq!(parse(" 1m ".into()).unwrap(), 60 * SECOND);
@@ -342,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_size_may_have_a_unit() {
-        let parse = |value: Value| size(0..=1 << 30)(&value);
+        let parse = |value: Value| size(0..=1 << 30).parse(&value);
         for (written, bytes) in [
             ("0", 0),
             ("1024", 1024),
@@ -370,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_number_may_come_as_text() {
-        let parse = |value: Value| integer(1..=9)(&value);
+        let parse = |value: Value| integer(1..=9).parse(&value);
         assert_eq!(parse(3.into()).unwrap(), 3);
         assert_eq!(parse("3".into()).unwrap(), 3);
         for wrong in ["0", "10", "3.0", "three"] {
@@ -394,15 +441,20 @@ mod tests {
     #[test]
     fn hosts_without_a_proxy_become_one_list() {
         assert_eq!(
-            no_proxy(&"localhost, .h.example 10.0.0.0/8,*".into()).unwrap(),
+            no_proxy()
+                .parse(&"localhost, .h.example 10.0.0.0/8,*".into())
+                .unwrap(),
             ["localhost", ".h.example", "10.0.0.0/8", "*"]
         );
-        assert_eq!(no_proxy(&vec!["a", "b:1"].into()).unwrap(), ["a", "b:1"]);
-        assert!(no_proxy(&"".into()).unwrap().is_empty());
+        assert_eq!(
+            no_proxy().parse(&vec!["a", "b:1"].into()).unwrap(),
+            ["a", "b:1"]
+        );
+        assert!(no_proxy().parse(&"".into()).unwrap().is_empty());
         for wrong in ["http://h", "user@h", "a,b\u{1b}"] {
-            assert!(no_proxy(&wrong.into()).is_err(), "{wrong}");
+            assert!(no_proxy().parse(&wrong.into()).is_err(), "{wrong}");
         }
-        assert!(no_proxy(&true.into()).is_err());
+        assert!(no_proxy().parse(&true.into()).is_err());
     }
 
     #[test]

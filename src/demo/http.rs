@@ -22,7 +22,7 @@ use crate::{
     message::{Fields, Name, RequestHead, ResponseHead},
     proxy::ProxyError,
     server::{
-        Connections, Exchange, Handler, Http, Listener, Peer, Peers, Refusal, ServerSettings,
+        Connections, Exchange, Handler, Http, Listener, Pass, Peer, Peers, Refusal, ServerSettings,
         respond, serve as serve_connections, unless_gone,
     },
 };
@@ -149,6 +149,10 @@ impl<S: Service> Handler for Embedded<S> {
                 tracing::debug!("a connection of the demo ended early");
             }
         }
+    }
+
+    fn admits(&self, _pass: Pass) -> bool {
+        true
     }
 
     fn refuse(&self, refusal: Refusal) -> Answer {

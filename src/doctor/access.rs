@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::finding::{Finding, certificate_advice};
+use super::{advice::explain, finding::Finding};
 use crate::{
     app::Source,
     config::{Config, Credentials},
-    token::{Bearer, FetchError, Lifetime, Reason, TokenSource, endpoint::PROXY_REFUSES},
+    token::{Bearer, Lifetime, TokenSource},
 };
 
 /// What came of it.
@@ -61,77 +61,6 @@ async fn try_get(config: &Config) -> Result<Access, String> {
         bearer: Some(response.bearer),
         ends_at,
     })
-}
-
-fn explain(error: &FetchError, config: &Config) -> String {
-    let detail = &error.detail;
-    let Credentials::Endpoint(request) = &config.auth.credentials else {
-        return format!("{detail}. Put the API token into auth.token_file or WAVEFRONT_TOKEN");
-    };
-    let service = request.url.host_str().unwrap_or("the token service");
-    let advice = match error.reason {
-        _ if detail.contains(PROXY_REFUSES) || detail.starts_with("status 407") => {
-            "the credentials of the proxy are missing or wrong: set the user in auth.proxy_url, \
-             like http://user@host:port, and auth.proxy_password_file with its password"
-                .to_owned()
-        }
-        // The service was never asked.
-        Reason::InvalidClient if !detail.starts_with("status") && !detail.contains("(status") => {
-            "check the file of the secret, and that this user may read it".to_owned()
-        }
-        Reason::InvalidClient => {
-            "it does not accept these credentials: check that the secret or API token is the \
-             present one and has not ended, that it was copied whole, that it belongs to this \
-             client_id and org_id (the long identifier), and that auth.preset or auth.base_url \
-             names the cloud where it was made"
-                .to_owned()
-        }
-        Reason::RateLimited => match error.retry_after {
-            Some(after) => format!(
-                "too many token calls; it asks to wait {}",
-                whole_seconds(after)
-            ),
-            None => "too many token calls; wait a minute, and see what else uses these \
-                     credentials"
-                .to_owned(),
-        },
-        Reason::BadStatus if detail.starts_with("status 40") => {
-            "this is no answer of a token endpoint about the credentials: a firewall or proxy may \
-             stand in between, or the address is wrong. Check the way to it, auth.base_url, \
-             auth.token_path or auth.token_url, and whether it needs auth.proxy_url"
-                .to_owned()
-        }
-        Reason::BadStatus => {
-            "it has trouble, or something else answers in its place: try again later, and check \
-             auth.base_url, auth.token_path or auth.token_url"
-                .to_owned()
-        }
-        Reason::BadResponse => {
-            "this is no answer of a token endpoint: check auth.base_url, auth.token_path or \
-             auth.token_url, and whether a sign-in page or proxy stands in between"
-                .to_owned()
-        }
-        Reason::Timeout => {
-            "a firewall may swallow the connection: check the way to it, and whether it needs \
-             auth.proxy_url"
-                .to_owned()
-        }
-        Reason::Network => certificate_advice(detail, "auth.ca_file").unwrap_or_else(|| {
-            "nothing answers there: check auth.base_url or auth.token_url, the network, and \
-             whether it needs auth.proxy_url"
-                .to_owned()
-        }),
-    };
-    format!("{service}: {detail}. {}", sentence(&advice))
-}
-
-/// Begins with a capital letter.
-pub(super) fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
 }
 
 /// For people: no fractions.

@@ -12,7 +12,7 @@ use super::{
     access::{now, whole_seconds},
     finding::Finding,
 };
-use crate::{config::Resolved, token::Bearer};
+use crate::{config::Resolved, text::for_terminal, token::Bearer};
 
 const SUBJECT: &str = "claims";
 
@@ -165,15 +165,9 @@ fn some_of(named: &[String]) -> String {
     text.join(" ")
 }
 
-/// Text of somebody else for a terminal: short, and without what would move the cursor.
 fn shown(text: &str) -> String {
     const LONGEST: usize = 100;
-    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let mut short: String = text.chars().take(LONGEST).map(printable).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        short.push('…');
-    }
-    short
+    for_terminal(text, LONGEST)
 }
 
 fn relative(seconds: f64) -> String {

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use tokio::time::timeout;
 
 use super::{
-    access::{now, sentence},
+    access::now,
     finding::{Finding, certificate_advice},
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         upstream::{Connector, Upstream},
     },
     telemetry::Metrics,
+    text::sentence,
     token::Bearer,
 };
 
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What came of it.
 pub(super) struct Visit {
     pub(super) findings: Vec<Finding>,
+    /// Whether it answered at all.
+    pub(super) is_reached: bool,
     /// By how many seconds our clock is ahead of its.
     pub(super) clock: Option<(&'static str, f64)>,
 }
@@ -49,6 +52,7 @@ pub(super) async fn visit(config: &Config, bearer: &Bearer, path: &str) -> Visit
         Ok(visit) => visit,
         Err(text) => Visit {
             findings: vec![Finding::failed(SUBJECT, text)],
+            is_reached: false,
             clock: None,
         },
     }
@@ -74,6 +78,7 @@ async fn try_visit(config: &Config, bearer: &Bearer, path: &str) -> Result<Visit
     let date = answer.fields.first(Name::Date).and_then(seconds);
     Ok(Visit {
         findings: vec![judge(answer.status, path, &host)],
+        is_reached: true,
         clock: date
             .zip(now())
             .map(|(theirs, ours)| (SUBJECT, ours - theirs)),

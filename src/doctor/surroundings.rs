@@ -8,15 +8,12 @@ use std::{
 };
 
 use http::StatusCode;
-use tokio::{net::lookup_host, time::timeout};
-use url::Url;
 
 use super::{access::whole_seconds, finding::Finding};
 use crate::{
-    app, clock,
-    config::{Config, Credentials, Loaded},
+    admin_client, app, clock,
+    config::{Config, Loaded},
     server::Address,
-    wait,
 };
 
 /// The warnings of the configuration, or that there are none.
@@ -47,18 +44,20 @@ pub(super) async fn listeners(config: &Config) -> Vec<Finding> {
     let keyed = keyed.chain(admin.map(|at| ("admin.address", at)));
     let running = match admin {
         Some(admin) if admin.socket().is_none_or(|socket| socket.port() != 0) => {
-            wait::status(admin).await.ok()
+            admin_client::get(admin, "/readyz").await.ok()
         }
         _ => None,
     };
     let mut findings = Vec::new();
-    match running {
-        Some(StatusCode::OK) => {
+    match running.as_ref().map(|reply| (reply.status, reply.line())) {
+        Some((StatusCode::OK, _)) => {
             findings.push(Finding::ok(SUBJECT, "a sidecar is running, and is ready"));
         }
-        Some(StatusCode::SERVICE_UNAVAILABLE) => findings.push(Finding::warning(
+        Some((StatusCode::SERVICE_UNAVAILABLE, why)) => findings.push(Finding::warning(
             SUBJECT,
-            "a sidecar is running, and is not ready: its log and its /status say why",
+            format!(
+                "a sidecar is running, and is not ready: {why}; `auth-sidecar status` says more"
+            ),
         )),
         _ => {}
     }
@@ -79,6 +78,13 @@ fn try_to_listen(address: &Address) -> Result<(), ErrorKind> {
             let bound = TcpListener::bind(socket).map(drop);
             bound.map_err(|error| error.kind())
         }
+        Address::Localhost { .. } => address.sockets().try_for_each(|socket| {
+            match TcpListener::bind(socket).map_err(|error| error.kind()) {
+                // A machine without IPv6 has one loopback address.
+                Err(ErrorKind::AddrNotAvailable) if socket.is_ipv6() => Ok(()),
+                bound => bound.map(drop),
+            }
+        }),
         // Whoever passes it has bound it already.
         Address::Passed(_) => Ok(()),
         // To bind it would leave a file behind; what is in its place shows as well.
@@ -106,47 +112,6 @@ fn cannot_listen(key: &str, address: &Address, why: ErrorKind) -> String {
     format!("cannot listen on {address}: {advice}")
 }
 
-/// Whether the names of both services have addresses.
-pub(super) async fn names(config: &Config) -> Vec<Finding> {
-    let mut legs = Vec::new();
-    if let Credentials::Endpoint(request) = &config.auth.credentials {
-        match &config.auth.endpoint.proxy {
-            // Then it is the proxy that looks up the other name.
-            Some(proxy) => legs.push(("auth.proxy_url", &proxy.url)),
-            None => legs.push(("the token service", &request.url)),
-        }
-    }
-    legs.push(("upstream.url", &config.upstream.url));
-    let mut findings = Vec::new();
-    for (what, url) in legs {
-        findings.extend(look_up(what, url).await);
-    }
-    findings
-}
-
-/// `None` for an address, which needs no lookup.
-async fn look_up(what: &str, url: &Url) -> Option<Finding> {
-    const SUBJECT: &str = "names";
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let name = url.domain()?;
-    let port = url.port_or_known_default().unwrap_or_default();
-    let found = match timeout(PATIENCE, lookup_host((name, port))).await {
-        Ok(Ok(mut addresses)) => addresses.next().ok_or("it has no address".to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the resolver does not answer".to_owned()),
-    };
-    Some(match found {
-        Ok(address) => Finding::ok(SUBJECT, format!("{name} is {} ({what})", address.ip())),
-        Err(why) => Finding::failed(
-            SUBJECT,
-            format!(
-                "cannot look up {name} ({what}): {why}. Check its spelling, and the resolver of \
-                 this machine (/etc/resolv.conf, the network policy)"
-            ),
-        ),
-    })
-}
-
 /// When the credentials themselves end, as far as that can be known.
 pub(super) async fn ends(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -154,7 +119,7 @@ pub(super) async fn ends(config: &Config) -> Vec<Finding> {
     for mut credential in app::credentials(config).unwrap_or_default() {
         // Many token services do not tell, which is no finding.
         if let Ok(at) = credential.end().await {
-            findings.push(end(&credential.kind().replace('_', " "), at));
+            findings.push(end(&credential.name(), at));
         }
     }
     findings
@@ -162,19 +127,32 @@ pub(super) async fn ends(config: &Config) -> Vec<Finding> {
 
 fn end(what: &str, at: Option<SystemTime>) -> Finding {
     const SUBJECT: &str = "credentials";
-    const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    const DAY: u64 = 24 * 60 * 60;
+    const SOON: Duration = Duration::from_secs(30 * DAY);
     let Some(at) = at else {
         return Finding::ok(SUBJECT, format!("{what} does not end by itself"));
     };
     let date = humantime::format_rfc3339_seconds(clock::nameable(at));
     match at.duration_since(SystemTime::now()) {
-        Err(_) => Finding::failed(SUBJECT, format!("{what} ended at {date}: put in a new one")),
+        Err(ended) => {
+            let ago = days(ended.duration().as_secs() / DAY);
+            let text = format!("{what} ended {ago} ago, at {date}: put in a new one");
+            Finding::failed(SUBJECT, text)
+        }
         Ok(left) if left < SOON => {
-            let days = left.as_secs() / (24 * 60 * 60);
-            let text = format!("{what} ends at {date}, in {days} days: renew it before");
+            let left = days(left.as_secs() / DAY);
+            let text = format!("{what} ends at {date}, in {left}: renew it before");
             Finding::warning(SUBJECT, text)
         }
         Ok(_) => Finding::ok(SUBJECT, format!("{what} ends at {date}")),
+    }
+}
+
+fn days(count: u64) -> String {
+    match count {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        many => format!("{many} days"),
     }
 }
 

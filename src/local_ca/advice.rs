@@ -37,6 +37,14 @@ pub(super) fn write(
             files::client_key(name)
         )?;
     }
+    let is_own = |name: &&String| OWN_NAMES.contains(&name.as_str());
+    let others: Vec<_> = names.iter().filter(|name| !is_own(name)).collect();
+    // A name of that kind is served by TLS alone, or the clients of a plain port have to prove more.
+    let address = if others.is_empty() {
+        "[\"127.0.0.1:9797\", \"tls:127.0.0.1:9443\"]"
+    } else {
+        "\"tls:127.0.0.1:9443\""
+    };
     writeln!(
         output,
         "\nThe authority's own key was not kept: nobody can sign anything more with it. For other names,\n\
@@ -44,15 +52,13 @@ pub(super) fn write(
          new ca.pem then.\n\n\
          The sidecar's configuration:\n\n\
          \x20 [listen]\n\
-         \x20 address = [\"127.0.0.1:9797\", \"tls:127.0.0.1:9443\"]\n\
+         \x20 address = {address}\n\
          \x20 tls_cert_file = \"{directory}/cert.pem\"\n\
          \x20 tls_key_file = \"{directory}/key.pem\""
     )?;
     if !wish.clients.is_empty() {
         writeln!(output, "  tls_client_ca_file = \"{directory}/ca.pem\"")?;
     }
-    let is_own = |name: &&String| OWN_NAMES.contains(&name.as_str());
-    let others: Vec<_> = names.iter().filter(|name| !is_own(name)).collect();
     if !others.is_empty() {
         let quoted: Vec<_> = others.iter().map(|name| host(name)).collect();
         writeln!(output, "  allow_hosts = [{}]", quoted.join(", "))?;

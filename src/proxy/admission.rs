@@ -14,7 +14,11 @@ pub use self::{
 };
 use self::{authority::check_host, browser::check_browser};
 use super::error::ProxyError;
-use crate::{client_token::ClientName, message::RequestHead, server::Peer};
+use crate::{
+    client_token::ClientName,
+    message::{Fields, RequestHead},
+    server::{Pass, Peer},
+};
 
 /// Who is served, and with what.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +43,8 @@ pub struct Rules {
 pub struct Admitted {
     /// The client whose local token it showed, where such are asked for.
     pub client: Option<ClientName>,
+    /// By what, to be judged again when the rules change.
+    pub pass: Pass,
 }
 
 /// Judges the head of a request of that peer.
@@ -53,17 +59,23 @@ pub fn admit(head: &RequestHead, peer: Peer, rules: &Rules) -> Result<Admitted, 
     }
     let host = check_host(head, peer.node, rules)?;
     check_browser(&head.fields, host, peer.is_tls, rules)?;
-    if let Some(required) = &rules.required {
-        required.check(&head.fields)?;
-    }
-    let clients = rules.clients.as_ref();
-    let client = clients.map(|clients| clients.check(&head.fields));
+    let admitted = prove(&head.fields, rules)?;
     if let Some(allowed) = &rules.allowed {
         allowed.check(head)?;
     }
-    Ok(Admitted {
-        client: client.transpose()?,
-    })
+    Ok(admitted)
+}
+
+/// Judges what a request shows of who sends it: the required field and the local token.
+///
+/// # Errors
+/// The response that it earns.
+pub fn prove(fields: &Fields, rules: &Rules) -> Result<Admitted, ProxyError> {
+    if let Some(required) = &rules.required {
+        required.check(fields)?;
+    }
+    let clients = rules.clients.as_ref();
+    clients.map_or_else(|| Ok(Admitted::default()), |clients| clients.check(fields))
 }
 
 #[cfg(test)]

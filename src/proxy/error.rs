@@ -119,7 +119,7 @@ impl ProxyError {
             Self::Loop => (502, "proxy_loop_detected", "loop", "The request has passed through here before"),
             Self::Refused(Refusal::NoRoom) => (503, "http_request_denied", "too_many_connections", "Too many connections"),
             Self::Overloaded | Self::Refused(Refusal::NoRoomForBody) => (503, "http_request_denied", "too_many_requests", "Too many requests at the same time"),
-            Self::NoToken(Unavailable { reason: Some(Reason::InvalidClient), .. }) =>
+            Self::NoToken(Unavailable { reason: Some(Reason::InvalidClient | Reason::SecretUnreadable), .. }) =>
                 (503, "proxy_configuration_error", "credentials_rejected", "The configured credentials give no access token"),
             Self::NoToken(_) => (503, "proxy_internal_error", "token_unavailable", "There is no usable access token at the moment"),
             Self::NotReplayed => (503, "proxy_internal_error", "token_renewed", "The access token was renewed; send the request again"),

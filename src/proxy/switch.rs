@@ -9,7 +9,7 @@ use http::Response;
 use super::Proxy;
 use crate::{
     message::RequestHead,
-    server::{Exchange, Handler, Peer, Refusal},
+    server::{Exchange, Handler, Pass, Peer, Refusal},
 };
 
 /// A proxy that can be exchanged while it is in use: requests in flight end with the old one.
@@ -33,6 +33,10 @@ impl Handler for Switch {
     async fn handle(&self, mut request: RequestHead, peer: Peer, exchange: &mut impl Exchange) {
         let proxy = Proxy::clone(&self.0.load());
         proxy.handle(&mut request, peer, exchange).await;
+    }
+
+    fn admits(&self, pass: Pass) -> bool {
+        self.0.load().admits(pass)
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Bytes> {

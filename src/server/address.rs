@@ -1,6 +1,10 @@
 //! Where is listened: the written form of each kind of address.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 /// Where clients connect.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,6 +13,14 @@ pub enum Address {
     Tcp(SocketAddr),
     /// `tls:IP:port`: TLS over TCP.
     Tls(SocketAddr),
+    /// `localhost:port`, or `tls:localhost:port`: both loopback addresses. With one of them free,
+    /// another user of the machine could take it, and collect what clients send there.
+    Localhost {
+        /// The port of both.
+        port: u16,
+        /// Whether TLS is spoken there.
+        tls: bool,
+    },
     /// `unix:/path`: a unix socket.
     Unix(PathBuf),
     /// `systemd:NAME`, or `tls:systemd:NAME`: a socket that was passed to us.
@@ -36,14 +48,24 @@ pub struct FoundSocket {
 }
 
 impl Address {
-    /// The IP address and the port, of those that have such.
+    /// The IP address and the port, of those that have such; of `localhost`, the older one.
     #[must_use]
     pub fn socket(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) | Self::Tls(address) => Some(*address),
+            Self::Localhost { port, .. } => Some((Ipv4Addr::LOCALHOST, *port).into()),
             Self::Unix(_) => None,
             Self::Passed(passed) => passed.found?.address,
         }
+    }
+
+    /// All IP addresses and ports that it stands for.
+    pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let second = match self {
+            Self::Localhost { port, .. } => Some((Ipv6Addr::LOCALHOST, *port).into()),
+            _ => None,
+        };
+        self.socket().into_iter().chain(second)
     }
 
     /// Whether TLS is spoken there.
@@ -52,6 +74,7 @@ impl Address {
         match self {
             Self::Tls(_) => true,
             Self::Passed(passed) => passed.tls,
+            Self::Localhost { tls, .. } => *tls,
             Self::Tcp(_) | Self::Unix(_) => false,
         }
     }
@@ -62,6 +85,8 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Tls(address) => write!(f, "tls:{address}"),
+            Self::Localhost { port, tls: false } => write!(f, "localhost:{port}"),
+            Self::Localhost { port, tls: true } => write!(f, "tls:localhost:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Passed(passed) => {
                 let tls = if passed.tls { "tls:" } else { "" };

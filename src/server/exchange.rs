@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::Pass;
 use crate::{
     http1::BodyError,
     message::{BodyLength, Fields, ResponseHead},
@@ -29,6 +30,9 @@ use crate::{
 pub trait Exchange: Send {
     /// The client's connection once it is no longer HTTP.
     type Io: AsyncRead + AsyncWrite + Unpin + Send;
+
+    /// Notes what the request was let in by: should that be revoked, the exchange is broken off.
+    fn admitted(&mut self, pass: Pass);
 
     /// What is known of the length of what is left of the request's body.
     fn body_length(&self) -> BodyLength;

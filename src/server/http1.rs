@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use self::exchange::{Behind, Http1Exchange};
-use super::{Handler, Peer, Refusal, ServerSettings, Stream, exchange::respond, http2};
+use super::{Handler, Peer, Refusal, Seat, ServerSettings, Stream, exchange::respond, http2};
 use crate::{
     http1::{Framing, HeadError, Input, Limits, Output, Reader, RequestLine, Rewound},
     message::{MAX_FIELDS, RequestHead},
@@ -70,13 +70,14 @@ pub(super) async fn serve<H: Handler>(
     settings: &Arc<ServerSettings>,
     handler: H,
     stop: &CancellationToken,
+    seat: &Seat,
 ) {
     let mut connection = Connection::new(stream, settings);
     let mut stopping = pin!(stop.cancelled());
     loop {
         match connection.next(stopping.as_mut()).await {
             Next::Request(head, framing) => {
-                let mut exchange = Http1Exchange::new(&mut connection, &head, framing, stop);
+                let mut exchange = Http1Exchange::new(&mut connection, &head, framing, stop, seat);
                 // On the heap, so that a resting connection has no room for it.
                 Box::pin(handler.handle(head, peer, &mut exchange)).await;
                 match exchange.end() {
@@ -98,7 +99,7 @@ pub(super) async fn serve<H: Handler>(
             Next::Http2 => {
                 let Connection { stream, input, .. } = connection;
                 let rest = Rewound { input, io: stream };
-                return Box::pin(http2::serve(rest, peer, settings, handler, stop)).await;
+                return Box::pin(http2::serve(rest, peer, settings, handler, stop, seat)).await;
             }
             Next::Refused(refusal) => {
                 let is_head = connection.is_for_head();

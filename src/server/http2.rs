@@ -21,11 +21,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    exchange::{Answered, serve_stream},
+    exchange::{Answered, Places, serve_stream},
     resets::Resets,
     windows::{NARROW, WIDE, WIDE_STREAM, Windows},
 };
-use super::{Handler, Peer, ServerSettings, Stream};
+use super::{Handler, Peer, Seat, ServerSettings, Stream};
 use crate::{http1::Rewound, timer::Timer};
 
 /// Serves a connection to its end.
@@ -35,6 +35,7 @@ pub(super) async fn serve<H: Handler>(
     settings: &Arc<ServerSettings>,
     handler: H,
     stop: &CancellationToken,
+    seat: &Seat,
 ) {
     let handshake = builder(settings).handshake::<_, Bytes>(io);
     let Ok(Ok(mut connection)) = timeout(settings.header_read_timeout, handshake).await else {
@@ -47,7 +48,15 @@ pub(super) async fn serve<H: Handler>(
     let mut alive = Alive::new(connection.ping_pong());
     let mut idle = Timer::default();
     let mut idle_since = Instant::now();
-    let mut stopping = pin!(stop.cancelled());
+    let leave = CancellationToken::new();
+    seat.member().set_leave(leave.clone());
+    let stopping = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = leave.cancelled() => {}
+        }
+    };
+    let mut stopping = pin!(stopping);
     let mut draining = false;
     loop {
         tokio::select! {
@@ -67,10 +76,20 @@ pub(super) async fn serve<H: Handler>(
                 Some(Ok((request, response))) => {
                     let body_idle_timeout = settings.body_idle_timeout;
                     let handler = handler.clone();
-                    let windows = Arc::clone(&windows);
-                    let served =
-                        serve_stream(request, response, peer, body_idle_timeout, windows, handler);
-                    streams.spawn(served);
+                    let places = Places {
+                        stream: seat.for_stream(),
+                        connection: Arc::clone(seat.member()),
+                    };
+                    let member = Arc::clone(places.stream.member());
+                    member.set_task(streams.spawn(serve_stream(
+                        request,
+                        response,
+                        peer,
+                        body_idle_timeout,
+                        Arc::clone(&windows),
+                        handler,
+                        places,
+                    )));
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a client's connection ended early");

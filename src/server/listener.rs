@@ -1,6 +1,6 @@
 //! A socket that clients connect to, and what a client goes through before its first request.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Peer, Peers, Refusal, Stream, TlsInUse, pace::Pace};
+use super::{Peer, Peers, Refusal, Stream, TlsInUse, pace::Pace, peers::User};
 
 /// A socket that is listened on.
 #[derive(Debug)]
@@ -41,6 +41,14 @@ pub(super) enum Welcome {
 }
 
 impl Listener {
+    /// What handshakes go by, where there are such.
+    pub(super) fn tls(&self) -> Option<TlsInUse> {
+        match self {
+            Self::Tls(_, tls) => Some(tls.clone()),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
     /// The next client.
     pub(super) async fn accept(&self) -> io::Result<Arrival> {
         match self {
@@ -74,8 +82,16 @@ impl Arrival {
     /// Whether it may be served at all; warns at this pace when not.
     pub(super) fn is_admitted(&self, peers: &Peers, warnings: &Pace) -> bool {
         match self {
-            Self::Unix(stream) => peers.admit(stream, warnings),
+            Self::Unix(stream) => peers.admit_stream(stream, warnings),
             Self::Tcp(..) | Self::Tls(..) => true,
+        }
+    }
+
+    /// Who is at the other end, where that is known.
+    pub(super) fn user(&self) -> Option<User> {
+        match self {
+            Self::Unix(stream) => Some(User::of(stream)),
+            Self::Tcp(..) | Self::Tls(..) => None,
         }
     }
 
@@ -119,10 +135,18 @@ async fn shake_hands(
         Ok(1..) => {}
         Ok(0) | Err(_) => return Welcome::Gone,
     }
-    let Some(config) = tls.get() else {
+    let Some(terms) = tls.get() else {
         return Welcome::Gone;
     };
-    match TlsAcceptor::from(config).accept(stream).await {
+    match TlsAcceptor::from(Arc::clone(&terms.config))
+        .accept(stream)
+        .await
+    {
+        // A handshake takes its time, and the authorities may be others by now.
+        Ok(stream) if !tls.still_admits(&terms, stream.get_ref().1.peer_certificates()) => {
+            tracing::debug!("the authorities changed during a client's handshake");
+            Welcome::Gone
+        }
         Ok(stream) => Welcome::In(Stream::Tls(Box::new(stream)), Peer::at(from, true)),
         Err(error) => {
             if !is_about_certificate(&error) {

@@ -4,6 +4,28 @@ use tokio::net::UnixStream;
 
 use super::pace::Pace;
 
+/// Who is at the other end of a unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    /// No process is of this user, and no list names it.
+    const UNKNOWN: Self = Self {
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        stream.peer_cred().map_or(Self::UNKNOWN, |peer| Self {
+            uid: peer.uid(),
+            gid: peer.gid(),
+        })
+    }
+}
+
 /// The users and groups that may connect; all, when there are none here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers {
@@ -15,9 +37,16 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Whether a process of this user may use the socket.
+    pub(super) fn admit(&self, user: User) -> bool {
+        let is_open = self.users.is_empty() && self.groups.is_empty();
+        let is_known = user != User::UNKNOWN;
+        is_open || is_known && (self.users.contains(&user.uid) || self.groups.contains(&user.gid))
+    }
+
     /// Whether the process at the other end may use the socket. One of which nothing is known
     /// may not. A refusal is a warning, at this pace.
-    pub(super) fn admit(&self, stream: &UnixStream, warnings: &Pace) -> bool {
+    pub(super) fn admit_stream(&self, stream: &UnixStream, warnings: &Pace) -> bool {
         if self.users.is_empty() && self.groups.is_empty() {
             return true;
         }
@@ -31,7 +60,7 @@ impl Peers {
             }
         };
         let (uid, gid) = (peer.uid(), peer.gid());
-        let admitted = self.users.contains(&uid) || self.groups.contains(&gid);
+        let admitted = self.admit(User { uid, gid });
         if !admitted {
             let pid = peer.pid().unwrap_or_default();
             if let Some(unsaid) = warnings.due() {

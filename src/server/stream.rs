@@ -2,6 +2,7 @@
 
 use std::{io, net::IpAddr, time::Duration};
 
+use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -64,6 +65,14 @@ impl Stream {
             Self::Tcp(stream) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
             Self::Tls(stream) => stream.get_ref().0.readable().await,
+        }
+    }
+
+    /// The certificates that the client has shown, where it was asked for some.
+    pub(super) fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
 

@@ -4,10 +4,16 @@
 use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use rustls::{ServerConfig, sign::SingleCertAndKey};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::ClientCertVerifier,
+    sign::SingleCertAndKey,
+};
+use tokio::sync::Notify;
 
 use crate::{
-    secret::{Fingerprint, changed},
+    permissions::GuardedFiles,
     tls::{Authorities, Identity, TlsError, TlsVersion, provider, verifier},
 };
 
@@ -29,15 +35,23 @@ pub struct TlsSettings {
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     settings: TlsSettings,
-    seen: Fingerprint,
-    config: Arc<ServerConfig>,
+    files: GuardedFiles,
+    terms: Arc<Terms>,
     /// What is to be said of authorities of clients that are broken.
     pub broken: Vec<String>,
 }
 
+/// What handshakes go by.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) config: Arc<ServerConfig>,
+    /// The judge of clients' certificates, where they are asked for.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
 /// What the next handshake goes by; shared by all that listen.
 #[derive(Debug, Clone, Default)]
-pub struct TlsInUse(Arc<ArcSwapOption<ServerConfig>>);
+pub struct TlsInUse(Arc<ArcSwapOption<Terms>>);
 
 /// What we offer to speak inside (RFC 7301), the favourite first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -55,7 +69,7 @@ impl TlsSettings {
     /// When one of them cannot be used, or the key is another certificate's.
     pub fn load(&self) -> Result<TlsFiles, TlsError> {
         // Looked at before they are read: what changes in between is seen as a change.
-        let seen = Fingerprint::of(&self.files());
+        let files = GuardedFiles::new(self.files());
         let identity = Identity {
             cert_file: self.cert_file.clone(),
             key_file: self.key_file.clone(),
@@ -64,44 +78,48 @@ impl TlsSettings {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(self.min_version.and_newer())?;
         let mut broken = Vec::new();
-        let builder = match &self.client_ca_file {
+        let mut verifier = None;
+        if let Some(path) = &self.client_ca_file {
+            let mut authorities = Authorities::of_file(path)?;
+            broken = std::mem::take(&mut authorities.broken);
+            let none = || TlsError::NoCertificate { path: path.clone() };
+            verifier = Some(verifier::of_clients(authorities).ok_or_else(none)?);
+        }
+        let builder = match &verifier {
             None => builder.with_no_client_auth(),
-            Some(path) => {
-                let mut authorities = Authorities::of_file(path)?;
-                broken = std::mem::take(&mut authorities.broken);
-                let none = || TlsError::NoCertificate { path: path.clone() };
-                let verifier = verifier::of_clients(authorities).ok_or_else(none)?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
         let mut config = builder.with_cert_resolver(Arc::new(pair));
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         Ok(TlsFiles {
             settings: self.clone(),
-            seen,
-            config: Arc::new(config),
+            files,
+            terms: Arc::new(Terms {
+                config: Arc::new(config),
+                verifier,
+            }),
             broken,
         })
     }
 }
 
 impl TlsFiles {
-    /// Reads the files again whenever they change, for ever; what cannot be used is reported, and
-    /// what was good before stays in use. `reloaded` is told whether it could.
-    pub async fn watch(self, in_use: TlsInUse, reloaded: impl Fn(bool) + Send) {
+    /// Reads the files again whenever they change, or when `asked`, for ever; what cannot be used is
+    /// reported, and what was good before stays in use. `reloaded` is told whether it could.
+    pub async fn watch(self, in_use: TlsInUse, asked: Arc<Notify>, reloaded: impl Fn(bool) + Send) {
         let Self {
-            settings, mut seen, ..
+            settings,
+            mut files,
+            ..
         } = self;
-        let files = settings.files();
         loop {
-            changed(&files, &seen).await;
-            seen = Fingerprint::of(&files);
+            files.changed_or(&asked).await;
             match settings.load() {
-                Ok(files) => {
-                    for text in &files.broken {
+                Ok(read) => {
+                    for text in &read.broken {
                         tracing::warn!("listen.tls_client_ca_file: {text}");
                     }
-                    in_use.set(Some(&files));
+                    in_use.set(Some(&read));
                     reloaded(true);
                     tracing::info!("the changed certificate of the TLS listener is in use");
                 }
@@ -120,11 +138,35 @@ impl TlsFiles {
 impl TlsInUse {
     /// Has the next handshakes go by these files.
     pub fn set(&self, files: Option<&TlsFiles>) {
-        self.0.store(files.map(|files| Arc::clone(&files.config)));
+        self.0.store(files.map(|files| Arc::clone(&files.terms)));
     }
 
     /// `None` where no file was ever read, and so nobody can be served.
-    pub(super) fn get(&self) -> Option<Arc<ServerConfig>> {
+    pub(super) fn get(&self) -> Option<Arc<Terms>> {
         self.0.load_full()
+    }
+
+    /// Whether a client that was let in on these terms would be let in now too.
+    pub(super) fn still_admits(
+        &self,
+        terms: &Arc<Terms>,
+        shown: Option<&[CertificateDer<'_>]>,
+    ) -> bool {
+        let now = self.get();
+        now.is_some_and(|now| Arc::ptr_eq(&now, terms) || now.admit(shown))
+    }
+}
+
+impl Terms {
+    /// Whether a client that has shown this chain of certificates would be let in now.
+    pub(super) fn admit(&self, shown: Option<&[CertificateDer<'_>]>) -> bool {
+        let Some(verifier) = &self.verifier else {
+            return true;
+        };
+        let Some((own, others)) = shown.and_then(<[_]>::split_first) else {
+            return false;
+        };
+        let now = UnixTime::now();
+        verifier.verify_client_cert(own, others, now).is_ok()
     }
 }

@@ -24,6 +24,7 @@ use prometheus_client::{
 pub use self::scrape::Sources;
 use self::{requests::Requests, scrape::Scrape, text::prometheus_text};
 use super::histogram::Histogram;
+use crate::version;
 
 /// Who made an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,17 @@ pub enum Origin {
     /// We.
     Sidecar,
 }
+
+/// Why a connection to the upstream could not be made.
+const CONNECT_FAILURES: [&str; 7] = [
+    "dns",
+    "connect",
+    "connect_timeout",
+    "outbound_proxy",
+    "certificate",
+    "client_certificate",
+    "tls",
+];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
@@ -106,6 +118,16 @@ impl Metrics {
             .inc();
     }
 
+    /// How many connections to the upstream could not be made so far, by reason.
+    #[must_use]
+    pub fn upstream_failures(&self) -> Vec<(&'static str, u64)> {
+        let failures = |reason| {
+            let counter = self.connect_errors.get(&[("reason", reason)])?;
+            Some((reason, counter.get()))
+        };
+        CONNECT_FAILURES.into_iter().filter_map(failures).collect()
+    }
+
     /// Counts a changed secret, by whether it gave a token.
     pub fn secret_reloaded(&self, accepted: bool) {
         let labels = [("result", result(accepted))];
@@ -164,7 +186,7 @@ impl Metrics {
     /// None that a `String` as the sink could cause.
     pub fn encode(self: &Arc<Self>, sources: Sources) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("auth_sidecar");
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
         registry.register("build", "The program that runs", build);
         registry.register(
             "token_refresh",

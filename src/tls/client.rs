@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{TlsError, TlsSettings, client_config};
-use crate::secret::{Fingerprint, changed};
+use crate::permissions::GuardedFiles;
 
 /// Who is at the other end, as messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +82,7 @@ pub struct TlsClient {
     settings: TlsSettings,
     config: ArcSwap<ClientConfig>,
     generation: AtomicUsize,
-    paths: Vec<PathBuf>,
-    /// How the files looked when they were read last.
-    seen: Mutex<Fingerprint>,
+    watched: Mutex<GuardedFiles>,
 }
 
 impl TlsClient {
@@ -101,7 +98,7 @@ impl TlsClient {
             paths.extend([identity.cert_file.clone(), identity.key_file.clone()]);
         }
         // Looked at before they are read: what changes in between is seen as a change.
-        let seen = Fingerprint::of(&paths);
+        let watched = GuardedFiles::read_at_start(paths);
         // Of broken authorities the configuration has warned.
         let (config, _) = client_config(settings)?;
         Ok(Self {
@@ -111,8 +108,7 @@ impl TlsClient {
             settings: settings.clone(),
             config: ArcSwap::from_pointee(config),
             generation: AtomicUsize::new(0),
-            paths,
-            seen: Mutex::new(seen),
+            watched: Mutex::new(watched),
         })
     }
 
@@ -214,25 +210,23 @@ impl TlsClient {
         }
     }
 
-    /// Waits until its files look other than when they were read; for ever where there are none.
+    /// Waits until its files look other than when they were read, and nobody else can write to them;
+    /// for ever where there are none.
     ///
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn changed(&self) {
-        let seen = self.seen().clone();
-        changed(&self.paths, &seen).await;
+        let mut watched = self.watched().clone();
+        watched.may_be_followed().await;
     }
 
     /// Reads its files again, if they look other than when they were read: `None` where they do not,
     /// otherwise whether they can be used for new connections. Broken ones are reported, and then not
     /// looked at until they change again.
     pub fn renew(&self) -> Option<bool> {
-        let now = Fingerprint::of(&self.paths);
-        let mut seen = self.seen();
-        if *seen == now {
+        if !self.watched().follow() {
             return None;
         }
-        *seen = now;
         let leg = self.leg.name();
         match client_config(&self.settings) {
             Ok((config, broken)) => {
@@ -251,8 +245,8 @@ impl TlsClient {
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Fingerprint> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watched(&self) -> MutexGuard<'_, GuardedFiles> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Shared {
 /// What the refresher can be told.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Order {
-    /// Try now, without regard to a back-off (never to the floor).
+    /// Try now, without regard to the back-off after an outage (never to the floor).
     Refresh,
     /// The machine slept for so long, which our clock has not seen.
     Slept(Duration),

@@ -8,7 +8,8 @@ use url::Url;
 use super::endpoint::{BasicEncoding, ClientAuth, FormValue, TokenRequest};
 use crate::secret::RotatingSecret;
 
-const AUTHORIZE: &str = "/csp/gateway/am/api/auth/authorize";
+/// The path of the token endpoint of apps.
+pub(crate) const AUTHORIZE: &str = "/csp/gateway/am/api/auth/authorize";
 const AUTHORIZE_API_TOKEN: &str = "/csp/gateway/am/api/auth/api-tokens/authorize";
 const API_TOKEN_DETAILS: &str = "/csp/gateway/am/api/auth/api-tokens/details";
 
@@ -65,7 +66,7 @@ fn field(name: &str, value: &str) -> (String, FormValue) {
 }
 
 /// Appends a path to a base URL, which may end in a slash or not.
-fn join(base_url: &Url, path: &str) -> Url {
+pub(crate) fn join(base_url: &Url, path: &str) -> Url {
     let mut url = base_url.clone();
     let joined = format!("{}{path}", url.path().trim_end_matches('/'));
     url.set_path(&joined);

@@ -3,9 +3,10 @@
 pub mod answer;
 mod assertion;
 mod client;
+mod description;
 mod encoding;
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -128,12 +129,32 @@ impl TokenEndpoint {
     async fn ask(&self, which: Which) -> Result<TokenResponse, FetchError> {
         let (fields, body) = self.build(which)?;
         let response = self.caller.post(fields, body).await?;
-        answer::read_typed(
-            response.status,
-            &response.fields,
-            &response.body,
-            self.request.token_type.as_deref(),
-        )
+        let accepted = self.request.token_type.as_deref();
+        let read = answer::read_typed(response.status, &response.fields, &response.body, accepted);
+        read.map_err(|mut error| {
+            self.hide_secrets(&mut error);
+            error
+        })
+    }
+
+    /// Takes the service's own words out of an error if they hold one of the secrets that were sent.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the secret is looked for where it must not be"
+    )]
+    fn hide_secrets(&self, error: &mut FetchError) {
+        let Some(refusal) = &mut error.refusal else {
+            return;
+        };
+        let told = refusal.description.as_deref().unwrap_or_default();
+        let is_told = self.request.secrets().any(|secret| {
+            let both = [Which::Current, Which::Next];
+            let mut read = both.iter().filter_map(|which| secret.read(*which).ok());
+            read.any(|secret| told.contains(secret.expose_secret()))
+        });
+        if is_told {
+            refusal.description = None;
+        }
     }
 
     fn build(&self, which: Which) -> Result<(HeaderMap, Bytes), FetchError> {
@@ -141,7 +162,7 @@ impl TokenEndpoint {
         for (name, value) in &self.request.form {
             let value = match value {
                 FormValue::Plain(value) => SecretString::from(value.as_str()),
-                FormValue::Secret(secret) => read(secret, which)?,
+                FormValue::Secret(secret) => read(secret, which, "auth.api_token")?,
             };
             form.push((name.as_str(), value));
         }
@@ -160,7 +181,8 @@ impl TokenEndpoint {
                 client_secret,
                 encoding,
             } => {
-                let credentials = basic(client_id, &read(client_secret, which)?, *encoding)?;
+                let secret = read(client_secret, which, CLIENT_SECRET)?;
+                let credentials = basic(client_id, &secret, *encoding)?;
                 fields.insert(AUTHORIZATION, credentials);
             }
             ClientAuth::Post {
@@ -168,10 +190,10 @@ impl TokenEndpoint {
                 client_secret,
             } => {
                 form.push(("client_id", SecretString::from(client_id.as_str())));
-                form.push(("client_secret", read(client_secret, which)?));
+                form.push(("client_secret", read(client_secret, which, CLIENT_SECRET)?));
             }
             ClientAuth::PrivateKeyJwt(assertion) => {
-                let signed = assertion.sign(which).map_err(|e| unusable(&e))?;
+                let signed = assertion.sign(which).map_err(|e| unsigned(&e, which))?;
                 let client_id = assertion.client_id.as_str();
                 form.push(("client_id", SecretString::from(client_id)));
                 form.push(("client_assertion_type", SecretString::from(assertion::TYPE)));
@@ -251,16 +273,37 @@ impl TokenSource for TokenEndpoint {
 /// Whether another secret could help. A 401 without a word may come from the service as well as
 /// from something in between, and to ask once more costs little.
 fn may_be_the_secret(error: &FetchError) -> bool {
-    error.reason == Reason::InvalidClient || error.detail.starts_with("status 401")
+    matches!(
+        error.reason,
+        Reason::InvalidClient | Reason::SecretUnreadable
+    ) || error.detail.starts_with("status 401")
 }
 
-fn read(secret: &RotatingSecret, which: Which) -> Result<SecretString, FetchError> {
-    secret.read(which).map_err(|e| unusable(&e))
+/// The key of a client secret, which `_file` or `_next_file` may follow.
+const CLIENT_SECRET: &str = "auth.client_secret";
+
+fn read(secret: &RotatingSecret, which: Which, key: &str) -> Result<SecretString, FetchError> {
+    secret.read(which).map_err(|e| unreadable(&e, which, key))
 }
 
-/// A credential that cannot be sent at all.
-fn unusable(error: &impl ToString) -> FetchError {
-    FetchError::new(Reason::InvalidClient, error.to_string())
+/// A credential that cannot be read: names the key of its file, and the file.
+fn unreadable(error: &impl fmt::Display, which: Which, key: &str) -> FetchError {
+    let of_file = match which {
+        Which::Current => "_file",
+        Which::Next => "_next_file",
+    };
+    FetchError::new(Reason::SecretUnreadable, format!("{key}{of_file}: {error}"))
+}
+
+/// An assertion that cannot be made.
+fn unsigned(error: &AssertionError, which: Which) -> FetchError {
+    match error {
+        AssertionError::Secret(error) => unreadable(error, which, "auth.private_key"),
+        AssertionError::NoKey => unreadable(error, which, "auth.private_key"),
+        AssertionError::Unfit(_) | AssertionError::CannotSign => {
+            FetchError::new(Reason::InvalidClient, error.to_string())
+        }
+    }
 }
 
 #[expect(

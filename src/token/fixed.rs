@@ -37,13 +37,16 @@ impl TokenSource for FixedToken {
         }
         self.has_read = true;
         self.seen = now;
-        let invalid = |detail: String| FetchError::new(Reason::InvalidClient, detail);
-        let token = self
-            .source
-            .read()
-            .map_err(|error| invalid(error.to_string()))?;
-        let bearer = Bearer::new(&token)
-            .ok_or_else(|| invalid("the token is too long or no legal field value".to_owned()))?;
+        let token = self.source.read().map_err(|error| {
+            FetchError::new(
+                Reason::SecretUnreadable,
+                format!("auth.token_file: {error}"),
+            )
+        })?;
+        let bearer = Bearer::new(&token).ok_or_else(|| {
+            let what = "the token is too long or no legal field value";
+            FetchError::new(Reason::InvalidClient, what)
+        })?;
         Ok(TokenResponse {
             bearer,
             lifetime: Lifetime::Unlimited,

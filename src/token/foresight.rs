@@ -35,18 +35,22 @@ const INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
 /// The least time between two looks, whatever changes.
 const FLOOR: Duration = Duration::from_secs(5);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Days before the end at which the log warns.
-const WARNINGS: [u32; 3] = [30, 7, 1];
+/// Days before the end at which the log warns; at 0 it has ended.
+const WARNINGS: [u32; 4] = [30, 7, 1, 0];
 
 /// The credentials' ends, as far as they are known. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Ends(Arc<Mutex<Vec<End>>>);
 
 /// The end of one credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// Which one: the label of the metric.
     pub kind: &'static str,
+    /// The key of the configuration that names it.
+    pub key: &'static str,
+    /// The file that holds it, if one does.
+    pub file: Option<PathBuf>,
     /// When.
     pub at: SystemTime,
 }
@@ -58,10 +62,15 @@ impl Ends {
         self.lock().clone()
     }
 
-    fn set(&self, kind: &'static str, at: Option<SystemTime>) {
+    fn set(&self, credential: &Credential, at: Option<SystemTime>) {
         let mut ends = self.lock();
-        ends.retain(|end| end.kind != kind);
-        ends.extend(at.map(|at| End { kind, at }));
+        ends.retain(|end| end.kind != credential.kind);
+        ends.extend(at.map(|at| End {
+            kind: credential.kind,
+            key: credential.key,
+            file: credential.files().into_iter().next(),
+            at,
+        }));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<End>> {
@@ -73,6 +82,8 @@ impl Ends {
 #[derive(Debug)]
 pub struct Credential {
     kind: &'static str,
+    /// The key of the configuration that names it.
+    key: &'static str,
     place: Place,
 }
 
@@ -90,9 +101,10 @@ enum Place {
 impl Credential {
     /// The certificates in a PEM file.
     #[must_use]
-    pub fn certificates(kind: &'static str, path: PathBuf) -> Self {
+    pub fn certificates(kind: &'static str, key: &'static str, path: PathBuf) -> Self {
         Self {
             kind,
+            key,
             place: Place::Certificates(path),
         }
     }
@@ -109,6 +121,7 @@ impl Credential {
         let caller = Box::new(Caller::new(url, settings)?);
         Ok(Self {
             kind: "api_token",
+            key: "auth.api_token",
             place: Place::ApiToken { caller, secret },
         })
     }
@@ -124,9 +137,9 @@ impl Credential {
             checked(self.kind, found.is_ok());
             match found {
                 Ok(at) => {
-                    ends.set(self.kind, at);
+                    ends.set(&self, at);
                     if let Some(at) = at {
-                        warned = warn(self.kind, at, warned);
+                        warned = self.warn(at, warned);
                     }
                 }
                 Err(error) => tracing::debug!(kind = self.kind, %error, "the end is unknown"),
@@ -141,6 +154,51 @@ impl Credential {
         match &self.place {
             Place::Certificates(path) => vec![path.clone()],
             Place::ApiToken { secret, .. } => secret.files().cloned().collect(),
+        }
+    }
+
+    /// Warns once for each of [`WARNINGS`], and once it has ended; `warned` is the end and the
+    /// threshold of the last.
+    fn warn(&self, at: SystemTime, warned: Option<(SystemTime, u32)>) -> Option<(SystemTime, u32)> {
+        let now = SystemTime::now();
+        let left = at.duration_since(now);
+        let reached = |days: &u32| left.as_ref().map_or(true, |left| *left <= DAY * *days);
+        let threshold = WARNINGS.into_iter().filter(reached).min()?;
+        let is_news = warned.is_none_or(|(end, last)| end != at || threshold < last);
+        if is_news {
+            let (kind, key) = (self.kind, self.key);
+            let files = self.files();
+            let file = files.first().map(|file| file.display().to_string());
+            let ends_at = humantime::format_rfc3339_seconds(clock::nameable(at)).to_string();
+            let days = |time: Duration| time.as_secs() / DAY.as_secs();
+            match left {
+                Ok(left) if !left.is_zero() => tracing::warn!(
+                    kind,
+                    key,
+                    file,
+                    ends_at,
+                    days_left = days(left),
+                    "a credential ends soon; renew it"
+                ),
+                _ => tracing::error!(
+                    kind,
+                    key,
+                    file,
+                    ended_at = ends_at,
+                    days_since = days(now.duration_since(at).unwrap_or_default()),
+                    "a credential has ended; replace it"
+                ),
+            }
+        }
+        Some((at, threshold))
+    }
+
+    /// Which one, and where an operator finds it.
+    pub(crate) fn name(&self) -> String {
+        let kind = self.kind().replace('_', " ");
+        match self.files().first() {
+            Some(file) => format!("{kind} ({}: {})", self.key, file.display()),
+            None => format!("{kind} ({})", self.key),
         }
     }
 
@@ -159,24 +217,6 @@ impl Credential {
             }
         }
     }
-}
-
-/// Warns once for each of [`WARNINGS`]; `warned` is the end and the threshold of the last.
-fn warn(
-    kind: &'static str,
-    at: SystemTime,
-    warned: Option<(SystemTime, u32)>,
-) -> Option<(SystemTime, u32)> {
-    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
-    let reached = |days: &u32| left <= DAY * *days;
-    let threshold = WARNINGS.into_iter().filter(reached).min()?;
-    let is_news = warned.is_none_or(|(end, last)| end != at || threshold < last);
-    if is_news {
-        let ends_at = humantime::format_rfc3339_seconds(clock::nameable(at)).to_string();
-        let days_left = left.as_secs() / DAY.as_secs();
-        tracing::warn!(kind, ends_at, days_left, "a credential ends soon; renew it");
-    }
-    Some((at, threshold))
 }
 
 fn unreadable(detail: String) -> FetchError {
@@ -217,7 +257,7 @@ fn details_request(token: &str) -> Result<Zeroizing<Vec<u8>>, FetchError> {
 async fn ask(caller: &Caller, secret: &RotatingSecret) -> Result<Option<SystemTime>, FetchError> {
     let token: SecretString = secret
         .read(Which::Current)
-        .map_err(|error| FetchError::new(Reason::InvalidClient, error.to_string()))?;
+        .map_err(|error| FetchError::new(Reason::SecretUnreadable, error.to_string()))?;
     let body = details_request(token.expose_secret())?;
     let mut fields = HeaderMap::new();
     for (name, value) in [
@@ -310,11 +350,13 @@ mod tests {
     fn a_warning_comes_once_for_each_threshold_and_anew_for_another_end() {
         let now = SystemTime::now();
         let days = |days: f64| now + DAY.mul_f64(days);
-        assert_eq!(warn("x", days(40.0), None), None);
-        assert_eq!(warn("x", days(20.0), None), Some((days(20.0), 30)));
-        assert_eq!(warn("x", days(5.0), None), Some((days(5.0), 7)));
-        assert_eq!(warn("x", days(0.5), None), Some((days(0.5), 1)));
-        assert_eq!(warn("x", now - DAY, None), Some((now - DAY, 1)));
+        let credential = Credential::certificates("x", "upstream.ca_file", "x".into());
+        let warn = |at, warned| credential.warn(at, warned);
+        assert_eq!(warn(days(40.0), None), None);
+        assert_eq!(warn(days(20.0), None), Some((days(20.0), 30)));
+        assert_eq!(warn(days(5.0), None), Some((days(5.0), 7)));
+        assert_eq!(warn(days(0.5), None), Some((days(0.5), 1)));
+        assert_eq!(warn(now - DAY, None), Some((now - DAY, 0)));
     }
 
     #[test]

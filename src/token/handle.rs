@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    AccessToken, Reason, Snapshot,
+    AccessToken, FetchError, Reason, Snapshot,
     channel::{Order, Shared},
 };
 
@@ -147,6 +147,23 @@ impl TokenHandle {
         .unwrap_or_else(|| Renewal::Unavailable(self.snapshot().unavailable(Instant::now())))
     }
 
+    /// What is known once more than `seen` attempts are over; waits for that, for ever if need be.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn attempted(&self, seen: u64) -> Arc<Snapshot> {
+        let mut bell = self.shared.bell.subscribe();
+        loop {
+            let snapshot = self.snapshot();
+            if snapshot.attempts > seen {
+                return snapshot;
+            }
+            if bell.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Says that a renewal caused by a 401 helped: the newer token was accepted.
     pub fn helped(&self) {
         self.shared.suspicion.clear();
@@ -159,9 +176,25 @@ impl TokenHandle {
             .raise(newer.generation, Instant::now());
     }
 
-    /// Asks for an attempt now, whatever the schedule says; the floor between calls holds.
+    /// Asks for an attempt now, whatever the schedule says; the floor between calls holds, and the
+    /// back-off after a credential that was rejected.
     pub fn refresh_now(&self) {
         self.order(Order::Refresh);
+    }
+
+    /// The same, for somebody who wants to know whether it will be heeded.
+    ///
+    /// # Errors
+    /// When the next attempt comes in its own time.
+    pub fn order_refresh(&self) -> Result<(), Unavailable> {
+        let snapshot = self.snapshot();
+        let now = Instant::now();
+        let failure = snapshot.failure.as_ref();
+        if failure.is_some_and(FetchError::outlasts_orders) && snapshot.next_attempt > now {
+            return Err(unavailable(&snapshot, now));
+        }
+        self.refresh_now();
+        Ok(())
     }
 
     /// Tells that the machine slept for so long: tokens grew older than our clock knows.

@@ -109,9 +109,13 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         // A failure's back-off is for the sake of the service: what requests want does not shorten
         // it. They wait for the attempt that comes anyway.
         let may_hurry = snapshot.failure.is_none();
-        // Orders and a changed credential go before our own back-off, but not before what the
-        // service itself asked for.
+        // A changed credential goes before our own back-off, but not before what the service itself
+        // asked for; an order not before what it has answered to this credential either.
         let asked = snapshot.failure.as_ref().and_then(|f| f.retry_after);
+        let may_order = !snapshot
+            .failure
+            .as_ref()
+            .is_some_and(FetchError::outlasts_orders);
         loop {
             if may_hurry && *wanted.borrow_and_update() > snapshot.attempts {
                 due = floor;
@@ -120,8 +124,10 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 () = sleep_until(due) => return has_changed,
                 Ok(()) = wanted.changed(), if may_hurry => continue,
                 () = source.changed(), if !has_changed => has_changed = true,
-                Some(order) = orders.recv() => if let Order::Slept(duration) = order {
-                    age(shared, duration);
+                Some(order) = orders.recv() => match order {
+                    Order::Slept(duration) => age(shared, duration),
+                    Order::Refresh if may_order => {}
+                    Order::Refresh => continue,
                 },
             }
             if asked.is_none() {
@@ -161,7 +167,9 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 let consecutive_failures = previous.consecutive_failures.saturating_add(1);
                 let failing_since = previous.failing_since.unwrap_or(started_at);
                 let fault = match error.reason {
-                    Reason::InvalidClient => Fault::Rejection(consecutive_failures),
+                    Reason::InvalidClient | Reason::SecretUnreadable => {
+                        Fault::Rejection(consecutive_failures)
+                    }
                     Reason::RateLimited => Fault::Limit(consecutive_failures),
                     _ => Fault::Outage(now - failing_since),
                 };

@@ -252,13 +252,25 @@ fn a_list_that_others_can_write_to_is_a_warning() {
 
     let service = FakeService::accepting([TOKEN]);
     let files = tempfile::tempdir().unwrap();
+    // Others would not get to it otherwise.
+    std::fs::set_permissions(files.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     let path = files.path().join("clients");
     std::fs::write(&path, list(&[("grafana", GRAFANA)])).unwrap();
     let settings = Settings::static_token(TOKEN, &service)
         .set("listen.client_tokens_file", path.to_str().unwrap());
-    for (mode, warnings) in [(0o600, 0), (0o644, 0), (0o620, 1), (0o602, 1), (0o666, 1)] {
+    // A group of the owner alone is nobody else.
+    let by_group = usize::from(rustix::process::getuid().is_root());
+    for (mode, warnings) in [
+        (0o600, 0),
+        (0o644, 0),
+        (0o620, by_group),
+        (0o602, 1),
+        (0o666, 1),
+    ] {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let said = settings.load(files.path()).unwrap().warnings;
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(elsewhere.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let said = settings.load(elsewhere.path()).unwrap().warnings;
         assert_eq!(said.len(), warnings, "{mode:o}: {said:?}");
         let names_it = |text: &String| text.starts_with("listen.client_tokens_file: others");
         assert!(said.iter().all(names_it), "{said:?}");

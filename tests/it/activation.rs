@@ -20,7 +20,7 @@ use rustix::{
 use serde_json::{Value, json};
 
 use super::support::{
-    DEADLINE, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
+    Answer, DEADLINE, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
 };
 
 /// Starts the program with sockets as file descriptors from 3 on, as systemd does: the variable
@@ -143,7 +143,7 @@ async fn the_service_manager_is_told_of_the_start_and_of_the_end() {
     ] {
         manager.set_read_timeout(Some(DEADLINE)).unwrap();
         let next = || {
-            let mut message = [0; 64];
+            let mut message = [0; 256];
             let length = manager.recv(&mut message).unwrap();
             String::from_utf8_lossy(&message[..length]).into_owned()
         };
@@ -151,10 +151,45 @@ async fn the_service_manager_is_told_of_the_start_and_of_the_end() {
         let settings = Settings::new(&csp, &service);
         let mut process = Process::start_with(&settings, &[], &variables).await;
         assert_eq!(next(), "READY=1");
+        let status = next();
+        assert!(
+            status.starts_with("STATUS=a token is usable until 20") && status.ends_with('Z'),
+            "{status}"
+        );
+        // What comes at the next renewal, if that is now.
         process.signal(Signal::TERM);
-        assert_eq!(next(), "STOPPING=1");
+        let last = std::iter::repeat_with(next).find(|said| !said.starts_with("STATUS="));
+        assert_eq!(last.as_deref(), Some("STOPPING=1"));
         assert_eq!(process.wait().await.code(), Some(0));
     }
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_why_there_is_no_token() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    csp.script([Answer::CspError(500)]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let next = || {
+        let mut message = [0; 256];
+        let length = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let settings = Settings::new(&csp, &service);
+    let _process = Process::start_with(&settings, &[], &variables).await;
+    assert_eq!(next(), "READY=1");
+    let failed = next();
+    let expected = "STATUS=no usable token; no new one (bad_status), next attempt 20";
+    assert!(failed.starts_with(expected), "{failed}");
+    // The next attempt is good.
+    let recovered = next();
+    assert!(
+        recovered.starts_with("STATUS=a token is usable until"),
+        "{recovered}"
+    );
 }
 
 /// How a run ends that cannot begin, and what it says.

@@ -306,6 +306,7 @@ async fn the_status_tells_the_state_the_token_and_what_was_tried() {
         .await;
     let first = status(&sidecar).await;
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(first["commit"], auth_sidecar::version::COMMIT);
     assert_eq!(first["state"], "ready");
     assert!(first["uptime_seconds"].as_f64().unwrap() > 0.0);
     let token = &first["token"];
@@ -410,7 +411,7 @@ async fn all_series_appear_and_count() {
         concat!(
             r#"build_info{version=""#,
             env!("CARGO_PKG_VERSION"),
-            r#""} 1"#
+            r#"",commit=""#
         ),
         "token_usable 1",
         "token_expiry_timestamp_seconds ",
@@ -499,4 +500,169 @@ async fn it_can_be_turned_off() {
         let sidecar = Sidecar::start(&settings);
         assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn nothing_but_a_post_acts() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("admin.allow_quit", true);
+    let sidecar = Sidecar::start(&settings);
+    sidecar.ready().await;
+    let mut client = Client::connect(&sidecar.admin_url()).await;
+    for path in ["/refresh", "/quitquitquit"] {
+        for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "QUERY", "post"] {
+            let reply = client.request(method, path, &[], "").await;
+            assert_eq!(reply.status, 405, "{method} {path}");
+            assert_eq!(reply.header("allow"), Some("POST"));
+        }
+    }
+    assert_eq!(csp.call_count(), 1);
+    assert_eq!(client.request("GET", "/readyz", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_order_says_when_it_has_to_wait_for_the_back_off() {
+    let csp = FakeCsp::start();
+    csp.always(Answer::CspError(400));
+    let service = FakeService::start(csp.validator());
+    let sidecar = Sidecar::between(&csp, &service);
+    // After so many rejections the next attempt is seconds away, mostly.
+    let url = format!("{}/refresh", sidecar.admin_url());
+    let is_away = async || {
+        let status = status(&sidecar).await;
+        status["refresh"]["next_attempt_in_seconds"]
+            .as_f64()
+            .unwrap()
+            > 2.0
+    };
+    eventually_async(is_away, Duration::from_secs(60)).await;
+    let before = csp.call_count();
+    let reply = request("POST", &url, &[], "").await;
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    let after: f64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!(after >= 1.0);
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(csp.call_count(), before);
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_keep_the_probes_out() {
+    let service = FakeService::accepting(["a-token"]);
+    let sidecar = Sidecar::start(&Settings::static_token("a-token", &service));
+    let address = sidecar.admin_url();
+    let address = address.trim_start_matches("http://").parse().unwrap();
+    let mut idle = Vec::new();
+    for number in 0..600 {
+        let mut client = Connection::to(address).await;
+        // Half of them have begun a request.
+        if number % 2 == 0 {
+            client.write("GET /livez HTTP/1.1\r\nHo").await;
+        }
+        idle.push(client);
+        if number % 100 == 99 {
+            assert_eq!(sidecar.admin_get("/livez").await.0, 200, "{number}");
+            assert_eq!(sidecar.admin_get("/metrics").await.0, 200, "{number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn actions_take_a_local_token_where_requests_do() {
+    const TOKEN: &str = "local-token-of-ops";
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let hash = auth_sidecar::client_token::Hash::of(TOKEN.as_bytes());
+    let settings = Settings::new(&csp, &service)
+        .set("admin.allow_quit", true)
+        .file("listen.client_tokens_file", &format!("ops:{hash}\n"));
+    let sidecar = Sidecar::start(&settings);
+    sidecar.ready().await;
+    let url = sidecar.admin_url();
+    let post = async |path: &str, fields: &[(&str, &str)]| {
+        request("POST", &format!("{url}{path}"), fields, "").await
+    };
+    for path in ["/refresh", "/quitquitquit"] {
+        for fields in [&[][..], &[("x-auth-token", "guess")]] {
+            let reply = post(path, fields).await;
+            assert_eq!(reply.status, 403, "{path}");
+            assert!(reply.text().contains("local token"), "{}", reply.text());
+        }
+    }
+    assert_eq!(csp.call_count(), 1);
+    // Probes have none.
+    assert_eq!(sidecar.admin_get("/livez").await.0, 200);
+    let bearer = format!("Bearer {TOKEN}");
+    let reply = post("/refresh", &[("authorization", &bearer)]).await;
+    assert_eq!(reply.status, 202);
+    assert_eq!(
+        post("/quitquitquit", &[("x-auth-token", TOKEN)])
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn actions_take_what_else_requests_take() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| format!("unix:{}", directory.path().join(name).display());
+    let field = Settings::new(&csp, &service).set("listen.require_field", "X-Sidecar: yes");
+    let sidecar = Sidecar::start(&field);
+    sidecar.ready().await;
+    let url = format!("{}/refresh", sidecar.admin_url());
+    assert_eq!(request("POST", &url, &[], "").await.status, 403);
+    let with_it = request("POST", &url, &[("x-sidecar", "yes")], "").await;
+    assert_eq!(with_it.status, 202);
+    // Requests come by a file alone, which keeps others out; so do actions.
+    let files = Settings::new(&csp, &service).set("listen.address", at("proxy"));
+    let sidecar = Sidecar::start(&files);
+    let reply = request("POST", &format!("{}/refresh", sidecar.admin_url()), &[], "").await;
+    assert_eq!(reply.status, 403);
+    assert!(reply.text().contains("unix socket"), "{}", reply.text());
+    drop(sidecar);
+    let tokens = Settings::new(&csp, &service)
+        .file("listen.client_tokens_file", "# nobody\n")
+        .set("admin.address", at("admin"));
+    let _sidecar = Sidecar::start(&tokens);
+    let stream = tokio::net::UnixStream::connect(directory.path().join("admin")).await;
+    let mut stream = stream.unwrap();
+    let order = b"POST /refresh HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(order).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+}
+
+#[tokio::test]
+async fn other_machines_see_metrics_and_health_alone() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service)
+        .set("admin.address", "0.0.0.0:0")
+        .set("admin.allow_remote", true)
+        .set("admin.allow_quit", true);
+    let sidecar = Sidecar::start(&settings);
+    let url = sidecar.admin_url().replace("0.0.0.0", "127.0.0.1");
+    let ready = async || get(&format!("{url}/readyz")).await.status == 200;
+    eventually_async(ready, SOON).await;
+    for path in PATHS {
+        let reply = get(&format!("{url}{path}")).await;
+        let status = if ["/", "/status"].contains(&path) {
+            403
+        } else {
+            200
+        };
+        assert_eq!(reply.status, status, "{path}");
+    }
+    for path in ["/refresh", "/quitquitquit"] {
+        let reply = request("POST", &format!("{url}{path}"), &[], "").await;
+        assert_eq!(reply.status, 403, "{path}");
+        assert!(reply.text().contains("admin.address"), "{}", reply.text());
+    }
+    assert_eq!(csp.call_count(), 1);
 }

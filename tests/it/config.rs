@@ -195,7 +195,7 @@ fn each_mistake_of_a_file_is_named_with_its_line() {
 }
 
 /// Variable, value, and what the line names and says.
-const VARIABLES: [(&str, &str, &str, &str); 30] = [
+const VARIABLES: [(&str, &str, &str, &str); 32] = [
     (
         "WAVEFRONT_URL",
         "http://h.example",
@@ -212,7 +212,7 @@ const VARIABLES: [(&str, &str, &str, &str); 30] = [
         "WAVEFRONT_URL",
         "https://h.example/c4n4ry-s3cret",
         "upstream.url",
-        "path goes on",
+        "must end after the host, as https://h.example does: the client's path goes on",
     ),
     (
         "WAVEFRONT_URL",
@@ -231,6 +231,18 @@ const VARIABLES: [(&str, &str, &str, &str); 30] = [
         "http://csp.example",
         "auth.base_url",
         "auth.allow_insecure_http",
+    ),
+    (
+        "CSP_API_URL",
+        "https://csp.example/csp/gateway/am/api",
+        "auth.base_url",
+        "https://csp.example/csp/gateway/am/api/csp/gateway/am/api/auth/authorize",
+    ),
+    (
+        "AUTH_SIDECAR_CONFIG",
+        "missing.toml",
+        "config",
+        "cannot read the file missing.toml",
     ),
     ("CSP_APP_ID", "a:c4n4ry-s3cret", "auth.client_id", "a colon"),
     ("CSP_APP_ID", "a\nb", "auth.client_id", "control characters"),
@@ -395,6 +407,132 @@ fn each_mistake_of_a_flag_is_named_with_its_flag() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_named() {
+    for (arguments, key, file) in [
+        (
+            &["--config", "nowhere.toml"][..],
+            "config (flag --config)",
+            "nowhere.toml",
+        ),
+        (
+            &["--config", "nowhere"],
+            "config (flag --config)",
+            "nowhere",
+        ),
+        (
+            &["--config", "/nonexistent/x"],
+            "config (flag --config)",
+            "/nonexistent/x",
+        ),
+    ] {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["check"]).collect();
+        let said = run(&arguments, &APP);
+        assert_eq!(said.code, Some(2));
+        let line = format!("{key}: cannot read the file {file}: ");
+        assert!(said.stderr.starts_with(&line), "{}", said.stderr);
+    }
+    for (name, value, key) in [
+        (
+            "AUTH_SIDECAR_UPSTREAM__CA_FILE",
+            "ca.pem",
+            "upstream.ca_file",
+        ),
+        (
+            "AUTH_SIDECAR_AUTH__CA_FILE",
+            "/nonexistent/ca.pem",
+            "auth.ca_file",
+        ),
+        ("CSP_ORG_ID_FILE", "org.txt", "auth.org_id"),
+    ] {
+        let environment: Vec<_> = APP.into_iter().chain([(name, value)]).collect();
+        let said = run(&["check"], &environment);
+        assert!(said.stderr.starts_with(key), "{}", said.stderr);
+        assert!(said.stderr.contains(value), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_base_url_with_a_path_is_a_warning_that_shows_where_tokens_are_asked_for() {
+    let variable = ("CSP_API_URL", "https://gateway.example/csp-west/");
+    let environment: Vec<_> = APP.into_iter().chain([variable]).collect();
+    let said = run(&["check"], &environment);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    let asked = "https://gateway.example/csp-west/csp/gateway/am/api/auth/authorize";
+    let warning = said
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("warning: "));
+    let warning = warning.unwrap();
+    assert!(
+        warning.contains("auth.base_url") && warning.contains(asked),
+        "{warning}"
+    );
+}
+
+#[test]
+fn only_what_was_set_is_shown_on_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.toml");
+    std::fs::write(&path, GOOD).unwrap();
+    let path = path.to_str().unwrap();
+    let workers = [("AUTH_SIDECAR_LISTEN__WORKERS", "2")];
+    let said = run(
+        &["--config", path, "check", "--changed", "--admin", "off"],
+        &workers,
+    );
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    let rows: Vec<Vec<&str>> = said
+        .stdout
+        .lines()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        })
+        .collect();
+    let keys: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    let expected = [
+        "listen.workers",
+        "upstream.url",
+        "auth.type",
+        "auth.client_id",
+        "auth.client_secret",
+        "admin.address",
+    ];
+    assert_eq!(keys, expected, "{}", said.stdout);
+    assert_eq!(
+        rows[0][2],
+        "environment variable AUTH_SIDECAR_LISTEN__WORKERS"
+    );
+    assert!(rows[1][2].ends_with("test.toml:2"));
+    assert_eq!(rows[5][1..], ["off", "flag --admin"]);
+}
+
+#[test]
+fn programs_are_told_what_came_of_a_configuration_or_what_is_wrong() {
+    let json = |said: &Said| serde_json::from_str::<serde_json::Value>(&said.stdout).unwrap();
+    let said = run(&["check", "--output", "json"], &APP);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    let document = json(&said);
+    assert_eq!(document["valid"], true);
+    let keys = document["keys"].as_array().unwrap();
+    let row = |key: &str| keys.iter().find(|row| row["key"] == key).unwrap();
+    assert_eq!(row("auth.client_secret")["value"], "(set)");
+    assert_eq!(row("admin.address")["source"], "default");
+    assert_eq!(
+        row("upstream.url")["source"],
+        "environment variable WAVEFRONT_URL"
+    );
+    let said = run(&["--output=json", "check", "--listen", "nonsense"], &APP);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(2), ""));
+    let document = json(&said);
+    assert_eq!(document["valid"], false);
+    assert_eq!(document["problems"][0]["key"], "listen.address");
+    assert_eq!(document["problems"][0]["source"], "flag --listen");
+}
+
+#[test]
 fn all_mistakes_come_at_once() {
     let said = check(
         "[listen]\nworkers = 'c4n4ry-s3cret'\n[auth]\ntype = 'csp-oauth-app'\nclient_secret = 7\n",
@@ -480,6 +618,9 @@ fn every_shipped_file_works_once_its_secret_is_there() {
     let mut seen = BTreeSet::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         // The full file leaves open what has no default.
@@ -518,7 +659,35 @@ fn the_command_line_is_checked_too() {
         (&["--client-secret", CANARY], 2),
         (&["check", "--client-secret=c4n4ry-s3cret"], 2),
         (&["wait", "--timeout", "soon"], 2),
+        (&["completions", "tcsh"], 2),
+        (&["completions", "zsh"], 0),
+        (&["schema"], 0),
+        (&["man"], 0),
     ] {
         assert_eq!(run(arguments, &[]).code, Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_service_behind_tls_needs_authorities_and_the_start_says_so() {
+    let nowhere = [
+        ("SSL_CERT_FILE", "/nonexistent/certificates.pem"),
+        ("SSL_CERT_DIR", "/nonexistent"),
+    ];
+    let upstream = [
+        ("WAVEFRONT_URL", "https://h.example"),
+        ("WAVEFRONT_TOKEN", CANARY),
+    ];
+    let token_service = [
+        ("WAVEFRONT_URL", "http://127.0.0.1:1"),
+        ("CSP_API_URL", "https://h.example"),
+        ("CSP_API_TOKEN", CANARY),
+    ];
+    for variables in [&upstream[..], &token_service] {
+        let environment = [&nowhere[..], variables].concat();
+        let said = run(&["--listen", "127.0.0.1:0", "--admin", "off"], &environment);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        let expected = "no certificate authorities found on this system";
+        assert!(said.stderr.contains(expected), "{}", said.stderr);
     }
 }

@@ -57,6 +57,19 @@ async fn a_taken_port_is_replaced_by_a_free_one() {
     }
 }
 
+/// An empty container image is such a system.
+#[tokio::test]
+async fn a_system_without_certificate_authorities_can_show_the_demo() {
+    let nowhere = [
+        ("SSL_CERT_FILE", "/nonexistent/certificates.pem"),
+        ("SSL_CERT_DIR", "/nonexistent"),
+    ];
+    let any_port = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut demo = demo_in(&nowhere, &any_port).await;
+    demo.signal(Signal::INT);
+    assert_eq!(demo.wait().await.code(), Some(0), "{}", demo.output());
+}
+
 #[tokio::test]
 async fn a_query_reaches_the_instance_as_it_was_typed() {
     let mut demo = demo(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
@@ -95,8 +108,12 @@ async fn a_query_reaches_the_instance_as_it_was_typed() {
 }
 
 async fn demo(arguments: &[&str]) -> Process {
+    demo_in(&[], arguments).await
+}
+
+async fn demo_in(environment: &[(&str, &str)], arguments: &[&str]) -> Process {
     let arguments: Vec<&str> = ["demo"].iter().chain(arguments).copied().collect();
-    let process = Process::spawn(&arguments, &[]);
+    let process = Process::spawn(&arguments, environment);
     eventually(|| process.stdout().contains(LAST_LINE), DEADLINE).await;
     process
 }

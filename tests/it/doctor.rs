@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::outbound::{Proxy, instance, through};
 use crate::support::{
     API_TOKEN, Answer, CLIENT_SECRET, FakeCsp, FakeService, MESSAGE_CANARY, ORG_ID, Process,
     Settings, Sidecar, TOKEN_CANARY, Validator, jwt, refused_address,
@@ -123,13 +124,17 @@ async fn a_refused_credential_is_explained() {
     let wrong_secret = Settings::new(&csp, &service).set("auth.client_secret", "wrong");
     let unknown_client = Settings::new(&csp, &service).set("auth.client_id", "nobody");
     let wrong_api_token = Settings::api_token(&csp, &service).set("auth.api_token", "wrong");
-    for settings in [wrong_secret, unknown_client, wrong_api_token] {
+    for (settings, word) in [
+        (wrong_secret, "auth.client_id"),
+        (unknown_client, "auth.client_id"),
+        (wrong_api_token, "API token"),
+    ] {
         let report = Report::of(&settings).await;
         assert_eq!(report.code, 1);
         report.assert(
             "failed",
             "token",
-            &["127.0.0.1: status 40", "client_id", "auth.preset"],
+            &["127.0.0.1: status 40", word, "auth.preset"],
         );
         report.assert("warning", "service", &["not tried"]);
         assert!(report.text.ends_with("One thing has failed; see above.\n"));
@@ -322,12 +327,188 @@ async fn an_api_token_that_ends_soon_is_a_warning() {
             "warning",
             "in 3 days",
         ),
-        (json!({"expiresAt": now() - day}), "failed", "ended at 20"),
+        (
+            json!({"expiresAt": now() - 730 * day - 60}),
+            "failed",
+            "ended 730 days ago, at 20",
+        ),
         (json!({"expiresAt": 0}), "ok", "does not end"),
     ] {
         csp.api_token_details(details);
         let report = Report::of(&settings).await;
-        report.assert(verdict, "credentials", &["api token", word]);
+        report.assert(
+            verdict,
+            "credentials",
+            &["api token (auth.api_token) ", word],
+        );
         assert_eq!(report.code, i32::from(verdict == "failed"));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_only_the_proxy_can_look_up_is_no_failure() {
+    let service = instance();
+    let proxy = Proxy::to(service.address());
+    let report = Report::of(&through(&proxy.url(), &service)).await;
+    assert_eq!(report.code, 0, "{}", report.text);
+    report.assert("ok", "service", &["instance.test", "with 200"]);
+    assert_eq!(report.lines("names"), [""; 0], "{}", report.text);
+    assert_eq!(proxy.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_on_a_way_without_the_proxy_is_still_looked_up() {
+    let service = instance();
+    let proxy = Proxy::to(service.address());
+    let around = through(&proxy.url(), &service).set("upstream.no_proxy", "instance.test");
+    let report = Report::of(&around).await;
+    assert_eq!(report.code, 1);
+    report.assert("failed", "names", &["instance.test (upstream.url)"]);
+    let unknown = through("http://proxy.invalid:3128", &service);
+    let report = Report::of(&unknown).await;
+    report.assert("failed", "names", &["proxy.invalid (upstream.proxy_url)"]);
+}
+
+#[tokio::test]
+async fn each_error_code_has_its_own_advice_and_the_services_words() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::oauth2(&csp, &service);
+    for (status, code, description, words) in [
+        (400, "invalid_request", "", "auth.endpoint_params"),
+        (
+            401,
+            "invalid_client",
+            "AADSTS7000215: Invalid client secret provided.",
+            "registered for",
+        ),
+        (400, "invalid_grant", "", "copied whole"),
+        (400, "unauthorized_client", "", "client credentials grant"),
+        (400, "unsupported_grant_type", "", "auth.type"),
+        (
+            400,
+            "invalid_scope",
+            "AADSTS1002012: The provided value for scope is not valid.",
+            "auth.scopes",
+        ),
+        (403, "access_denied", "", "lacks a role"),
+        (400, "invalid_target", "", "audience"),
+        (
+            503,
+            "temporarily_unavailable",
+            "Come back later.",
+            "were not judged",
+        ),
+    ] {
+        let body = json!({"error": code, "error_description": description});
+        csp.script([Answer::Status(status, body.to_string(), Vec::new())]);
+        let report = Report::of(&settings).await;
+        assert_eq!(report.code, 1);
+        report.assert(
+            "failed",
+            "token",
+            &[&format!("status {status}, error {code}"), words],
+        );
+        let line = report.lines("token")[0];
+        let said = format!("It says: \"{description}\".");
+        assert_eq!(line.contains(&said), !description.is_empty(), "{line}");
+        // Another secret is the remedy of these alone.
+        let blames_secret = line.contains("is the present");
+        assert_eq!(
+            blames_secret,
+            ["invalid_client", "invalid_grant"].contains(&code),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_organisation_that_is_not_known_is_no_trouble_that_passes() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    for status in [400, 404, 409] {
+        let body = json!({
+            "message": "organization not found",
+            "statusCode": status,
+            "moduleCode": 300,
+            "requestId": "9d7c3e55",
+        });
+        csp.script([Answer::Status(status, body.to_string(), Vec::new())]);
+        let report = Report::of(&Settings::new(&csp, &service)).await;
+        report.assert(
+            "failed",
+            "token",
+            &["auth.org_id", "long identifier", "requestId 9d7c3e55"],
+        );
+        assert!(!report.text.contains("try again later"), "{}", report.text);
+    }
+}
+
+#[tokio::test]
+async fn a_description_never_shows_a_credential() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::oauth2(&csp, &service).set("auth.client_secret", "hunter");
+    for (description, shown) in [
+        // As long as it is nothing that anybody could know for a secret by its form.
+        ("the value hunter is wrong".to_owned(), false),
+        (
+            format!("the token {TOKEN_CANARY}-0a1b2c3d4e5f was refused\u{1b}[2J"),
+            true,
+        ),
+        (
+            format!("see https://h.example/?secret={CLIENT_SECRET} for more"),
+            true,
+        ),
+    ] {
+        let body = json!({"error": "invalid_client", "error_description": description});
+        csp.script([Answer::Status(401, body.to_string(), Vec::new())]);
+        let report = Report::of(&settings).await;
+        let line = report.lines("token")[0];
+        assert_eq!(line.contains("It says: "), shown, "{line}");
+        assert!(
+            !line.contains("hunter") && !line.contains('\u{1b}'),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_ended_is_told_with_key_and_file() {
+    let service = FakeService::accepting([STATIC_TOKEN]);
+    let mut parameters = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(2024, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ended = parameters.self_signed(&key).unwrap().pem();
+    let settings = Settings::static_token(STATIC_TOKEN, &service).file("upstream.ca_file", &ended);
+    let report = Report::of(&settings).await;
+    assert_eq!(report.code, 1, "{}", report.text);
+    report.assert(
+        "failed",
+        "credentials",
+        &[
+            "upstream ca (upstream.ca_file: /",
+            "/upstream.ca_file) ended ",
+            " days ago, at 2024-01-01",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn programs_get_the_findings_as_json() {
+    let service = FakeService::accepting([STATIC_TOKEN]);
+    let settings = Settings::static_token(STATIC_TOKEN, &service);
+    for (path, code) in [("/x", 0), ("/always401", 1)] {
+        let report = Report::with(&settings, &["--output", "json", "--path", path]).await;
+        assert_eq!(report.code, code);
+        let document: serde_json::Value = serde_json::from_str(&report.text).unwrap();
+        assert_eq!(document["healthy"], code == 0);
+        let findings = document["findings"].as_array().unwrap();
+        let service = findings
+            .iter()
+            .find(|one| one["subject"] == "service")
+            .unwrap();
+        assert_eq!(service["verdict"], if code == 0 { "ok" } else { "failed" });
+        assert!(service["text"].as_str().unwrap().contains(path));
     }
 }

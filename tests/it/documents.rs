@@ -1,6 +1,9 @@
-//! Documents that name tests and files: the names exist.
+//! Documents that name tests, files, pages and versions: the names exist, the versions are right.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 const THREAT_MODEL: &str = include_str!("../../docs/threat-model.md");
 
@@ -23,4 +26,148 @@ fn the_tests_that_the_threat_model_names_exist() {
         tests += 1;
     }
     assert!(tests > 20, "{tests}");
+}
+
+/// The pages that people read, and where they are.
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    for folder in ["", "docs", "bench", "fuzz"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                pages.push((path, text));
+            }
+        }
+    }
+    pages
+}
+
+/// The targets of the links on a page, without its code.
+fn links(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let prose = text.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    });
+    prose
+        .flat_map(|line| line.split("](").skip(1))
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target)
+        .collect()
+}
+
+/// What a heading is called in a link.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let pages = pages();
+    let mut followed = 0;
+    for (page, text) in &pages {
+        for target in links(text) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = page.parent().unwrap().join(file);
+            let path = if file.is_empty() { page } else { &path };
+            assert!(path.exists(), "{}: {target}", page.display());
+            if !anchor.is_empty() {
+                let text = std::fs::read_to_string(path).unwrap();
+                let anchors = anchors(&text);
+                assert!(
+                    anchors.contains(anchor),
+                    "{}: {target} of {anchors:?}",
+                    page.display()
+                );
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 10, "{followed}");
+}
+
+#[test]
+fn files_that_pages_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    // What lies below fuzz/ has folders of its own.
+    for (page, text) in pages()
+        .into_iter()
+        .filter(|(page, _)| !page.ends_with("fuzz/README.md"))
+    {
+        // What is between two of them is at the odd places.
+        for name in text.split('`').skip(1).step_by(2) {
+            let first = name.split(' ').next().unwrap_or_default();
+            let is_ours = [
+                "src/", "tests/", "deploy/", "docs/", "bench/", "config/", ".ci/",
+            ]
+            .iter()
+            .any(|folder| first.starts_with(folder));
+            if !is_ours || first.contains(['*', '…', '<', '$']) || first.contains("NAME") {
+                continue;
+            }
+            let (file, _) = first.split_once("::").unwrap_or((first, ""));
+            assert!(root.join(file).exists(), "{} names {file}", page.display());
+            named += 1;
+        }
+    }
+    assert!(named > 60, "{named}");
+}
+
+#[test]
+fn versions_that_are_written_down_elsewhere_are_the_programs() {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, line) in [
+        ("Dockerfile", format!("ARG VERSION={VERSION}")),
+        (
+            "deploy/helm/auth-sidecar/Chart.yaml",
+            format!("appVersion: \"{VERSION}\""),
+        ),
+        (
+            "deploy/kubernetes.yaml",
+            format!("image: auth-sidecar:{VERSION}"),
+        ),
+        (
+            "deploy/kustomize/component/pod.yaml",
+            format!("image: auth-sidecar:{VERSION}"),
+        ),
+        (
+            "deploy/kustomize/component/template.yaml",
+            format!("image: auth-sidecar:{VERSION}"),
+        ),
+        (
+            "deploy/kustomize/component/cronjob.yaml",
+            format!("image: auth-sidecar:{VERSION}"),
+        ),
+        (
+            "deploy/injection/policy.yaml",
+            format!("image: \"auth-sidecar:{VERSION}\""),
+        ),
+        (
+            "deploy/compose.yaml",
+            format!("image: ${{AUTH_SIDECAR_IMAGE:-auth-sidecar:{VERSION}}}"),
+        ),
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let is_there = text
+            .lines()
+            .any(|found| found.trim().trim_end_matches(',') == line);
+        assert!(is_there, "{file} has no line {line}");
+    }
 }

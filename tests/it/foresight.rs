@@ -131,6 +131,10 @@ async fn an_end_that_no_calendar_has_harms_nobody() {
         let arguments = ["doctor", "--config", config.to_str().unwrap()];
         let mut doctor = Process::spawn(&arguments, &[]);
         assert_eq!(doctor.wait().await.code(), Some(0), "{}", doctor.output());
-        assert!(doctor.stdout().contains("api token does not end by itself"));
+        assert!(
+            doctor
+                .stdout()
+                .contains("api token (auth.api_token) does not end by itself")
+        );
     }
 }

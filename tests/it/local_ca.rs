@@ -314,6 +314,7 @@ fn it_says_how_to_use_and_to_trust_it_and_never_the_key() {
     for word in [
         "tls_cert_file",
         "tls_client_ca_file",
+        "address = \"tls:127.0.0.1:9443\"",
         "allow_hosts = [\"proxy.example\"]",
         "curl --cacert",
         "SSL_CERT_FILE",

@@ -19,6 +19,8 @@ mod activation;
 mod admin;
 /// Tokens for programs that forward by themselves.
 mod broker;
+/// The command line as it is typed.
+mod cli;
 /// Clients without a shared secret: signed assertions, and certificates.
 mod client_auth;
 /// Bad files and variables, and the exact line that they earn.
@@ -47,26 +49,38 @@ mod idle;
 mod limits;
 /// Certificates for localhost, made here.
 mod local_ca;
+/// What localhost stands for as an address.
+mod localhost;
 /// Whoever reads the log, or does not.
 mod log_readers;
 /// What HTTP means by itself, where a proxy is tempted to know better.
 mod meaning;
+/// Names of the sidecar besides localhost.
+mod names;
 /// HTTP proxies on the way to the upstream.
 mod outbound;
+/// Who may write to the files that decide who is let in, and read those that hold secrets.
+mod permissions;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
 /// A configuration that changes while the sidecar runs.
 mod reload;
+/// Who was let in and would no longer be.
+mod revocation;
 /// Secrets that change while the sidecar runs.
 mod rotation;
 /// What the process gives up: to be read, to write, to execute.
 mod sandbox;
+/// The schema of the configuration file.
+mod schema;
 /// Everything at the most verbose level, and no secret in it.
 mod secrecy;
 /// The end of the process: drains, exit codes.
 mod shutdown;
 /// Random faults under load, and an account of every answer; a command of its own.
 mod soak;
+/// What a running sidecar says of itself.
+mod status;
 /// The fakes, the client, the sidecar under test.
 mod support;
 /// Certificates on both ways out: whom we trust, and who we are.
@@ -81,6 +95,8 @@ mod unauthorized;
 mod unix_socket;
 /// An upstream that is away, slow or broken.
 mod upstream;
+/// Waiting for a sidecar.
+mod wait;
 /// Bodies of requests that wait, and what they take meanwhile.
 mod waiting;
 /// WebSockets: agreed on by both sides, then bytes.

@@ -109,13 +109,13 @@ async fn tunnel(
 }
 
 /// An instance with the name that only the proxy resolves.
-fn instance() -> FakeService {
+pub fn instance() -> FakeService {
     let authority = Authority::new();
     let tls = Tls::with(&authority, &authority.leaf_for(&[NAME], 2099), None);
     FakeService::start_behind(tls, Validator::of([TOKEN]))
 }
 
-fn through(proxy_url: &str, service: &FakeService) -> Settings {
+pub fn through(proxy_url: &str, service: &FakeService) -> Settings {
     Settings::static_token(TOKEN, service)
         .set("upstream.url", format!("https://{NAME}"))
         .set("upstream.proxy_url", proxy_url)

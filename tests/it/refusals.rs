@@ -353,6 +353,7 @@ async fn names_and_origins_that_are_configured_are_served() {
     let service = FakeService::accepting([TOKEN]);
     let settings = Settings::static_token(TOKEN, &service)
         .set("listen.allow_hosts", ["sidecar.example"].as_slice())
+        .set("listen.require_field", "X-Sidecar")
         .set("listen.allow_origins", ["https://tools.example"].as_slice());
     let sidecar = Sidecar::start(&settings);
     let mut client = Client::connect(&sidecar.url()).await;
@@ -370,16 +371,20 @@ async fn names_and_origins_that_are_configured_are_served() {
         &[("sec-fetch-site", "same-origin")],
         &[("sec-fetch-site", "none")],
     ] {
-        let reply = client.request("GET", "/x", fields, "").await;
+        let fields = [fields, &[("x-sidecar", "yes")]].concat();
+        let reply = client.request("GET", "/x", &fields, "").await;
         assert_eq!(reply.status, 200, "{fields:?}");
         assert!(reply.header("access-control-allow-origin").is_none());
     }
     let by_tls = own.replace("http:", "https:");
     for fields in [
-        [("host", "other.example"), ("x-a", "b")],
-        [("origin", by_tls.as_str()), ("x-a", "b")],
-        [("origin", "https://tools.example.evil"), ("x-a", "b")],
-        [("origin", "http://tools.example"), ("x-a", "b")],
+        [("host", "other.example"), ("x-sidecar", "yes")],
+        [("origin", by_tls.as_str()), ("x-sidecar", "yes")],
+        [
+            ("origin", "https://tools.example.evil"),
+            ("x-sidecar", "yes"),
+        ],
+        [("origin", "http://tools.example"), ("x-sidecar", "yes")],
     ] {
         let reply: Reply = request("GET", &sidecar.url(), &fields, "").await;
         assert!([403, 421].contains(&reply.status.as_u16()), "{fields:?}");

@@ -282,3 +282,118 @@ async fn the_admin_listener_may_be_a_unix_socket_and_wait_asks_it() {
     sidecar.stop().await.unwrap();
     assert!(!path.exists());
 }
+
+/// Changes the mode and the group of a running sidecar's socket, after something else has taken its
+/// place.
+async fn reload_after(replace: impl FnOnce(&Path)) {
+    let service = FakeService::accepting(["a-token"]);
+    let (_directory, path) = place();
+    let settings = Settings::static_token("a-token", &service).set(
+        "listen.address",
+        [at(&path), "127.0.0.1:0".to_owned()].as_slice(),
+    );
+    let process = Process::start(&settings).await;
+    fs::remove_file(&path).unwrap();
+    replace(&path);
+    let wider = settings
+        .set("listen.unix_mode", "0666")
+        .set("listen.unix_group", "4242");
+    process.reconfigure(&wider);
+    eventually(|| process.output().contains("is in use"), DEADLINE).await;
+    // Whoever looks for it there is told so.
+    let said = process.output();
+    assert!(said.contains("something else is in the place"), "{said}");
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_socket_and_nothing_that_has_taken_its_place() {
+    let (directory, _) = place();
+    let victim = directory.path().join("victim");
+    let replacements: [fn(&Path, &Path); 3] = [
+        |victim, path| std::os::unix::fs::symlink(victim, path).unwrap(),
+        |victim, path| fs::hard_link(victim, path).unwrap(),
+        |victim, path| fs::rename(victim, path).unwrap(),
+    ];
+    for replacement in replacements {
+        fs::write(&victim, "precious").unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = fs::File::open(&victim).unwrap();
+        reload_after(|path| replacement(&victim, path)).await;
+        let found = file.metadata().unwrap();
+        assert_eq!(found.mode() & 0o777, 0o600);
+        assert_eq!(found.gid(), getgid().as_raw());
+        drop(fs::remove_file(&victim));
+    }
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_the_socket_is_not_removed_at_the_end() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (directory, path) = place();
+    let sidecar = Sidecar::start(&settings(&csp, &service, &path));
+    let moved = directory.path().join("moved");
+    fs::rename(&path, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &path).unwrap();
+    sidecar.stop().await.unwrap();
+    assert!(path.symlink_metadata().is_ok() && moved.exists());
+}
+
+/// The sandbox makes the process one that nobody can look into, and another user than root owns
+/// nothing below /proc then.
+#[tokio::test]
+async fn the_mode_can_be_changed_as_any_user_in_the_sandbox() {
+    const USER: u32 = 65534;
+    if !getuid().is_root() {
+        println!("skipped: only root can start a process of another user");
+        return;
+    }
+    let service = FakeService::accepting(["a-token"]);
+    let (directory, path) = place();
+    std::os::unix::fs::chown(directory.path(), Some(USER), None).unwrap();
+    let settings = Settings::static_token("a-token", &service).set(
+        "listen.address",
+        [at(&path), "127.0.0.1:0".to_owned()].as_slice(),
+    );
+    let process = Process::start_through(&settings, &[], |files| {
+        std::os::unix::fs::chown(files, Some(USER), None).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auth-sidecar"));
+        command.uid(USER).gid(USER);
+        command
+    })
+    .await;
+    assert_eq!(mode(&path), 0o600);
+    process.reconfigure(&settings.set("listen.unix_mode", "0666"));
+    eventually(|| mode(&path) == 0o666, DEADLINE).await;
+}
+
+#[tokio::test]
+async fn a_directory_of_sockets_that_others_may_write_to_is_a_warning() {
+    let (csp, service) = (FakeCsp::start(), FakeService::accepting_all());
+    let (directory, path) = place();
+    let inner = directory.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    for (outer, mode, key, warns) in [
+        (0o755, 0o755, "listen.address", false),
+        (0o755, 0o700, "admin.address", false),
+        (0o755, 0o773, "listen.address", true),
+        (0o755, 0o777, "admin.address", true),
+        // Others can take the name before the start.
+        (0o755, 0o1777, "listen.address", true),
+        (0o777, 0o755, "listen.address", true),
+        (0o1777, 0o755, "listen.address", false),
+    ] {
+        for (path, mode) in [(directory.path(), outer), (&inner, mode)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let socket = inner.join("s");
+        let settings = settings(&csp, &service, &path)
+            .unset("listen.address")
+            .set(key, at(&socket));
+        let files = tempfile::tempdir().unwrap();
+        let warnings = settings.load(files.path()).unwrap().warnings;
+        let found = warnings.iter().any(|warning| {
+            warning.starts_with(key) && warning.contains("chmod") && warning.contains("sidecar")
+        });
+        assert_eq!(found, warns, "{outer:o} {mode:o}: {warnings:?}");
+    }
+}

@@ -1,4 +1,8 @@
-use std::{os::unix::net::UnixStream, sync::Barrier, thread::scope};
+use std::{
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
+    sync::Barrier,
+    thread::scope,
+};
 
 use super::*;
 

@@ -6,7 +6,10 @@ use figment::value::{Empty, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    super::{problem::Problem, values},
+    super::{
+        problem::{Problem, printable},
+        values,
+    },
     Layers, Stray,
 };
 use crate::text;
@@ -18,10 +21,13 @@ impl Layers {
             Ok(text) => text,
             Err(error) => {
                 self.incomplete = true;
-                // What is no path may be a secret in the wrong variable.
-                let which = match values::named(&path.to_string_lossy()) {
-                    Ok(path) => path.display().to_string(),
-                    Err(_) => "that it names".to_owned(),
+                // What is no path may be a secret in the wrong variable; a command line holds none.
+                let may_be_shown =
+                    named_by.starts_with("flag") || values::may_be_shown(&path.to_string_lossy());
+                let which = if may_be_shown {
+                    printable(&path.to_string_lossy())
+                } else {
+                    "that it names".to_owned()
                 };
                 let what = format!("cannot read the file {which}: {error}");
                 self.problems.push(Problem::new("config", named_by, what));

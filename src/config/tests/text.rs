@@ -159,6 +159,7 @@ fn any_list_in_a_variable_may_be_written_as_in_the_file() {
         ),
         ("AUTH_SIDECAR_LISTEN__ALLOW", "[\"GET /a\", \"POST /b\"]"),
         ("AUTH_SIDECAR_LISTEN__ADDRESS", "[::1]:9797"),
+        ("AUTH_SIDECAR_LISTEN__REQUIRE_FIELD", "X-Sidecar"),
     ];
     let loaded = load_with(&APP, &more).unwrap();
     assert_eq!(loaded.config.proxy.allow_hosts.len(), 2);

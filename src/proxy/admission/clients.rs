@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 
+use super::Admitted;
 use crate::{
     client_token::{ClientName, ClientTokens, Hash},
     message::{Fields, Name},
     proxy::error::ProxyError,
+    server::Pass,
     telemetry::Metrics,
 };
 
@@ -26,6 +28,7 @@ pub struct Clients {
 struct Known {
     name: ClientName,
     hash: Hash,
+    pass: Pass,
     /// Held here, so that counting a request is an addition and no look into a table.
     requests: Counter,
 }
@@ -47,6 +50,8 @@ impl Clients {
         let known = tokens.iter().map(|(name, hash)| Known {
             name: name.clone(),
             hash: *hash,
+            // Of the token and not of the name, which the next token of the client will have too.
+            pass: Pass::of(hash.number()),
             requests: self.metrics.client_requests(name.as_str()),
         });
         self.known.store(Arc::new(known.collect()));
@@ -57,20 +62,28 @@ impl Clients {
     ///
     /// # Errors
     /// [`ProxyError::UnknownClient`] for one that shows none.
-    pub fn check(&self, fields: &Fields) -> Result<ClientName, ProxyError> {
+    pub fn check(&self, fields: &Fields) -> Result<Admitted, ProxyError> {
         presented(fields)
             .find_map(|token| self.identify(token))
             .ok_or(ProxyError::UnknownClient)
     }
 
-    /// The client whose token this is, of which a request is counted.
+    /// Whose token this is, if it is one's; counts a request of that client.
     #[must_use]
-    pub fn identify(&self, token: &[u8]) -> Option<ClientName> {
+    pub fn identify(&self, token: &[u8]) -> Option<Admitted> {
         let known = self.known.load();
         let client = find(&known, token)?;
         client.requests.inc();
         tracing::debug!(client = client.name.as_str(), "admitted a request");
-        Some(client.name.clone())
+        Some(Admitted {
+            client: Some(client.name.clone()),
+            pass: client.pass,
+        })
+    }
+
+    /// Whether the token is still listed that a request was let in by.
+    pub(in crate::proxy) fn know(&self, pass: Pass) -> bool {
+        self.known.load().iter().any(|known| known.pass == pass)
     }
 }
 

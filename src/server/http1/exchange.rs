@@ -18,7 +18,7 @@ use crate::{
     clock::http_date,
     http1::{BodyError, Decoder, Encoder, Framing},
     message::{BodyLength, Fields, Name, RequestHead, ResponseHead},
-    server::{Exchange, Stream},
+    server::{Exchange, Pass, Seat, Stream},
 };
 
 /// An exchange, for as long as it has the connection.
@@ -26,6 +26,8 @@ use crate::{
 pub(super) struct Http1Exchange<'a> {
     connection: &'a mut Connection,
     stop: &'a CancellationToken,
+    /// `None` for a request that is not handled.
+    seat: Option<&'a Seat>,
     decoder: Decoder,
     encoder: Encoder,
     version: Version,
@@ -97,6 +99,7 @@ impl<'a> Http1Exchange<'a> {
         Self {
             connection,
             stop,
+            seat: None,
             decoder: Decoder::empty(),
             encoder: Encoder::None,
             version: Version::HTTP_11,
@@ -114,10 +117,12 @@ impl<'a> Http1Exchange<'a> {
         head: &RequestHead,
         framing: Framing,
         stop: &'a CancellationToken,
+        seat: &'a Seat,
     ) -> Self {
         Self {
             connection,
             stop,
+            seat: Some(seat),
             decoder: Decoder::of_request(framing),
             encoder: Encoder::None,
             version: head.version,
@@ -194,8 +199,23 @@ impl<'a> Http1Exchange<'a> {
     }
 }
 
+impl Drop for Http1Exchange<'_> {
+    fn drop(&mut self) {
+        // Where nothing frames the body, only a reset says that it broke off.
+        if self.progress == Progress::Begun && self.encoder == Encoder::UntilClose {
+            self.connection.stream.reset_when_closed();
+        }
+    }
+}
+
 impl Exchange for Http1Exchange<'_> {
     type Io = Stream;
+
+    fn admitted(&mut self, pass: Pass) {
+        if let Some(seat) = self.seat {
+            seat.member().set_pass(pass);
+        }
+    }
 
     fn body_length(&self) -> BodyLength {
         self.decoder.length()

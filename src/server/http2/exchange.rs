@@ -21,9 +21,17 @@ use crate::{
     clock::http_date,
     http1::BodyError,
     message::{BodyLength, Fields, Name, RequestHead, ResponseHead},
-    server::{Exchange, Handler, Peer, Refusal, Stream, exchange::respond},
+    server::{
+        Exchange, Handler, Pass, Peer, Refusal, Seat, Stream, exchange::respond, roster::Member,
+    },
     timer::Timer,
 };
+
+/// The places in the roster of a stream and of its connection.
+pub(super) struct Places {
+    pub(super) stream: Seat,
+    pub(super) connection: Arc<Member>,
+}
 
 /// Whether the response to a request has begun.
 pub(super) struct Answered(pub(super) bool);
@@ -36,6 +44,7 @@ pub(super) async fn serve_stream<H: Handler>(
     body_idle_timeout: Duration,
     windows: Arc<Windows>,
     handler: H,
+    places: Places,
 ) -> Answered {
     let (parts, body) = request.into_parts();
     let head = RequestHead::of_parts(&parts);
@@ -68,6 +77,7 @@ pub(super) async fn serve_stream<H: Handler>(
         progress: Progress::Waiting,
         timer: Timer::default(),
         body_idle_timeout,
+        places,
     };
     match checked {
         Ok(()) => handler.handle(head, peer, &mut exchange).await,
@@ -101,6 +111,7 @@ struct Http2Exchange {
     progress: Progress,
     timer: Timer,
     body_idle_timeout: Duration,
+    places: Places,
 }
 
 /// How far the response is.
@@ -161,6 +172,11 @@ impl Drop for Http2Exchange {
 
 impl Exchange for Http2Exchange {
     type Io = Stream;
+
+    fn admitted(&mut self, pass: Pass) {
+        self.places.stream.member().set_pass(pass);
+        self.places.connection.set_pass(pass);
+    }
 
     fn body_length(&self) -> BodyLength {
         self.length

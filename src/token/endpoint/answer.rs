@@ -1,6 +1,7 @@
 //! Reads what a token service answers, whatever it answers: pure functions of status, fields and body.
 //!
-//! Nothing of the body's free text goes into an error: services echo credentials there.
+//! Nothing of the body's free text goes into the detail of an error: services echo credentials there.
+//! What `description` makes of it is kept beside it, for people who ask.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,9 +11,10 @@ use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::description;
 use crate::{
     text::unmarked_bytes,
-    token::{Bearer, FetchError, Lifetime, Reason, TokenResponse},
+    token::{Bearer, FetchError, Lifetime, Reason, Refusal, TokenResponse},
 };
 
 /// RFC 6749 §5.1. Any field may be missing or null, unknown ones are ignored.
@@ -22,6 +24,7 @@ struct Granted {
     token_type: Option<String>,
     expires_in: Option<Value>,
     error: Option<Value>,
+    error_description: Option<Value>,
 }
 
 /// RFC 6749 §5.2, and the fields of a CSP error that are safe to tell.
@@ -29,6 +32,8 @@ struct Granted {
 #[serde(default, rename_all = "camelCase")]
 struct Refused {
     error: Option<Value>,
+    #[serde(rename = "error_description")]
+    error_description: Option<Value>,
     message: Option<Value>,
     csp_error_code: Option<Value>,
     error_code: Option<Value>,
@@ -90,7 +95,10 @@ fn granted(body: &[u8], accepted: Option<&str>) -> Result<TokenResponse, FetchEr
         .map_err(|_| bad("the answer is no JSON token response"))?;
     let Some(token) = granted.access_token else {
         return Err(match granted.error.as_ref().and_then(rejection) {
-            Some(code) => FetchError::new(Reason::InvalidClient, format!("{code} (status 200)")),
+            Some(code) => FetchError {
+                refusal: refusal(code, granted.error_description.as_ref()),
+                ..FetchError::new(Reason::InvalidClient, format!("{code} (status 200)"))
+            },
             None => bad("the answer holds no access_token"),
         });
     };
@@ -137,12 +145,15 @@ pub(in crate::token) fn refused(
     // An API token that CSP does not know: status 404 and module 540, as a number or a string.
     let is_unknown_token = status == StatusCode::NOT_FOUND
         && refused.module_code.as_ref().and_then(number) == Some(540.0);
+    // An organisation that CSP does not know: no other secret or time will change that.
+    let is_unknown_org =
+        status.is_client_error() && refused.message.as_ref().is_some_and(mentions_unknown_org);
     let is_rejection = match status {
         StatusCode::UNAUTHORIZED => code.is_some() || refused.error.is_some() || refused.is_csp(),
         StatusCode::FORBIDDEN => {
             code.is_some() || refused.error.as_ref().is_some_and(is_code) || refused.is_csp()
         }
-        _ => status.is_client_error() && (code.is_some() || is_unknown_token),
+        _ => status.is_client_error() && (code.is_some() || is_unknown_token || is_unknown_org),
     };
     let reason = if status == StatusCode::TOO_MANY_REQUESTS {
         Reason::RateLimited
@@ -151,12 +162,27 @@ pub(in crate::token) fn refused(
     } else {
         Reason::BadStatus
     };
+    let description = refused.error_description.as_ref().and_then(Value::as_str);
+    let given = code.or_else(|| {
+        let error = refused.error.as_ref().filter(|error| is_code(error));
+        error.and_then(Value::as_str)
+    });
+    let refusal_code = match given {
+        _ if is_unknown_org => Some("organization_not_found"),
+        _ if is_unknown_token => Some("unknown_api_token"),
+        given => given,
+    };
     let mut detail = format!("status {}", status.as_u16());
     if status.is_redirection() {
         detail.push_str(", a redirect, which is not followed");
     }
     for (name, value) in [
-        ("error", code.map(ToOwned::to_owned)),
+        // Of other codes only their form is known.
+        (
+            "error",
+            given.filter(|code| is_known(code)).map(ToOwned::to_owned),
+        ),
+        ("code", description.and_then(description::aadsts)),
         (
             "cspErrorCode",
             refused.csp_error_code.as_ref().and_then(identifier),
@@ -186,7 +212,17 @@ pub(in crate::token) fn refused(
         reason,
         detail,
         retry_after,
+        refusal: refusal_code.and_then(|code| refusal(code, refused.error_description.as_ref())),
     }
+}
+
+/// What the service gave as its reason. Without a code it is none of a token service.
+fn refusal(code: &str, description: Option<&Value>) -> Option<Box<Refusal>> {
+    let description = description.and_then(Value::as_str);
+    Some(Box::new(Refusal {
+        code: identifier(&code.into())?,
+        description: description.and_then(description::shown),
+    }))
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3); nonsense and the past count as none.
@@ -212,6 +248,25 @@ fn is_code(error: &Value) -> bool {
     error
         .as_str()
         .is_some_and(|error| !error.is_empty() && error.bytes().all(is_of_code))
+}
+
+/// Whether it is a code that services of this kind are known to have.
+fn is_known(code: &str) -> bool {
+    const OTHERS: [&str; 4] = [
+        "invalid_request",
+        "invalid_target",
+        "server_error",
+        "temporarily_unavailable",
+    ];
+    REJECTIONS.contains(&code) || OTHERS.contains(&code)
+}
+
+fn mentions_unknown_org(message: &Value) -> bool {
+    let message = message.as_str().unwrap_or_default().to_ascii_lowercase();
+    let is_about = ["organization", "organisation", "org "];
+    let is_unknown = ["not found", "does not exist", "unknown", "invalid org"];
+    is_about.iter().any(|word| message.contains(word))
+        && is_unknown.iter().any(|word| message.contains(word))
 }
 
 fn mentioned_rejection(message: &Value) -> Option<&'static str> {

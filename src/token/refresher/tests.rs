@@ -396,6 +396,29 @@ async fn an_order_goes_before_the_back_off_but_not_before_what_the_service_asked
 }
 
 #[tokio::test(start_paused = true)]
+async fn orders_do_not_shorten_the_back_off_after_an_answer_to_the_credential() {
+    for reason in [Reason::InvalidClient, Reason::RateLimited] {
+        let with = |orders: bool| async move {
+            let source = Scripted::new(60.0);
+            source.fails(10_000, &FetchError::new(reason, "no"));
+            let (refresher, tokens) =
+                channel(source.clone(), RefreshPolicy::default(), NoEvents, || 1.0);
+            tokio::spawn(refresher.run());
+            for _ in 0..600 {
+                if orders {
+                    tokens.refresh_now();
+                    tokens.order_refresh().unwrap_or_default();
+                }
+                sleep(seconds(1.0)).await;
+            }
+            source.count()
+        };
+        let (ordered, unordered) = (with(true).await, with(false).await);
+        assert_eq!(ordered, unordered, "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_sleep_longer_than_its_life_a_token_is_not_sent_and_the_request_waits_for_a_new_one()
  {
     let source = Scripted::new(1799.0).latency(0.2);

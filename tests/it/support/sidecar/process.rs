@@ -44,6 +44,16 @@ impl Process {
         Self::start_with(settings, &[], &[]).await
     }
 
+    /// The same where the admin listener has no port.
+    pub async fn start_without_admin(settings: &Settings) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let config = settings.write(files.path());
+        let run = ["run", "--config", config.to_str().unwrap()];
+        let mut process = Self::spawn_in(files, &run, &[]);
+        process.listening(false).await;
+        process
+    }
+
     /// The same with more arguments and an environment.
     pub async fn start_with(
         settings: &Settings,

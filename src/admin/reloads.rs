@@ -1,0 +1,42 @@
+//! What became of the last change of the configuration.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+/// The last change. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Reloads(Arc<Mutex<Option<Reload>>>);
+
+/// One change of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reload {
+    pub(super) at: SystemTime,
+    /// Why it did not come into use.
+    pub(super) problem: Option<String>,
+}
+
+impl Reloads {
+    /// A new configuration is in use.
+    pub fn accepted(&self) {
+        self.set(None);
+    }
+
+    /// It cannot be used, for this reason; no secret.
+    pub fn rejected(&self, problem: String) {
+        self.set(Some(problem));
+    }
+
+    fn set(&self, problem: Option<String>) {
+        let at = SystemTime::now();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reload { at, problem });
+    }
+
+    pub(super) fn last(&self) -> Option<Reload> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

@@ -1,0 +1,154 @@
+//! What an operator can do about a failure, by its code or its reason: for `doctor`, `/status` and the
+//! page.
+
+use crate::token::{FetchError, Reason};
+
+/// About a token that cannot be got.
+pub(crate) fn of_token(failure: &FetchError) -> &'static str {
+    of_code(failure).unwrap_or_else(|| of_reason(failure.reason))
+}
+
+/// The same by the code that the service gave, if that is what matters.
+pub(crate) fn of_code(failure: &FetchError) -> Option<&'static str> {
+    // Whoever calls too often is told nothing about the credential, whatever code comes with it.
+    let refusal = failure.refusal.as_ref();
+    let refusal = refusal.filter(|_| failure.reason != Reason::RateLimited)?;
+    of_refusal(&refusal.code)
+}
+
+/// What the error codes of RFC 6749 §5.2 mean, those of its extensions that such services have, and
+/// what the answers of VMware Cloud Services come to.
+fn of_refusal(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "invalid_request" => {
+            "it misses something in the request, or does not know a field: check \
+             auth.endpoint_params, auth.scopes, auth.client_auth and auth.api_token_field"
+        }
+        "invalid_client" => {
+            "it does not know this client, or its secret is another: check auth.client_id, that the \
+             secret is the present one and was copied whole, that auth.client_auth is the method that \
+             the client is registered for, and that auth.preset or auth.base_url names the cloud \
+             where it was made"
+        }
+        "invalid_grant" => {
+            "it does not accept these credentials: check that the secret or API token is the present \
+             one, was copied whole, has not ended and was not revoked, that it belongs to this \
+             auth.client_id and auth.org_id (the long identifier), and that auth.preset or \
+             auth.base_url names the cloud where it was made"
+        }
+        "unauthorized_client" => {
+            "it knows the client, which may not use this grant: have its owner allow the client \
+             credentials grant for it. Another secret will not help"
+        }
+        "unsupported_grant_type" => {
+            "it does not have this grant: check auth.type, and that auth.token_url (or \
+             auth.token_path) is its token endpoint"
+        }
+        "invalid_scope" => {
+            "it accepts the credentials, but not what was asked for: check auth.scopes (of Microsoft \
+             it is one scope that ends in /.default). Another secret will not help"
+        }
+        "access_denied" => {
+            "it accepts the credentials and grants nothing: the client lacks a role, or a policy \
+             forbids it. Ask its owner; another secret will not help"
+        }
+        "invalid_target" => {
+            "it does not know what the token is to be for: check auth.endpoint_params (resource, \
+             audience)"
+        }
+        "server_error" | "temporarily_unavailable" => {
+            "it has trouble of its own, and the credentials were not judged: try again later"
+        }
+        "organization_not_found" => {
+            "it does not know the organisation: auth.org_id must be the long identifier, as the \
+             console shows it under the name of the organisation, and the client must belong to it. \
+             To try again will not help"
+        }
+        "unknown_api_token" => {
+            "it does not know this API token: it was revoked or was not copied whole, or belongs to \
+             another cloud than auth.preset or auth.base_url names. Make a new one"
+        }
+        _ => return None,
+    })
+}
+
+fn of_reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Network => {
+            "Check the network to the token service, auth.base_url or auth.token_url, and auth.proxy_url"
+        }
+        Reason::Timeout => {
+            "Check the way to the token service: a firewall may swallow the connection"
+        }
+        Reason::BadStatus => {
+            "The token service has trouble, or something else answers in its place: \
+             `auth-sidecar doctor` says more"
+        }
+        Reason::BadResponse => {
+            "Something else answers in the place of the token service: check auth.base_url, \
+             auth.token_path or auth.token_url"
+        }
+        Reason::InvalidClient => {
+            "The token service rejects the credential: put in the present one; \
+             `auth-sidecar doctor` says what it complains of"
+        }
+        Reason::SecretUnreadable => {
+            "Put the credential into that file, and see that the user of the sidecar may read it; it is \
+             noticed within a second"
+        }
+        Reason::RateLimited => {
+            "Wait, and see what else uses these credentials: the token service allows only so many calls"
+        }
+    }
+}
+
+/// About an upstream that cannot be reached, by the label of the failure.
+pub(crate) fn of_upstream(reason: &str) -> &'static str {
+    match reason {
+        "dns" => "Check the host in upstream.url, and the resolver of this machine",
+        "certificate" => "Check upstream.ca_file, and that nobody answers in the service's place",
+        "client_certificate" => "Check upstream.client_cert_file and upstream.client_key_file",
+        "outbound_proxy" => {
+            "Check upstream.proxy_url, upstream.proxy_password_file and upstream.no_proxy"
+        }
+        "tls" => "Check scheme and port of upstream.url, and upstream.min_tls_version",
+        _ => "Check that the service is up, and the way to it; `auth-sidecar doctor` tries it",
+    }
+}
+
+/// About a credential that has ended.
+pub(crate) const ENDED: &str = "Replace it; a changed file is noticed within a second";
+
+/// About a configuration that was rejected.
+pub(crate) const REJECTED: &str =
+    "Mend the configuration file, and look at it with `auth-sidecar check`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_and_every_reason_has_a_remedy_of_its_own() {
+        let codes = [
+            "invalid_request",
+            "invalid_client",
+            "invalid_grant",
+            "unauthorized_client",
+            "unsupported_grant_type",
+            "invalid_scope",
+            "access_denied",
+            "invalid_target",
+            "server_error",
+            "organization_not_found",
+            "unknown_api_token",
+        ];
+        let of_codes = codes.map(|code| of_refusal(code).unwrap());
+        let mut all: Vec<_> = of_codes.into_iter().collect();
+        all.extend(Reason::ALL.map(of_reason));
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert_eq!(of_refusal("something_else"), None);
+    }
+}

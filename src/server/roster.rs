@@ -1,0 +1,259 @@
+//! Who is in: each connection of a listener, and each stream of one with HTTP/2, with what it was let
+//! in by; so that those end who would no longer be let in, and nobody else.
+//!
+//! The rules change rarely, and connections are many. So no connection listens for a change: the task
+//! that accepts them goes through the roster, on the same thread as they, and ends whom it must.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustls::pki_types::CertificateDer;
+use tokio::{sync::watch, task::AbortHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Connections, Listener, Peers, Protocol, ServerSettings, TlsInUse, peers::User, tls::Terms,
+};
+
+/// What a handler has let a request in by. It means something to the handler alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass(u64);
+
+/// No request was let in yet.
+const NONE: u64 = 0;
+
+impl Pass {
+    /// Nothing was asked for.
+    pub const ANYBODY: Self = Self(1);
+
+    /// A credential, by a number that no other has.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
+        Self(number | 1 << 63)
+    }
+}
+
+impl Default for Pass {
+    fn default() -> Self {
+        Self::ANYBODY
+    }
+}
+
+/// The roster of one listener and one worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Roster(Arc<Mutex<Members>>);
+
+#[derive(Debug, Default)]
+struct Members {
+    next: u64,
+    members: BTreeMap<u64, Arc<Member>>,
+}
+
+/// A connection, or a stream of one.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Who is at the other end of a unix socket.
+    user: Option<User>,
+    /// What the client has shown in the handshake of TLS.
+    tls: OnceLock<Option<Vec<CertificateDer<'static>>>>,
+    /// What the last request was let in by.
+    pass: AtomicU64,
+    /// The task that serves it, by which it ends at once.
+    task: OnceLock<AbortHandle>,
+    /// The signal by which it ends once the others on it are done.
+    leave: OnceLock<CancellationToken>,
+}
+
+/// A place in the roster, for as long as it is kept.
+#[derive(Debug)]
+pub struct Seat {
+    roster: Roster,
+    number: u64,
+    member: Arc<Member>,
+}
+
+/// What members are judged by.
+struct Judge<'a> {
+    peers: &'a Peers,
+    /// There where clients' certificates are to be judged again.
+    tls: Option<&'a Terms>,
+}
+
+impl Roster {
+    /// Takes in a connection, from this user where it comes by a unix socket.
+    pub(super) fn enter(&self, user: Option<User>) -> Seat {
+        let member = Arc::new(Member {
+            user,
+            tls: OnceLock::new(),
+            pass: AtomicU64::new(NONE),
+            task: OnceLock::new(),
+            leave: OnceLock::new(),
+        });
+        let mut members = self.lock();
+        let number = members.next;
+        members.next += 1;
+        members.members.insert(number, Arc::clone(&member));
+        drop(members);
+        Seat {
+            roster: self.clone(),
+            number,
+            member,
+        }
+    }
+
+    /// Ends the members that would not be let in any more.
+    fn review(&self, judge: &Judge<'_>, admits: impl Fn(Pass) -> bool) {
+        let mut ended = 0;
+        for member in self.lock().members.values() {
+            if !member.is_welcome(judge) {
+                member.end();
+                ended += 1;
+            } else if !member.pass().is_none_or(&admits) {
+                // Streams of others may be on a connection with HTTP/2; each is a member itself.
+                match member.leave.get() {
+                    Some(leave) => leave.cancel(),
+                    None => member.end(),
+                }
+                ended += 1;
+            }
+        }
+        if ended > 0 {
+            tracing::info!(
+                ended,
+                "ended what clients had open that are no longer let in"
+            );
+        }
+    }
+
+    /// Ends the oldest of all; whether there was one.
+    pub(super) fn end_oldest(&self) -> bool {
+        let oldest = self.lock().members.pop_first();
+        oldest.is_some_and(|(_, member)| {
+            member.end();
+            true
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        // Nothing is left half done in there.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    fn pass(&self) -> Option<Pass> {
+        let pass = self.pass.load(Ordering::Relaxed);
+        (pass != NONE).then_some(Pass(pass))
+    }
+
+    /// Whether its connection would be let in.
+    fn is_welcome(&self, judge: &Judge<'_>) -> bool {
+        let is_peer = self.user.is_none_or(|user| judge.peers.admit(user));
+        // Before the end of its handshake it is judged by that.
+        let shown = judge.tls.zip(self.tls.get());
+        is_peer && shown.is_none_or(|(terms, shown)| terms.admit(shown.as_deref()))
+    }
+
+    fn end(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+
+    /// Names the task that serves it; to be called once.
+    pub(super) fn set_task(&self, task: AbortHandle) {
+        self.task.set(task).unwrap_or_default();
+    }
+
+    /// Notes what the client has shown in the handshake; to be called once.
+    pub(super) fn set_certificates(&self, shown: Option<&[CertificateDer<'_>]>) {
+        let owned = |one: &CertificateDer<'_>| one.clone().into_owned();
+        let shown = shown.map(|chain| chain.iter().map(owned).collect());
+        self.tls.set(shown).unwrap_or_default();
+    }
+
+    /// Has it end in its own time when `leave` is set, for the sake of others on its connection; to
+    /// be called once.
+    pub(super) fn set_leave(&self, leave: CancellationToken) {
+        self.leave.set(leave).unwrap_or_default();
+    }
+
+    /// Notes what a request was let in by.
+    pub(super) fn set_pass(&self, pass: Pass) {
+        self.pass.store(pass.0, Ordering::Relaxed);
+    }
+}
+
+impl Seat {
+    /// The member whose place it is.
+    pub(super) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// A place for a stream of this connection, which ends with it.
+    pub(super) fn for_stream(&self) -> Self {
+        self.roster.enter(None)
+    }
+}
+
+/// When the connections of a listener are judged again, and by what.
+pub(super) struct Reviews {
+    told: watch::Receiver<()>,
+    tls: Option<TlsInUse>,
+    /// The terms by which certificates were judged last.
+    judged: Option<Arc<Terms>>,
+}
+
+impl Reviews {
+    pub(super) fn new(connections: &Connections, listener: &Listener) -> Self {
+        let tls = listener.tls();
+        Self {
+            told: connections.reviews.subscribe(),
+            judged: tls.as_ref().and_then(TlsInUse::get),
+            tls,
+        }
+    }
+
+    /// Waits for new rules.
+    ///
+    /// # Cancel safety
+    /// Safe: rules that nobody has waited for are still new at the next call.
+    pub(super) async fn due(&mut self) {
+        if self.told.changed().await.is_err() {
+            // Nobody is left who could change them.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) fn review(
+        &mut self,
+        roster: &Roster,
+        settings: &ServerSettings,
+        protocol: &impl Protocol,
+    ) {
+        // Where there are none now, the listener is being given up, and its connections drain.
+        let now = self.tls.as_ref().and_then(TlsInUse::get);
+        let is_same = |now: &Arc<Terms>| {
+            let judged = self.judged.as_ref();
+            judged.is_some_and(|judged| Arc::ptr_eq(judged, now))
+        };
+        let new = now.filter(|now| !is_same(now));
+        let judge = Judge {
+            peers: &settings.peers,
+            tls: new.as_deref(),
+        };
+        roster.review(&judge, |pass| protocol.admits(pass));
+        self.judged = new.or(self.judged.take());
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.roster.lock().members.remove(&self.number);
+    }
+}
