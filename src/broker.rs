@@ -28,7 +28,7 @@ use self::{
 use crate::{
     message::{Fields, Name, RequestHead, ResponseHead},
     proxy::{Clients, ProxyError, Rules, admit},
-    server::{Exchange, Handler, Peer, Refusal, respond, unless_gone},
+    server::{Exchange, Handler, Pass, Peer, Refusal, respond, unless_gone},
     telemetry::Metrics,
     token::TokenHandle,
 };
@@ -113,6 +113,11 @@ impl Handler for Broker {
         let is_last = !exchange.is_body_read();
         let patience = exchange.body_idle_timeout();
         drop(timeout(patience, respond(exchange, response, is_last)).await);
+    }
+
+    /// Each request is judged by itself, and none outlasts the wait for a token.
+    fn admits(&self, _: Pass) -> bool {
+        true
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Bytes> {

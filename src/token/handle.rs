@@ -191,7 +191,7 @@ impl TokenHandle {
         let now = Instant::now();
         let failure = snapshot.failure.as_ref();
         if failure.is_some_and(FetchError::outlasts_orders) && snapshot.next_attempt > now {
-            return Err(unavailable(&snapshot, now));
+            return Err(snapshot.unavailable(now));
         }
         self.refresh_now();
         Ok(())
