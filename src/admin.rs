@@ -11,7 +11,9 @@ mod state;
 mod status;
 pub(crate) mod words;
 
-use std::{convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc, time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -32,10 +34,11 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub use self::{guard::Guard, recent::Recent, reloads::Reloads};
 pub(crate) use self::{state::State, status::Status};
 use crate::{
-    message::RequestHead,
+    health::Health,
+    message::{RequestHead, RequestId},
     proxy::{Ledger, ProxyError, Rules, admit},
     server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Stream},
-    telemetry::{Metrics, Sources},
+    telemetry::{Metrics, Sources, access::AccessLog},
     token::{TokenHandle, foresight::Ends},
 };
 
@@ -54,6 +57,8 @@ pub struct View {
     pub ledger: Ledger,
     /// The connections of the data listener.
     pub connections: Connections,
+    /// What is known of the upstream and of the token.
+    pub health: Health,
     /// When the credentials end.
     pub ends: Ends,
     /// The last minutes.
@@ -74,6 +79,10 @@ pub struct View {
     pub allow_quit: bool,
     /// When the program started.
     pub started_at: Instant,
+    /// The same by the wall clock.
+    pub started_at_date: SystemTime,
+    /// The access log.
+    pub access_log: AccessLog,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -90,11 +99,12 @@ impl Admin {
         self.0.store(Arc::new(view));
     }
 
-    fn answer(&self, request: &Parts, peer: Peer) -> Answer {
+    fn answer(&self, request: &Parts, peer: &Peer) -> Answer {
         let view = self.0.load();
         let head = RequestHead::of_parts(request);
         if let Err(error) = admit(&head, peer, &view.rules) {
-            let mut refused = error.response().map(Full::from);
+            let response = error.response(RequestId::of(&head.fields));
+            let mut refused = response.map(Full::from);
             close_behind(&mut refused);
             return refused;
         }
@@ -275,7 +285,14 @@ fn sources(view: &View) -> Sources {
     let snapshot = view.tokens.snapshot();
     let clock = status::Clock::now();
     let token = snapshot.token.as_ref();
+    let upstream = view.health.upstream();
+    let is_known = upstream.last_success.is_some() || upstream.is_failing();
     Sources {
+        upstream_up: is_known.then(|| !upstream.is_failing()),
+        upstream_last_success: upstream.last_success.map(|at| clock.unix_seconds(at)),
+        token_refused: view.health.acceptance().is_failing(),
+        access_lines_dropped: view.access_log.dropped(),
+        process_started_at: Some(view.started_at_date),
         token_usable: snapshot.usable(clock.now).is_some(),
         token_expiry: token
             .and_then(|token| token.expires_at)
@@ -351,7 +368,7 @@ impl Admin {
         let has_body = !request.body().is_end_stream();
         let routes = service_fn(move |request: Request<Incoming>| {
             ready_with(Ok::<_, Infallible>(
-                admin.answer(&request.into_parts().0, peer),
+                admin.answer(&request.into_parts().0, &peer),
             ))
         });
         let field = SetResponseHeaderLayer::if_not_present;
@@ -383,7 +400,7 @@ impl Protocol for Admin {
         _seat: Seat,
     ) {
         let requests = hyper_service(|request| {
-            let admin = self.clone();
+            let (admin, peer) = (self.clone(), peer.clone());
             async move { Ok::<_, Infallible>(admin.handle(request, peer).await) }
         });
         let mut connection = pin!(
@@ -406,7 +423,7 @@ impl Protocol for Admin {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        ProxyError::from(refusal).response()
+    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Response<Bytes> {
+        ProxyError::from(refusal).response(RequestId::random())
     }
 }

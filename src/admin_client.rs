@@ -1,18 +1,10 @@
 //! Asks the admin listener of a running sidecar, as `wait`, `status` and `doctor` do.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
-use bytes::Bytes;
-use http::{Request, StatusCode, header::HOST};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use anyhow::{anyhow, bail};
+use http::StatusCode;
+use reqwest::{Client, redirect};
 
 use crate::{server::Address, text};
 
@@ -43,61 +35,58 @@ impl Reply {
 /// # Errors
 /// When nothing answers there, or something that is no admin listener.
 pub(crate) async fn get(admin: &Address, path: &str) -> anyhow::Result<Reply> {
-    let asked = timeout(PATIENCE, async {
-        match admin {
-            Address::Passed(_) => bail!("only the running sidecar knows this address"),
-            Address::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(no_connection)?;
-                ask(stream, "localhost", path).await
-            }
-            Address::Tcp(address) | Address::Tls(address) => {
-                let stream = TcpStream::connect(address).await.map_err(no_connection)?;
-                ask(stream, &address.to_string(), path).await
-            }
-            Address::Localhost { .. } => {
-                let sockets: Vec<_> = admin.sockets().collect();
-                let stream = TcpStream::connect(&*sockets).await.map_err(no_connection)?;
-                ask(stream, "localhost", path).await
-            }
+    let client = Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .timeout(PATIENCE);
+    let (client, authority) = match admin {
+        Address::Passed(_) => bail!("only the running sidecar knows this address"),
+        Address::Unix(socket) => (client.unix_socket(socket.as_path()), "localhost".to_owned()),
+        Address::Tcp(address) | Address::Tls(address) => (client, address.to_string()),
+        Address::Localhost { port, .. } => {
+            let sockets: Vec<_> = admin.sockets().collect();
+            let client = client.resolve_to_addrs("localhost", &sockets);
+            (client, format!("localhost:{port}"))
         }
-    });
-    asked.await.context("it does not answer")?
-}
-
-/// The plain word for it; the number of the error helps nobody.
-fn no_connection(error: std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => {
-            anyhow!("nothing listens there")
-        }
-        _ => anyhow!(error).context("cannot connect"),
-    }
-}
-
-async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    host: &str,
-    path: &str,
-) -> anyhow::Result<Reply> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path)
-        .header(HOST, host)
-        .body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_BODY_BYTES);
-        let body = body.collect().await.map_err(|error| anyhow!(error))?;
-        let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-        anyhow::Ok(Reply { status, body })
     };
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        reply = &mut exchange => reply,
-        ended = connection => {
-            ended?;
-            // It may have answered before it closed.
-            timeout(Duration::ZERO, exchange).await.context("it closed the connection")?
+    let asked = client.build()?.get(format!("http://{authority}{path}"));
+    read(asked).await.map_err(|error| in_words(&error))
+}
+
+async fn read(asked: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    let mut response = asked.send().await?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await? {
+        let room = MAX_BODY_BYTES.saturating_sub(body.len());
+        body.extend_from_slice(part.get(..room).unwrap_or(&part));
+        if room <= part.len() {
+            break;
         }
+    }
+    Ok(Reply {
+        status,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+/// The plain words for it; the number of an error and the address again help nobody.
+fn in_words(error: &reqwest::Error) -> anyhow::Error {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    let mut last = String::new();
+    while let Some(inner) = cause {
+        let kind = inner.downcast_ref::<io::Error>().map(io::Error::kind);
+        if let Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) = kind {
+            return anyhow!("nothing listens there");
+        }
+        last = inner.to_string();
+        cause = inner.source();
+    }
+    if error.is_timeout() {
+        anyhow!("it does not answer")
+    } else if error.is_connect() {
+        anyhow!("cannot connect: {last}")
+    } else {
+        anyhow!("{last}")
     }
 }

@@ -17,7 +17,7 @@ mod token_files;
 mod unix_socket;
 mod worker;
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -35,7 +35,7 @@ use crate::{
     config::{Config, Sources},
     proxy::{Ledger, upstream::Connector},
     server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
-    telemetry::Metrics,
+    telemetry::{Metrics, access::AccessLog},
 };
 
 /// A program whose sockets are bound, so that its addresses are known, and which serves nobody yet.
@@ -48,6 +48,7 @@ pub struct App {
     broker: broker::Plan,
     reload: Option<(Sources, Option<PathBuf>)>,
     manager: ServiceManager,
+    access_log: AccessLog,
 }
 
 /// What outlives every configuration.
@@ -58,8 +59,11 @@ struct Shared {
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,
     tls: TlsInUse,
+    access_log: AccessLog,
     stop: CancellationToken,
     started_at: Instant,
+    /// The same by the wall clock.
+    started_at_date: SystemTime,
     recent: Recent,
     reloads: Reloads,
 }
@@ -82,6 +86,7 @@ impl App {
             .transpose()?;
         let broker = broker::Plan::of(&config)?;
         Ok(Self {
+            access_log: AccessLog::open(&config.log).context("log.access_file")?,
             config,
             parts,
             listeners,
@@ -132,7 +137,15 @@ impl App {
     ///
     /// # Errors
     /// When a part of the program ends that must not.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> impl Future<Output = anyhow::Result<()>> {
+        // On the heap, so that whoever runs this needs no large stack.
+        Box::pin(self.start_and_serve(shutdown))
+    }
+
+    async fn start_and_serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             config,
             parts,
@@ -141,6 +154,7 @@ impl App {
             broker,
             reload,
             manager,
+            access_log,
         } = self;
         let metrics = Arc::new(Metrics::default());
         let connections = Connections::default();
@@ -152,16 +166,20 @@ impl App {
             ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),
+            access_log,
             stop: CancellationToken::new(),
             started_at: Instant::now(),
+            started_at_date: SystemTime::now(),
             metrics: Arc::clone(&metrics),
         };
         // Whatever fails from here on, the workers are not left behind.
         let _stop = shared.stop.clone().drop_guard();
         let mut reload = Reload::new(reload, metrics, shared.reloads.clone())?;
+        let rotation = shared.access_log.rotation()?.map(tokio::spawn);
         let mut live = Live::start(config, parts, &shared, None)?;
         live.addresses = addresses(&listeners);
         live.show_certificate(&shared);
+        live.come_into_use();
         let workers = Workers::start(live.config.listen.workers, &live, &shared)?;
         for listening in &listeners {
             workers.serve(listening, &shared.tls).await?;
@@ -180,10 +198,15 @@ impl App {
             manager,
         };
         program.manager.tell(State::Ready);
-        // On the heap, so that whoever runs this needs no large stack.
+        // What starts and stops has no room for it.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
+        let access_log = program.shared.access_log.clone();
         program.stop().await?;
         sampling.abort();
+        access_log.finish();
+        if let Some(rotation) = rotation {
+            rotation.abort();
+        }
         result
     }
 }

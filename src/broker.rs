@@ -26,7 +26,7 @@ use self::{
     grant::{Grant, Purpose, grant},
 };
 use crate::{
-    message::{Fields, Name, RequestHead, ResponseHead},
+    message::{Fields, Name, RequestHead, RequestId, ResponseHead},
     proxy::{Clients, ProxyError, Rules, admit},
     server::{Exchange, Handler, Pass, Peer, Refusal, respond, unless_gone},
     telemetry::Metrics,
@@ -120,8 +120,8 @@ impl Handler for Broker {
         true
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        self.0.load().refused(&refusal.into())
+    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Response<Bytes> {
+        self.0.load().refused(&refusal.into(), RequestId::random())
     }
 }
 
@@ -133,8 +133,8 @@ impl View {
         peer: Peer,
         exchange: &mut impl Exchange,
     ) -> Option<Response<Bytes>> {
-        if let Err(error) = admit(request, peer, &self.rules) {
-            return Some(self.refused(&error));
+        if let Err(error) = admit(request, &peer, &self.rules) {
+            return Some(self.refused(&error, RequestId::of(&request.fields)));
         }
         let Some(route) = Route::of(request) else {
             return Some(answer::nothing_here());
@@ -153,7 +153,7 @@ impl View {
             Err(_) => return Some(answer::refused(shape, &TokenError::TooSlow)),
         };
         let client = match &self.clients {
-            None => Some(of_peer(peer)),
+            None => Some(of_peer(&peer)),
             Some(clients) => credentials.client(clients),
         };
         let Some(client) = client else {
@@ -178,13 +178,13 @@ impl View {
         exchange: &mut impl Exchange,
     ) -> Option<Response<Bytes>> {
         let client = match &self.clients {
-            None => of_peer(peer),
+            None => of_peer(&peer),
             Some(clients) => match clients.check(&request.fields) {
                 Ok(admitted) => admitted
                     .client
                     .map(|name| name.to_string())
                     .unwrap_or_default(),
-                Err(error) => return Some(self.refused(&error)),
+                Err(error) => return Some(self.refused(&error, RequestId::of(&request.fields))),
             },
         };
         let granted = self.grant(Purpose::Send, exchange).await?;
@@ -193,7 +193,9 @@ impl View {
                 self.handed_out(&client, Route::Auth, &grant);
                 answer::authorization(&grant)
             }
-            Err(unavailable) => ProxyError::NoToken(unavailable).response(),
+            Err(unavailable) => {
+                ProxyError::NoToken(unavailable).response(RequestId::of(&request.fields))
+            }
         })
     }
 
@@ -224,13 +226,13 @@ impl View {
         }
     }
 
-    fn refused(&self, error: &ProxyError) -> Response<Bytes> {
+    fn refused(&self, error: &ProxyError, id: RequestId) -> Response<Bytes> {
         self.metrics.rejected(error.label());
         tracing::debug!(
             reason = error.label(),
             "the broker refused a request: {error}"
         );
-        error.response()
+        error.response(id)
     }
 }
 
@@ -238,7 +240,7 @@ impl View {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of a client that the kernel vouches for.
-fn of_peer(peer: Peer) -> String {
+fn of_peer(peer: &Peer) -> String {
     match peer.user {
         Some(user) => format!("uid:{user}"),
         None => "unknown".to_owned(),

@@ -19,7 +19,7 @@ use crate::{
     demo::DemoOptions,
     local_ca::{self, HostName, Wish},
     server::Address,
-    telemetry::{LogFormat, LogSettings},
+    telemetry::{AccessSettings, LogFormat, LogSettings},
     version,
 };
 
@@ -97,7 +97,7 @@ pub enum Form {
 /// The flags of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckFlags {
-    /// Those of the configuration.
+    /// The flags that are keys of the configuration.
     #[command(flatten)]
     pub flags: Flags,
     /// Shows only the keys that something other than a default has set
@@ -111,7 +111,7 @@ pub struct CheckFlags {
 /// The flags of `doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorFlags {
-    /// Those of the configuration.
+    /// The flags that are keys of the configuration.
     #[command(flatten)]
     pub flags: Flags,
     /// What to ask of the service, with GET [default: one source of Wavefront, or /]
@@ -169,7 +169,7 @@ pub struct LocalTokenFlags {
 /// Which running sidecar is meant.
 #[derive(Clone, Debug, Args)]
 pub struct RunningFlags {
-    /// Its configuration file.
+    /// Configuration file of the sidecar
     #[arg(
         long,
         value_name = "FILE",
@@ -300,6 +300,7 @@ impl DemoFlags {
         LogSettings {
             level: self.log_level.to_string(),
             format: self.log_format,
+            access: AccessSettings::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Local tokens of clients: random values that mean something to this sidecar alone. A client sends
 //! one where its tool wants an API token; the file that lists them holds only their hashes.
 
-use std::{collections::HashMap, fmt, fs, io, path::Path, str::FromStr};
+use std::{collections::HashMap, fmt, fs, io, path::Path, str::FromStr, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// What a client is called in logs and metrics: up to 64 of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClientName(String);
+pub struct ClientName(Arc<str>);
 
 impl ClientName {
     /// The name as text.
@@ -29,7 +29,7 @@ impl FromStr for ClientName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_right = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if (1..=64).contains(&text.len()) && text.bytes().all(is_right) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err("the name must be 1 to 64 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"")
         }

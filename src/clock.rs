@@ -53,6 +53,13 @@ pub fn nameable(at: SystemTime) -> SystemTime {
     at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST_NAMED)
 }
 
+/// A time as the log and the metrics have it: in seconds, to a thousandth, since what is below is
+/// noise to a reader.
+#[must_use]
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}
+
 /// What became of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jump {

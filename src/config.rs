@@ -27,7 +27,10 @@ mod table;
 mod token_service;
 mod values;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -43,6 +46,7 @@ use self::{layers::Layers, reader::Reader, shape::Parser};
 use crate::{
     broker::FileSettings,
     proxy::{ProxySettings, upstream::UpstreamSettings},
+    sandbox::Writable,
     secret::SecretSource,
     server::{Address, Inherited, Peers, ServerSettings, TlsSettings},
     telemetry::{LogFormat, LogSettings},
@@ -152,12 +156,30 @@ pub struct UnixAccess {
 /// Where tokens come from, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
+    /// The name of the kind, as `auth.type` has it.
+    pub kind: &'static str,
     /// The kind of credentials, and they themselves.
     pub credentials: Credentials,
     /// The bounds of a token call.
     pub endpoint: EndpointSettings,
     /// When to renew.
     pub policy: RefreshPolicy,
+}
+
+impl Auth {
+    /// The host of the token service, and its port where that is not the usual one; `None` where
+    /// there is none.
+    #[must_use]
+    pub fn token_service(&self) -> Option<String> {
+        let Credentials::Endpoint(request) = &self.credentials else {
+            return None;
+        };
+        let host = request.url.host_str()?;
+        Some(match request.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        })
+    }
 }
 
 /// What proves who we are.
@@ -348,26 +370,31 @@ impl Config {
         silent(self) == silent(other)
     }
 
-    /// Where the files of unix sockets are made.
+    /// What the process goes on writing to: the directories of its sockets, of the access log, and of
+    /// the files of tokens.
     #[must_use]
-    pub fn socket_directories(&self) -> Vec<PathBuf> {
+    pub fn writable(&self) -> Writable {
         let addresses = self.listen.addresses.iter().chain(&self.admin.address);
         let addresses = addresses.chain(&self.broker.addresses);
-        let directories = addresses.filter_map(|address| match address {
-            Address::Unix(path) => path.parent().map(PathBuf::from),
+        let sockets = addresses.filter_map(|address| match address {
+            Address::Unix(path) => Some(directory_of(path)),
             _ => None,
         });
-        directories.collect()
+        let tokens = self.broker.files.iter();
+        Writable {
+            sockets: sockets.collect(),
+            // The log is made anew behind a rotation.
+            log: self.log.access.file.as_deref().map(directory_of),
+            tokens: tokens.map(|file| directory_of(&file.path)).collect(),
+        }
     }
 }
 
-impl Config {
-    /// Where the files of tokens are made.
-    #[must_use]
-    pub fn token_directories(&self) -> Vec<PathBuf> {
-        let files = self.broker.files.iter();
-        let directories = files.filter_map(|file| file.path.parent().map(PathBuf::from));
-        directories.collect()
+/// The directory of a file; that of a name alone is where the process was started.
+fn directory_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -86,7 +86,7 @@ pub async fn run(
     out.flush()?;
 
     tokio::select! {
-        stopped = Box::pin(app.run(shutdown)) => stopped,
+        stopped = app.run(shutdown) => stopped,
         // Neither ends before it is dropped.
         () = http::serve(token_listener, tokens) => Ok(()),
         () = http::serve(instance_listener, instance) => Ok(()),

@@ -44,6 +44,9 @@
 //! (and its codec `h2` towards clients), the token calls and the admin listener. Both ways out are one:
 //! [`outbound`] makes the stream of bytes, whoever speaks over it.
 //!
+//! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
+//! `/metrics` say it.
+//!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
 //! the token to programs that forward by themselves (a reader of the token path as requests are, by
 //! [`token::TokenHandle::changed`]), [`sandbox`] holds the whole process, [`permissions`] says which files
@@ -64,6 +67,7 @@ mod delegate;
 pub mod demo;
 pub mod doctor;
 mod gather;
+pub mod health;
 pub mod http1;
 pub mod local_ca;
 pub mod local_token;

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -12,14 +13,14 @@ use auth_sidecar::{
     config::{Config, ConfigError, Loaded, Sources, log_format, process_environment, schema},
     demo, doctor, local_ca, local_token,
     output::Output,
-    sandbox::Sandbox,
+    sandbox::{Sandbox, Writable},
     server::{InheritError, Inherited},
     status,
     telemetry::{
         self, LogFormat,
         log::{self, LogWriter},
     },
-    wait,
+    version, wait,
 };
 use tokio::runtime::Builder;
 
@@ -84,13 +85,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let sources = sources.with_sockets(inherited);
             let Loaded { config, file, .. } = Config::load(&sources)?;
             telemetry::log_to(&config.log, || LogWriter)?;
+            announce(&config, file.as_deref());
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
             // Before the first other thread: they get it from this one.
             if config.process.sandbox {
-                let restricted =
-                    sandbox.restrict(&config.socket_directories(), &config.token_directories());
+                let restricted = sandbox.restrict(&config.writable());
                 tracing::info!("sandbox: {restricted}");
             } else {
                 sandbox.open();
@@ -107,7 +108,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let settings = flags.log_settings();
             log::open(settings.format);
             telemetry::log_to(&settings, || LogWriter)?;
-            tracing::info!("sandbox: {}", sandbox.restrict(&[], &[]));
+            tracing::info!("sandbox: {}", sandbox.restrict(&Writable::default()));
             log::start();
             block_on(async {
                 // The whole program is in it: too large for the stack of whoever polls it.
@@ -184,7 +185,7 @@ fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
     } = flags;
     let loaded = Config::load(&Sources::new(flags, process_environment()))?;
     if loaded.config.process.sandbox {
-        drop(sandbox.restrict(&[], &[]));
+        drop(sandbox.restrict(&Writable::default()));
     }
     let healthy = block_on(async {
         let mut output = Output::asked_for();
@@ -210,6 +211,27 @@ fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     let mut output = Output::asked_for();
     writeln!(output, "{value:#}")?;
     Ok(output.flush()?)
+}
+
+/// The first line of the log: what runs, with what, between whom.
+fn announce(config: &Config, file: Option<&Path>) {
+    let listeners: Vec<String> = config
+        .listen
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    tracing::info!(
+        version = version::VERSION,
+        commit = version::COMMIT,
+        // Left out where there is none.
+        config_file = file.map(|file| file.display().to_string()),
+        credential = config.auth.kind,
+        token_service = config.auth.token_service(),
+        upstream = %config.upstream.url,
+        listeners = listeners.join(", "),
+        "auth-sidecar starts"
+    );
 }
 
 const MISUSED: u8 = 2;

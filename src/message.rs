@@ -9,6 +9,7 @@ pub mod grammar;
 mod head;
 mod name;
 mod pool;
+mod request_id;
 
 pub(crate) use self::{fields::Line, head::Span, pool::Lines};
 pub use self::{
@@ -16,6 +17,7 @@ pub use self::{
     head::{ConnectionOptions, RequestHead, ResponseHead},
     name::Name,
     pool::Text,
+    request_id::RequestId,
 };
 
 /// What is known of a body's length before it has been read.

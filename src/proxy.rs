@@ -4,6 +4,7 @@
 //! Read `Inner::forward` from top to bottom: that is all that happens to a request.
 
 mod admission;
+pub mod answers;
 mod error;
 mod fields;
 mod forwarded;
@@ -27,7 +28,7 @@ use tokio::time::{Instant, timeout};
 pub(crate) use self::error::whole_seconds;
 pub use self::{
     admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit, prove},
-    error::{PROXY_STATUS, ProxyError},
+    error::{PROXY_STATUS, ProxyError, RefusedHost},
     ledger::{Entry, Ledger},
     switch::Switch,
     upload::Budget,
@@ -41,7 +42,6 @@ use self::{
 use crate::{
     message::{BodyLength, Fields, Flaw, Name, RequestHead, ResponseHead},
     server::{Exchange, Pass, Peer, Refusal, respond, unless_gone},
-    telemetry::Origin,
     token::{AccessToken, Renewal, TokenHandle},
 };
 
@@ -132,35 +132,32 @@ impl Proxy {
     /// The head is handed on by reference, since each future that owned it would have room for it.
     async fn handle(&self, request: &mut RequestHead, peer: Peer, client: &mut impl Exchange) {
         let inner = &*self.0;
-        let mut entry = inner.ledger.open(request.method.clone());
-        let is_connect = request.method == Method::CONNECT;
+        let entry = inner.ledger.open(request, peer);
         let mut call = Call {
-            expects: request.fields.has(Name::Expect),
+            expects: entry.request.fields.has(Name::Expect),
             informed: false,
             upload: Upload::new(client.body_length(), &inner.budget, entry.started_at()),
+            entry,
         };
-        let forwarded = inner.forward(request, peer, client, &mut call, entry.started_at());
-        let forwarded = forwarded.await;
-        // A response may stream for long, and needs no room for its request.
-        request.fields = Fields::default();
-        match forwarded {
+        match inner.forward(client, &mut call).await {
             Ok(received) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                entry.answered(received.head.status, Origin::Upstream);
-                Box::pin(inner.switch(received, client)).await;
+                call.entry.answered(received.head.status);
+                Box::pin(inner.switch(received, client, &mut call.entry)).await;
             }
             Ok(received) => {
-                entry.answered(received.head.status, Origin::Upstream);
+                call.entry.answered(received.head.status);
                 inner.deliver(received, client, &mut call).await;
             }
             Err(Stop::Failed(Failure { error, .. })) => {
-                inner.ledger.failed(&error);
-                let response = error.response();
-                entry.answered(response.status(), Origin::Sidecar);
+                let response = call.entry.failed(&error);
                 // What is left of the request's body, or follows a CONNECT, is no next request.
+                let is_connect = call.entry.request.method == Method::CONNECT;
                 let is_last = error.closes() || is_connect || !client.is_body_read();
                 let patience = client.body_idle_timeout();
                 let responded = Box::pin(respond(client, response, is_last));
-                drop(timeout(patience, responded).await);
+                if let Ok(Ok(())) = timeout(patience, responded).await {
+                    call.entry.completed();
+                }
             }
             Err(Stop::Gone) => tracing::debug!("a client went away before its response"),
         }
@@ -171,10 +168,8 @@ impl Proxy {
         clients.is_none_or(|clients| clients.know(pass))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        let error = ProxyError::from(refusal);
-        self.0.ledger.failed(&error);
-        error.response()
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+        self.0.ledger.refuse(refusal, peer)
     }
 }
 
@@ -185,31 +180,37 @@ struct Call<'a> {
     /// ... and whether it was told to.
     informed: bool,
     upload: Upload<'a>,
+    entry: Entry<'a>,
+}
+
+impl Drop for Call<'_> {
+    /// Also where the client's connection has ended meanwhile.
+    fn drop(&mut self) {
+        self.entry.request_bytes = self.upload.received();
+    }
 }
 
 impl Inner {
     /// Forwards one request and gets the head of its response.
     async fn forward(
         &self,
-        request: &mut RequestHead,
-        peer: Peer,
         client: &mut impl Exchange,
         call: &mut Call<'_>,
-        since: Instant,
     ) -> Result<Received, Stop> {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        client.admitted(admit(request, peer, &self.rules)?.pass);
-        let is_websocket = self.prepare(request, peer)?;
-        let mut token = self.token(since, client).await?;
-        let mut received = self
-            .send(request, &mut token, client, call, is_websocket)
-            .await?;
+        let admitted = admit(call.entry.request, call.entry.peer(), &self.rules)?;
+        call.entry.client = admitted.client;
+        client.admitted(admitted.pass);
+        let is_websocket = self.prepare(&mut call.entry)?;
+        let since = call.entry.started_at();
+        let mut token = self.token(since, client, &mut call.entry).await?;
+        let mut received = self.send(&mut token, client, call, is_websocket).await?;
         if received.head.status == StatusCode::UNAUTHORIZED {
             // What is rare is on the heap, here and below: every request would carry the room for
             // it otherwise.
-            let retried = self.retry(request, token, client, call, is_websocket, received);
+            let retried = self.retry(token, client, call, is_websocket, received);
             received = Box::pin(retried).await?;
         }
         call.upload.forget();
@@ -226,7 +227,10 @@ impl Inner {
 
     /// Makes a client's request one to the upstream, all but the token; whether it offers a change
     /// to a WebSocket.
-    fn prepare(&self, request: &mut RequestHead, peer: Peer) -> Result<bool, ProxyError> {
+    fn prepare(&self, entry: &mut Entry<'_>) -> Result<bool, ProxyError> {
+        let forwarded = self.settings.forwarded;
+        let forwarded = forwarded.then(|| forwarded::element(entry.peer(), entry.request));
+        let request = &mut *entry.request;
         if fields::is_loop(&request.fields) {
             return Err(ProxyError::Loop);
         }
@@ -236,8 +240,6 @@ impl Inner {
         if let Some(required) = &self.settings.required_field {
             required.remove(&mut request.fields);
         }
-        let forwarded = self.settings.forwarded;
-        let forwarded = forwarded.then(|| forwarded::element(peer, request));
         let is_websocket = request.method == Method::GET
             && request.version == http::Version::HTTP_11
             && self.upstream.can_switch()
@@ -260,11 +262,12 @@ impl Inner {
         &self,
         now: Instant,
         client: &mut impl Exchange,
+        entry: &mut Entry<'_>,
     ) -> Result<Arc<AccessToken>, Stop> {
         if let Some(token) = self.tokens.usable(now) {
             return Ok(token);
         }
-        let _held = self.ledger.held();
+        let _held = entry.hold();
         let token = self.tokens.current(now + self.settings.hold_timeout);
         let token = Box::pin(unless_gone(client, token)).await;
         token
@@ -276,7 +279,6 @@ impl Inner {
     /// only if the newer token was itself older than the refusal, and so proves nothing.
     async fn retry(
         &self,
-        request: &RequestHead,
         mut token: Arc<AccessToken>,
         client: &mut impl Exchange,
         call: &mut Call<'_>,
@@ -287,15 +289,21 @@ impl Inner {
         let refused_at = Instant::now();
         let patience = refused_at + self.settings.hold_timeout;
         while token.requested_at < refused_at {
-            let renewal = unless_gone(client, self.tokens.newer_than(&token, patience));
-            token = match renewal.await.ok_or(Stop::Gone)? {
+            let held = call.entry.hold();
+            let renewal = unless_gone(client, self.tokens.newer_than(&token, patience)).await;
+            drop(held);
+            token = match renewal.ok_or(Stop::Gone)? {
                 Renewal::Newer(newer) => newer,
                 // Whether the 401 was the token's fault cannot be known now, and clients lose
                 // data on a 401: that of one who comes back is safe.
                 Renewal::Unavailable(unavailable) if call.upload.is_held() => {
                     return Err(ProxyError::NoToken(unavailable).into());
                 }
-                Renewal::NotToBlame | Renewal::Unavailable(_) => return Ok(received),
+                Renewal::NotToBlame => {
+                    self.ledger.refused_fresh(&token);
+                    return Ok(received);
+                }
+                Renewal::Unavailable(_) => return Ok(received),
             };
             if !call.upload.is_held() {
                 self.ledger.replayed("not_held");
@@ -305,9 +313,8 @@ impl Inner {
             if transfer::discard(&mut received.lease).await {
                 self.upstream.give_back(received.lease);
             }
-            received = self
-                .send(request, &mut token, client, call, switches)
-                .await?;
+            call.entry.is_replayed = true;
+            received = self.send(&mut token, client, call, switches).await?;
             if received.head.status != StatusCode::UNAUTHORIZED {
                 self.tokens.helped();
                 self.ledger.replayed("accepted");
@@ -315,6 +322,7 @@ impl Inner {
             }
         }
         self.ledger.replayed("refused");
+        self.ledger.refused_fresh(&token);
         self.tokens.did_not_help(&token);
         Ok(received)
     }
@@ -324,7 +332,6 @@ impl Inner {
     /// request is sent once more, and any that was not looked at.
     async fn send(
         &self,
-        request: &RequestHead,
         token: &mut Arc<AccessToken>,
         client: &mut impl Exchange,
         call: &mut Call<'_>,
@@ -332,20 +339,21 @@ impl Inner {
     ) -> Result<Received, Stop> {
         let mut was_sent_again = false;
         for _ in 0..upstream::MAX_CONNECTS {
-            let failure = match self.exchange(request, token, client, call, switches).await {
+            let failure = match self.exchange(token, client, call, switches).await {
                 Err(Stop::Failed(failure)) if call.upload.is_held() => failure,
                 other => return other,
             };
             if failure.is_unsent {
                 tracing::debug!(error = %failure.error, "a kept connection had ended");
-            } else if failure.may_send_again(&request.method) && !was_sent_again {
+            } else if failure.may_send_again(&call.entry.request.method) && !was_sent_again {
                 tracing::debug!(error = %failure.error, "a kept connection ended; sending again");
                 was_sent_again = true;
                 if failure.on_kept_connection {
                     self.upstream.forget_connections();
                 }
                 // The first exchange may have outlived its token.
-                *token = self.token(Instant::now(), client).await?;
+                let now = Instant::now();
+                *token = self.token(now, client, &mut call.entry).await?;
             } else {
                 return Err(failure.into());
             }
@@ -356,7 +364,6 @@ impl Inner {
 
     async fn exchange(
         &self,
-        request: &RequestHead,
         token: &AccessToken,
         client: &mut impl Exchange,
         call: &mut Call<'_>,
@@ -364,10 +371,13 @@ impl Inner {
     ) -> Result<Received, Stop> {
         let lease = unless_gone(client, self.upstream.connection(switches)).await;
         let mut lease = lease.ok_or(Stop::Gone)??;
-        call.upload.begin(Instant::now());
+        let now = Instant::now();
+        call.upload.begin(now);
+        call.entry.sent_at.get_or_insert(now);
+        call.entry.generation = Some(token.generation);
         let body = call.upload.length(client.body_length());
         lease.begin(&Outbound {
-            head: request,
+            head: call.entry.request,
             host: self.upstream.host(),
             body,
             bearer: &token.bearer,
@@ -411,21 +421,35 @@ impl Inner {
             &received.nominated,
             &mut call.upload,
             wants_upload,
+            &mut call.entry.response_bytes,
             self.settings.body_idle_timeout,
         );
         match ended.await {
-            Ok(()) => self.upstream.give_back(received.lease),
-            Err(broken) => tracing::debug!(%broken, "a response broke off"),
+            Ok(()) => {
+                call.entry.completed();
+                self.upstream.give_back(received.lease);
+            }
+            Err(broken) => {
+                tracing::debug!(%broken, "a response broke off");
+                call.entry.broke_off(broken);
+            }
         }
     }
 
     /// Agrees to a WebSocket, and carries it to its end.
-    async fn switch(&self, mut received: Received, client: &mut impl Exchange) {
+    async fn switch(
+        &self,
+        mut received: Received,
+        client: &mut impl Exchange,
+        entry: &mut Entry<'_>,
+    ) {
         // What is sent before both have agreed belongs to neither protocol (RFC 9931).
         if client.is_ahead() {
             let error = ProxyError::from(Refusal::Malformed(Flaw::of("bytes before the switch")));
-            self.ledger.failed(&error);
-            drop(respond(client, error.response(), true).await);
+            let response = entry.failed(&error);
+            if let Ok(()) = respond(client, response, true).await {
+                entry.completed();
+            }
             return;
         }
         fields::switches(&mut received.head.fields);
@@ -436,7 +460,10 @@ impl Inner {
             && let Some(client) = client.switch()
             && let Some(upstream) = received.lease.into_tunnel()
         {
-            tunnel::carry(client, upstream, self.settings.tunnel_idle_timeout).await;
+            let timeout = self.settings.tunnel_idle_timeout;
+            let carried = tunnel::carry(client, upstream, timeout).await;
+            entry.response_bytes = carried;
+            entry.completed();
         }
     }
 }

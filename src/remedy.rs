@@ -1,7 +1,10 @@
 //! What an operator can do about a failure, by its code or its reason: for `doctor`, `/status` and the
 //! page.
 
-use crate::token::{FetchError, Reason};
+use crate::{
+    proxy::answers,
+    token::{FetchError, Reason},
+};
 
 /// About a token that cannot be got.
 pub(crate) fn of_token(failure: &FetchError) -> &'static str {
@@ -102,18 +105,13 @@ fn of_reason(reason: Reason) -> &'static str {
     }
 }
 
-/// About an upstream that cannot be reached, by the label of the failure.
-pub(crate) fn of_upstream(reason: &str) -> &'static str {
-    match reason {
-        "dns" => "Check the host in upstream.url, and the resolver of this machine",
-        "certificate" => "Check upstream.ca_file, and that nobody answers in the service's place",
-        "client_certificate" => "Check upstream.client_cert_file and upstream.client_key_file",
-        "outbound_proxy" => {
-            "Check upstream.proxy_url, upstream.proxy_password_file and upstream.no_proxy"
-        }
-        "tls" => "Check scheme and port of upstream.url, and upstream.min_tls_version",
-        _ => "Check that the service is up, and the way to it; `auth-sidecar doctor` tries it",
-    }
+/// About an upstream that fails, by the label of the failure.
+pub(crate) fn of_upstream(label: &str) -> &'static str {
+    let mut answers = answers::ALL.iter();
+    let answer = answers.find(|answer| answer.label == label);
+    // A response that broke off was none of ours.
+    let otherwise = "Check the service and the way to it; `auth-sidecar doctor` tries both";
+    answer.map_or(otherwise, |answer| answer.remedy)
 }
 
 /// About a credential that has ended.

@@ -30,6 +30,17 @@ pub struct Sandbox {
     core: Rlimit,
 }
 
+/// Directories in which the process goes on making files. Elsewhere it makes none.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Writable {
+    /// Of unix sockets, which a listener makes and removes at the start, at a reload and at the end.
+    pub sockets: Vec<PathBuf>,
+    /// Of the access log, which is made anew behind a rotation.
+    pub log: Option<PathBuf>,
+    /// Of files of tokens, which are replaced at each renewal and removed at the end.
+    pub tokens: Vec<PathBuf>,
+}
+
 impl Sandbox {
     /// Shuts out who looks in from outside: no debugger attaches, no core is dumped, and what
     /// `/proc` shows of memory and environment belongs to root. Until this call, the start of the
@@ -52,17 +63,9 @@ impl Sandbox {
         sandbox
     }
 
-    /// Takes what a proxy never needs: privileges by way of other programs, files to write, and
-    /// dangerous system calls.
-    ///
-    /// In `socket_directories` sockets can still be made and files removed, as a listener on a
-    /// unix socket does at start, at a reload and at the end. In `token_directories` files can
-    /// still be made, written and removed.
-    pub fn restrict(
-        mut self,
-        socket_directories: &[PathBuf],
-        token_directories: &[PathBuf],
-    ) -> Self {
+    /// Takes what a proxy never needs: privileges by way of other programs, files to write (but in
+    /// the directories of `writable`), and dangerous system calls.
+    pub fn restrict(mut self, writable: &Writable) -> Self {
         let none = Rlimit {
             current: Some(0),
             maximum: Some(0),
@@ -72,7 +75,7 @@ impl Sandbox {
             tracing::debug!(%error, "cannot lower the hard limit of core dumps");
         }
         self.note("no new privileges", set_no_new_privs(true));
-        match files::restrict(socket_directories, token_directories) {
+        match files::restrict(writable) {
             Ok(abi) => self.in_force.push(abi),
             Err(why) => self.missing.push(why),
         }

@@ -155,7 +155,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     }
 
     /// The response that tells a client why its connection ends.
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes>;
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes>;
 }
 
 /// What is done with the requests of a connection, whatever version of HTTP they come in.
@@ -172,7 +172,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     fn admits(&self, pass: Pass) -> bool;
 
     /// The response that tells a client why its request is not handled.
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes>;
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes>;
 }
 
 /// HTTP of both versions, read by layers of our own: that of the data listeners.
@@ -195,8 +195,8 @@ impl<H: Handler> Protocol for Http<H> {
         self.0.admits(pass)
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        self.0.refuse(refusal)
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+        self.0.refuse(refusal, peer)
     }
 }
 
@@ -343,12 +343,12 @@ fn accept<P: Protocol>(
     let entered = match entered {
         Ok(entered) => entered,
         Err(refusal) => {
-            let response = protocol.refuse(refusal);
+            let response = protocol.refuse(refusal, &arrival.peer());
             // Telling takes a moment and a file, so it has a bound too.
             if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
                 let certificates = warnings.certificates.clone();
                 open.spawn(async move {
-                    if let Welcome::In(stream, _) | Welcome::Refused(stream, _) =
+                    if let Welcome::In(stream, _) | Welcome::Refused(stream, ..) =
                         arrival.welcome(patience, &certificates).await
                     {
                         http1::refuse(stream, &settings, response).await;
@@ -372,8 +372,8 @@ fn accept<P: Protocol>(
                 }
                 protocol.serve(stream, peer, settings, stop, seat).await;
             }
-            Welcome::Refused(stream, refusal) => {
-                http1::refuse(stream, &settings, protocol.refuse(refusal)).await;
+            Welcome::Refused(stream, peer, refusal) => {
+                http1::refuse(stream, &settings, protocol.refuse(refusal, &peer)).await;
             }
             Welcome::Gone => {}
         }

@@ -1,20 +1,23 @@
 //! What the program tells about itself: the log and the metrics. Neither ever holds a secret,
 //! because no type that it is given can print one.
 
+pub mod access;
 mod histogram;
 pub mod log;
 mod metrics;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt};
 
+pub use self::access::AccessMode;
 pub use self::metrics::{Metrics, Origin, Sources};
 
 /// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// A line for people.
+    #[default]
     Text,
     /// A JSON object a line.
     Json,
@@ -25,8 +28,21 @@ pub enum LogFormat {
 pub struct LogSettings {
     /// A filter of `tracing-subscriber`: a level, or levels by module.
     pub level: String,
-    /// The format.
+    /// The format, that of the access log too.
     pub format: LogFormat,
+    /// The access log.
+    pub access: AccessSettings,
+}
+
+/// Which requests get a line, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// Which.
+    pub mode: AccessMode,
+    /// Where; `None` for standard error.
+    pub file: Option<PathBuf>,
+    /// Whether a line has the query, which may hold secrets.
+    pub has_query: bool,
 }
 
 /// The level cannot be understood.

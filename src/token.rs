@@ -229,6 +229,12 @@ impl Reason {
         Self::RateLimited,
     ];
 
+    /// Whether only a person can mend it.
+    #[must_use]
+    pub fn needs_operator(self) -> bool {
+        matches!(self, Self::InvalidClient | Self::SecretUnreadable)
+    }
+
     /// The label of the metric.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -272,9 +278,43 @@ pub struct Snapshot {
 /// How many attempts a snapshot remembers.
 pub const HISTORY: usize = 10;
 
+/// Why a token is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// There was none yet.
+    Start,
+    /// The schedule: in time before the last one ends, or after a back-off.
+    Schedule,
+    /// The upstream answered 401 to the last one.
+    Unauthorized,
+    /// The credential has changed.
+    Changed,
+    /// Somebody asked for it: an operator, or a clock that was set.
+    Asked,
+    /// The machine slept.
+    Slept,
+}
+
+impl Cause {
+    /// As the log says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Schedule => "schedule",
+            Self::Unauthorized => "unauthorized",
+            Self::Changed => "changed_credential",
+            Self::Asked => "asked",
+            Self::Slept => "slept",
+        }
+    }
+}
+
 /// One finished call to the token service.
 #[derive(Debug, Clone)]
 pub struct Attempt {
+    /// Why it was made.
+    pub cause: Cause,
     /// When it was sent.
     pub started_at: Instant,
     /// How long it took.

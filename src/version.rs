@@ -25,7 +25,7 @@ pub const SHORT: &str = concat!(
 /// What is in the program and is not in every build of it.
 pub const FEATURES: &[&str] = &[
     "http2",
-    "tls-ring",
+    "tls-aws-lc",
     #[cfg(target_os = "linux")]
     "landlock",
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -33,7 +33,7 @@ impl Guard {
     }
 
     /// Why an order is refused, if it is.
-    pub(super) fn refuses_order(&self, head: &RequestHead, peer: Peer) -> Option<Answer> {
+    pub(super) fn refuses_order(&self, head: &RequestHead, peer: &Peer) -> Option<Answer> {
         // Whoever could connect to the file was let in by its permissions and listen.allow_users.
         if peer.node == Node::Unix {
             return None;

@@ -1,9 +1,8 @@
 //! What became of the last change of the configuration.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
 
 /// The last change. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +11,7 @@ pub struct Reloads(Arc<Mutex<Option<Reload>>>);
 /// One change of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reload {
-    pub(super) at: SystemTime,
+    pub(super) at: Instant,
     /// Why it did not come into use.
     pub(super) problem: Option<String>,
 }
@@ -23,13 +22,13 @@ impl Reloads {
         self.set(None);
     }
 
-    /// It cannot be used, for this reason; no secret.
+    /// Notes that a changed configuration cannot be used, and why; `problem` holds no secret.
     pub fn rejected(&self, problem: String) {
         self.set(Some(problem));
     }
 
     fn set(&self, problem: Option<String>) {
-        let at = SystemTime::now();
+        let at = Instant::now();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reload { at, problem });
     }
 

@@ -95,13 +95,11 @@ pub(super) fn judge(
         };
     }
     if let Some(since) = &upstream.failing_since {
-        let reason = upstream.last_error.as_ref();
-        let reason = reason.map_or("", |error| error.reason.as_ref());
+        let error = upstream.last_error.as_ref();
+        let reason = error.map_or("", |error| error.reason.as_ref());
+        let detail = error.map_or("", |error| error.detail.as_str());
         let since = words::duration(since.seconds_ago);
-        let summary = format!(
-            "{} has not been reached for {since}: {reason}",
-            upstream.url
-        );
+        let summary = format!("{} has failed for {since}: {detail}", upstream.url);
         return say(State::Degraded, summary, Some(remedy::of_upstream(reason)));
     }
     if let Some(ended) = credentials.iter().find(|one| one.expires_in_seconds <= 0.0) {

@@ -55,11 +55,10 @@ impl Clock {
         humantime::format_rfc3339_millis(nameable(wall)).to_string()
     }
 
-    /// A moment of the wall clock.
-    fn moment(self, at: SystemTime) -> Moment {
+    fn moment(self, at: Instant) -> Moment {
         Moment {
-            at: date(at),
-            seconds_ago: unix_seconds(self.wall) - unix_seconds(at),
+            at: self.text(at),
+            seconds_ago: -self.seconds_until(at),
         }
     }
 }
@@ -127,8 +126,10 @@ pub(crate) struct Upstream {
     pub(crate) url: String,
     pub(crate) last_success: Option<Moment>,
     pub(crate) last_error: Option<UpstreamError>,
-    /// Since when no request got through.
+    /// Since when no request got through, and how many did not.
     pub(crate) failing_since: Option<Moment>,
+    #[serde(default)]
+    pub(crate) failures: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,6 +137,8 @@ pub(crate) struct UpstreamError {
     #[serde(flatten)]
     pub(crate) moment: Moment,
     pub(crate) reason: Word,
+    #[serde(default)]
+    pub(crate) detail: String,
 }
 
 /// The last change of the configuration.
@@ -263,15 +266,17 @@ pub(super) fn status(view: &View) -> Status {
 }
 
 fn upstream(view: &View, clock: Clock) -> Upstream {
-    let health = view.recent.health();
+    let health = view.health.upstream();
     Upstream {
         url: view.upstream.clone(),
         last_success: health.last_success.map(|at| clock.moment(at)),
-        last_error: health.last_failure.map(|(at, reason)| UpstreamError {
-            moment: clock.moment(at),
-            reason: reason.into(),
+        last_error: health.last_error.map(|error| UpstreamError {
+            moment: clock.moment(error.at),
+            reason: error.reason.into(),
+            detail: error.detail,
         }),
-        failing_since: health.failing_since.map(|at| clock.moment(at)),
+        failing_since: health.since.map(|at| clock.moment(at)),
+        failures: health.failures,
     }
 }
 

@@ -71,10 +71,12 @@ pub(crate) fn upstream(upstream: &Upstream) -> String {
     );
     let error = upstream.last_error.as_ref().map(|error| {
         let ago = duration(error.moment.seconds_ago);
-        format!("last error {ago} ago ({})", error.reason)
+        format!("last error {ago} ago ({}: {})", error.reason, error.detail)
     });
-    let failing = upstream.failing_since.as_ref();
-    let failing = failing.map(|since| format!("failing for {}", duration(since.seconds_ago)));
+    let failing = upstream.failing_since.as_ref().map(|since| {
+        let since = duration(since.seconds_ago);
+        format!("failing for {since} ({} times)", upstream.failures)
+    });
     let parts: Vec<String> = [Some(success), error, failing]
         .into_iter()
         .flatten()

@@ -1,14 +1,23 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use url::Url;
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
     broker::ENDPOINTS,
     clock::Jump,
     config::{Config, Credentials},
+    health::{Health, watch_token},
     proxy::{Clients, upstream::Connector},
     server::{Address, TlsFiles},
     tls::TlsSettings,
@@ -25,6 +34,9 @@ pub(super) struct Live {
     /// The addresses that are listened on for it.
     pub(super) addresses: Vec<Address>,
     pub(super) tokens: TokenHandle,
+    pub(super) health: Health,
+    /// Whether clients are served with it, so that the log can tell it from one that is tried.
+    in_use: Arc<AtomicBool>,
     pub(super) ends: Ends,
     pub(super) connector: Arc<Connector>,
     /// Whom local tokens let in.
@@ -56,19 +68,31 @@ impl Live {
             broker_clients,
             tls,
         } = parts;
-        let mut refreshing = JoinSet::new();
-        let tokens = if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
-            current.tokens.clone()
+        let upstream = host_and_port(&config.upstream.url);
+        let mut refresher = JoinSet::new();
+        let (tokens, health, in_use);
+        if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
+            tokens = current.tokens.clone();
+            health = if current.config.upstream == config.upstream {
+                current.health.clone()
+            } else {
+                current.health.of_another(upstream)
+            };
+            in_use = Arc::clone(&current.in_use);
         } else {
-            let (refresher, tokens) = token::channel(
-                source,
-                config.auth.policy.clone(),
-                Reporter(Arc::clone(&shared.metrics)),
-                fastrand::f64,
-            );
-            refreshing.spawn(refresher.run());
-            tokens
-        };
+            health = Health::of(upstream);
+            in_use = Arc::default();
+            let reporter = Reporter {
+                metrics: Arc::clone(&shared.metrics),
+                token_service: config.auth.token_service(),
+                in_use: Arc::clone(&in_use),
+                last_line: Mutex::default(),
+            };
+            let policy = config.auth.policy.clone();
+            let (task, handle) = token::channel(source, policy, reporter, fastrand::f64);
+            refresher.spawn(task.run());
+            tokens = handle;
+        }
         let ends = Ends::default();
         let mut tasks = JoinSet::new();
         tasks.spawn({
@@ -81,6 +105,7 @@ impl Live {
         for credential in credentials(&config)? {
             let (tokens, ends) = (tokens.clone(), ends.clone());
             let metrics = Arc::clone(&shared.metrics);
+            metrics.has_credential(credential.kind());
             tasks.spawn(async move {
                 // Without a token there is more urgent news than the end of a credential.
                 has_token(&tokens).await;
@@ -109,6 +134,8 @@ impl Live {
             Some(clients)
         });
         Ok(Self {
+            health,
+            in_use,
             config,
             addresses: Vec::new(),
             tokens,
@@ -118,7 +145,7 @@ impl Live {
             broker_clients,
             tls,
             asked,
-            refresher: refreshing,
+            refresher,
             tasks,
         })
     }
@@ -137,6 +164,14 @@ impl Live {
             self.tasks
                 .spawn(files.watch(shared.tls.clone(), asked, reloaded));
         }
+    }
+
+    /// Has the log tell when clients are without a token, from now on.
+    pub(super) fn come_into_use(&mut self) {
+        self.in_use.store(true, Ordering::Relaxed);
+        let service = self.config.auth.token_service();
+        let watching = watch_token(self.tokens.clone(), self.health.clone(), service);
+        self.tasks.spawn(watching);
     }
 
     /// Reads the secrets again, and the lists and certificates of clients.
@@ -187,6 +222,14 @@ impl Live {
             }
         };
         (config, ended)
+    }
+}
+
+fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
     }
 }
 

@@ -128,6 +128,7 @@ fn admin_view(address: Option<&Address>, live: &Live, shared: &Shared) -> admin:
         metrics: Arc::clone(&shared.metrics),
         ledger: shared.ledger.clone(),
         connections: shared.connections.clone(),
+        health: live.health.clone(),
         ends: live.ends.clone(),
         recent: shared.recent.clone(),
         reloads: shared.reloads.clone(),
@@ -138,6 +139,8 @@ fn admin_view(address: Option<&Address>, live: &Live, shared: &Shared) -> admin:
         stop: shared.stop.clone(),
         allow_quit: live.config.admin.allow_quit,
         started_at: shared.started_at,
+        started_at_date: shared.started_at_date,
+        access_log: shared.access_log.clone(),
     }
 }
 

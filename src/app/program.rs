@@ -17,6 +17,7 @@ use super::{
 use crate::{
     clock::{self, Jump},
     config::Config,
+    telemetry::LogSettings,
 };
 
 /// The program at work.
@@ -127,8 +128,14 @@ impl Program {
         if live.config.listen.workers != self.live.config.listen.workers {
             tracing::warn!("listen.workers takes effect at the next start");
         }
-        if live.config.log != self.live.config.log {
-            tracing::warn!("log.level and log.format take effect at the next start");
+        let fixed = |log: &LogSettings| {
+            let file = log.access.file.clone();
+            (log.level.clone(), log.format, file)
+        };
+        if fixed(&live.config.log) != fixed(&self.live.config.log) {
+            tracing::warn!(
+                "log.level, log.format and log.access_file take effect at the next start"
+            );
         }
         if live.config.process != self.live.config.process {
             tracing::warn!("process.sandbox takes effect at the next start");
@@ -136,6 +143,7 @@ impl Program {
         self.operators.change(operators, &live, &self.shared)?;
         self.broker.change(broker, &live, &self.shared).await?;
         live.take_over(&mut self.live);
+        live.come_into_use();
         self.live = live;
         Ok(())
     }

@@ -1,66 +1,141 @@
 //! Tells the log and the metrics what the token path does.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use crate::{
+    clock::seconds,
     telemetry::Metrics,
-    token::{Attempt, Events, Snapshot},
+    token::{Attempt, Events, FetchError, Reason, Snapshot},
 };
 
-/// Hears of each token call.
+/// Hears of each token call of a configuration.
 #[derive(Debug)]
-pub(super) struct Reporter(pub(super) Arc<Metrics>);
+pub(super) struct Reporter {
+    pub(super) metrics: Arc<Metrics>,
+    /// The host of the token service; `None` where tokens come from a file.
+    pub(super) token_service: Option<String>,
+    /// Whether clients are served with this configuration by now.
+    pub(super) in_use: Arc<AtomicBool>,
+    pub(super) last_line: Mutex<Option<Line>>,
+}
+
+/// The last failure that had a line.
+#[derive(Debug)]
+pub(super) struct Line {
+    at: Instant,
+    reason: Reason,
+    detail: String,
+}
+
+/// How often the same failure is told of that goes on.
+const REMINDER: Duration = Duration::from_secs(60);
+
+impl Reporter {
+    /// Whether a failure is news: another one, or still the same after a while.
+    fn is_news(&self, error: &FetchError, now: Instant) -> bool {
+        let mut last = self
+            .last_line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_known = last.as_ref().is_some_and(|last| {
+            last.reason == error.reason && last.detail == error.detail && now < last.at + REMINDER
+        });
+        if !is_known {
+            *last = Some(Line {
+                at: now,
+                reason: error.reason,
+                detail: error.detail.clone(),
+            });
+        }
+        !is_known
+    }
+
+    fn failed(&self, attempt: &Attempt, error: &FetchError, snapshot: &Snapshot, now: Instant) {
+        if !self.is_news(error, now) {
+            return;
+        }
+        let token_service = self.token_service.as_deref();
+        let next = snapshot.next_attempt.saturating_duration_since(now);
+        let since = snapshot.failing_since.unwrap_or(attempt.started_at);
+        // Only a person can mend a credential that is not accepted.
+        if error.reason.needs_operator() {
+            tracing::error!(
+                token_service,
+                reason = error.reason.as_str(),
+                detail = error.detail,
+                cause = attempt.cause.as_str(),
+                failures = snapshot.consecutive_failures,
+                failing_for_seconds = seconds(now - since),
+                next_attempt_in_seconds = seconds(next),
+                usable = snapshot.usable(now).is_some(),
+                "got no token"
+            );
+        } else {
+            tracing::warn!(
+                token_service,
+                reason = error.reason.as_str(),
+                detail = error.detail,
+                cause = attempt.cause.as_str(),
+                failures = snapshot.consecutive_failures,
+                failing_for_seconds = seconds(now - since),
+                next_attempt_in_seconds = seconds(next),
+                usable = snapshot.usable(now).is_some(),
+                "got no token"
+            );
+        }
+        if !self.in_use.load(Ordering::Relaxed) {
+            self.metrics.config_waits();
+            tracing::warn!("the new configuration gives no token; the old one stays until it does");
+        }
+    }
+
+    fn succeeded(&self, attempt: &Attempt, generation: u64, snapshot: &Snapshot, now: Instant) {
+        let mut last = self
+            .last_line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = None;
+        let end = snapshot.token.as_ref().and_then(|token| token.expires_at);
+        let next = snapshot.next_attempt.saturating_duration_since(now);
+        tracing::info!(
+            generation,
+            cause = attempt.cause.as_str(),
+            token_service = self.token_service.as_deref(),
+            // Left out where the token does not end.
+            expires_in_seconds = end.map(|end| seconds(end.saturating_duration_since(now))),
+            next_attempt_in_seconds = seconds(next),
+            duration_seconds = seconds(attempt.duration),
+            "got a token"
+        );
+    }
+}
 
 impl Events for Reporter {
     fn attempted(&self, attempt: &Attempt, snapshot: &Snapshot) {
+        let failure = attempt.outcome.as_ref().err();
+        let reason = failure.map(|error| error.reason.as_str());
+        self.metrics.token_refreshed(reason, attempt.duration);
         let now = Instant::now();
-        let next = snapshot.next_attempt.saturating_duration_since(now);
-        let next_attempt_in = humantime::format_duration(rounded(next)).to_string();
-        let reason = attempt
-            .outcome
-            .as_ref()
-            .err()
-            .map(|error| error.reason.as_str());
-        self.0.token_refreshed(reason, attempt.duration);
         match &attempt.outcome {
-            Ok(generation) => {
-                let expires_in = snapshot
-                    .token
-                    .as_ref()
-                    .and_then(|token| token.expires_at)
-                    .map_or_else(
-                        || "never".to_owned(),
-                        |end| humantime::format_duration(rounded(end - now)).to_string(),
-                    );
-                tracing::info!(generation, expires_in, next_attempt_in, "got a token");
-            }
-            Err(error) => {
-                let usable = snapshot.usable(now).is_some();
-                tracing::warn!(
-                    reason = error.reason.as_str(),
-                    detail = error.detail,
-                    failures = snapshot.consecutive_failures,
-                    next_attempt_in,
-                    usable,
-                    "got no token"
-                );
-            }
+            Ok(generation) => self.succeeded(attempt, *generation, snapshot, now),
+            Err(error) => self.failed(attempt, error, snapshot, now),
         }
     }
 
     fn reloaded(&self, accepted: bool) {
-        self.0.secret_reloaded(accepted);
+        self.metrics.secret_reloaded(accepted);
         if accepted {
             tracing::info!("a changed secret is in use");
         } else {
             tracing::warn!("a changed secret gives no token");
         }
     }
-}
-
-/// To a tenth of a second: what is below is noise to a reader.
-fn rounded(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) / 100 * 100)
 }

@@ -94,7 +94,11 @@ fn proxies(count: usize, live: &Live, shared: &Shared) -> Vec<Proxy> {
         config.proxy.replay_body_limit,
         config.proxy.replay_buffer_total,
     );
-    let ledger = shared.ledger.with_limit(config.proxy.max_in_flight);
+    let access = shared.access_log.of(&config.log);
+    let health = live.health.clone();
+    let ledger = shared
+        .ledger
+        .with(config.proxy.max_in_flight, health, access);
     let proxy = || {
         let connector = Arc::clone(&live.connector);
         Proxy::new(

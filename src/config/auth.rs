@@ -37,6 +37,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Auth> {
         ..RefreshPolicy::default()
     };
     Some(Auth {
+        kind: kind.map_or("", Kind::name),
         credentials: credentials?,
         endpoint,
         policy,

@@ -11,7 +11,7 @@ use super::{
     listen, net,
     problem::Expected,
     reader::Reader,
-    shape::Parser,
+    shape::{Parser, Shape},
     values,
 };
 use crate::{
@@ -24,7 +24,8 @@ const FILE: &str = "broker.file";
 
 /// Reads its keys; `taken` are the addresses of the other listeners.
 pub(super) fn read(reader: &mut Reader, taken: &[Address]) -> Broker {
-    let addresses = reader.optional(ADDRESS, addresses).unwrap_or_default();
+    let addresses = reader.optional(ADDRESS, Shape::List.of(addresses));
+    let addresses = addresses.unwrap_or_default();
     let is_taken = |address: &Address| taken.iter().any(|other| listen::is_same(address, other));
     if addresses.iter().any(is_taken) {
         reader.wrong(
@@ -115,6 +116,7 @@ pub fn broker_address(sources: &Sources) -> Result<Address, ConfigError> {
 
 /// The files, as tables of an array.
 fn files(reader: &mut Reader) -> Vec<FileSettings> {
+    reader.note(FILE, Shape::Tables(shapes()));
     let Some(found) = reader.find(FILE) else {
         reader.resolved(FILE, "(not set)".to_owned(), DEFAULT);
         return Vec::new();
@@ -194,23 +196,35 @@ fn tables(value: &Value) -> Result<Vec<FileSettings>, Expected> {
     }
 }
 
+/// The keys of a table, and what they take.
+fn shapes() -> Vec<(&'static str, Shape)> {
+    vec![
+        ("path", Shape::Text),
+        ("mode", Shape::Text),
+        ("owner", Shape::Text),
+        ("group", Shape::Text),
+        ("format", formats().shape()),
+    ]
+}
+
+fn formats() -> impl Parser<FileFormat> {
+    values::one_of(&[
+        ("raw", FileFormat::Raw),
+        ("header", FileFormat::Header),
+        ("json", FileFormat::Json),
+    ])
+}
+
 fn file(table: &Dict) -> Result<FileSettings, Expected> {
-    const KEYS: [&str; 5] = ["path", "mode", "owner", "group", "format"];
-    if table.keys().any(|key| !KEYS.contains(&key.as_str())) {
+    let keys: Vec<&str> = shapes().into_iter().map(|(key, _)| key).collect();
+    if table.keys().any(|key| !keys.contains(&key.as_str())) {
         // What is there may be a secret in the wrong place.
-        return Err(format!("unknown key; there are {}", KEYS.join(", ")));
+        return Err(format!("unknown key; there are {}", keys.join(", ")));
     }
     let named = |key: &str, text: Expected| format!("{key} {text}");
     let get = |key: &str| table.get(key);
     let path = get("path").ok_or("path is missing")?;
-    let format = get("format").map(|value| {
-        values::one_of(&[
-            ("raw", FileFormat::Raw),
-            ("header", FileFormat::Header),
-            ("json", FileFormat::Json),
-        ])
-        .parse(value)
-    });
+    let format = get("format").map(|value| formats().parse(value));
     let user = |value: &Value| listen::user(&values::text(value)?);
     let group = |value: &Value| listen::group(&values::text(value)?);
     Ok(FileSettings {

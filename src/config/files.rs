@@ -9,7 +9,7 @@ use crate::{
     server::Address,
 };
 
-/// Those of a configuration, with the file that it was read from.
+/// Warnings about the files of a configuration, `file` being the one that it was read from.
 pub(super) fn warnings(config: &Config, resolved: &[Resolved], file: Option<&Path>) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(file) = file {

@@ -21,7 +21,7 @@ use super::{
 struct Entry {
     /// The comment above it.
     help: String,
-    /// Its value, whether it is set or only shown.
+    /// The value of the key in the full file, whether it is set there or only shown.
     shown: Option<Value>,
     is_set: bool,
 }
@@ -133,6 +133,16 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
         }
         Shape::List => (list(), None),
         Shape::OneOf(words) => (json!({"enum": words}), None),
+        Shape::Tables(keys) => {
+            let keys: Map<String, Json> = keys
+                .iter()
+                .map(|(name, shape)| ((*name).to_owned(), kind(shape, None).0))
+                .collect();
+            let table =
+                json!({"type": "object", "additionalProperties": false, "properties": keys});
+            let kind = json!({"type": ["array", "string"], "items": table});
+            (kind, None)
+        }
         Shape::AsShown => match shown {
             Some(Value::Bool(..)) => (json!({"enum": [true, false, "true", "false"]}), None),
             Some(Value::Num(..)) => (json!({"type": ["integer", "string"]}), None),

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
-    telemetry::{LogFormat, LogSettings},
+    telemetry::{AccessMode, AccessSettings, LogFormat, LogSettings},
 };
 
 /// A time that must pass; less than this is a mistake, or no time at all.
@@ -200,6 +200,18 @@ fn log(reader: &mut Reader) -> LogSettings {
         format: reader
             .value("log.format", values::log_format())
             .unwrap_or(LogFormat::Text),
+        access: AccessSettings {
+            mode: reader.value(
+                "log.access",
+                values::one_of(&[
+                    ("off", AccessMode::Off),
+                    ("errors", AccessMode::Errors),
+                    ("all", AccessMode::All),
+                ]),
+            ),
+            file: reader.optional("log.access_file", values::new_path),
+            has_query: reader.value("log.access_query", values::boolean),
+        },
     }
 }
 

@@ -260,6 +260,16 @@ pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
     named(&text(value)?)
 }
 
+/// The path of a file that is made where there is none. From the root, so that a secret in its place
+/// is no path.
+pub(super) fn new_path(value: &Value) -> Parsed<PathBuf> {
+    let path = PathBuf::from(text(value)?);
+    let is_right = path.is_absolute() && path.file_name().is_some();
+    is_right
+        .then_some(path)
+        .ok_or_else(|| "must be the path of a file that begins with /".to_owned())
+}
+
 /// A path that may be shown. Messages name files, so a secret in the place of a path would be in
 /// them: it is known by being neither a path from the root nor a file.
 pub(super) fn named(text: &str) -> Parsed<PathBuf> {

@@ -155,8 +155,8 @@ impl<S: Service> Handler for Embedded<S> {
         true
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
-        let status = ProxyError::from(refusal).response().status();
+    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Answer {
+        let status = ProxyError::from(refusal).answer().status;
         self.0.refusal(status, "the request cannot be read")
     }
 }

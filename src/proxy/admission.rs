@@ -51,7 +51,7 @@ pub struct Admitted {
 ///
 /// # Errors
 /// The response that it earns.
-pub fn admit(head: &RequestHead, peer: Peer, rules: &Rules) -> Result<Admitted, ProxyError> {
+pub fn admit(head: &RequestHead, peer: &Peer, rules: &Rules) -> Result<Admitted, ProxyError> {
     // Methods are case-sensitive, but not every server knows that.
     let is = |method: &str| head.method.as_str().eq_ignore_ascii_case(method);
     if is("TRACE") || is("TRACK") || is("CONNECT") {
@@ -107,10 +107,11 @@ mod tests {
         let peer = Peer {
             node: from,
             is_tls: false,
+            certificate: None,
             user: None,
         };
-        let error = admit(&RequestHead::of_parts(&parts), peer, &rules).err()?;
-        Some(error.response().status().as_u16())
+        let error = admit(&RequestHead::of_parts(&parts), &peer, &rules).err()?;
+        Some(error.answer().status.as_u16())
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! Everything that the sidecar itself may answer on the data path, in one table.
 //!
 //! Each answer carries `Proxy-Status` (RFC 9209), so that an operator can tell our failure from
-//! the service's, and a fixed text: nothing of the request, of the upstream or of the cause is
-//! reflected. The cause goes to the log.
+//! the service's, and a problem document (RFC 9457) that says what to do and which key it is about.
+//! Of the request it shows a refused host and the place of a flaw, of the upstream and of the cause
+//! nothing: that goes to the log. `docs/answers.md` has the same table for people.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response,
     header::{
         ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
     },
 };
 
+use super::answers::{self, Answer, Fault};
 use crate::{
+    message::RequestId,
     server::Refusal,
     token::{Reason, Unavailable},
 };
@@ -26,8 +29,8 @@ pub enum ProxyError {
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
     /// It is meant for another host.
-    #[error("the request names a host that is not served here")]
-    Misdirected,
+    #[error("the request names {0}, which is not served here")]
+    Misdirected(RefusedHost),
     /// A browser sent it on behalf of another site.
     #[error("a browser's cross-site request")]
     CrossSite,
@@ -93,46 +96,89 @@ pub enum ProxyError {
     AnswerTimeout,
 }
 
-/// One row of the table: the status, the type of RFC 9209 §2.3, our own word for it (the `details`
-/// of `Proxy-Status` and the label of the metric), the title for people.
-type Row = (u16, &'static str, &'static str, &'static str);
+/// A host that is not served here, as far as it can be shown: printed in one line, and cut where a
+/// part is longer than names are, since that may be a credential in the wrong place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedHost(String);
+
+impl RefusedHost {
+    /// The most characters of the whole, ...
+    const MOST: usize = 64;
+    /// ... of a part between dots, ...
+    const LONGEST_PART: usize = 20;
+    /// ... and what is left of a longer one.
+    const LEFT: usize = 8;
+
+    pub(super) fn new(host: &str) -> Self {
+        let printable = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+        let parts = host.split('.').map(|part| {
+            let longest = match part.chars().nth(Self::LONGEST_PART) {
+                Some(_) => Self::LEFT,
+                None => Self::LONGEST_PART,
+            };
+            cut(part.chars().map(printable), longest)
+        });
+        let shown = parts.collect::<Vec<_>>().join(".");
+        Self(cut(shown.chars(), Self::MOST))
+    }
+}
+
+fn cut(mut text: impl Iterator<Item = char>, most: usize) -> String {
+    let mut shown: String = text.by_ref().take(most).collect();
+    if text.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+impl fmt::Display for RefusedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl ProxyError {
-    #[rustfmt::skip]
-    fn row(&self) -> Row {
+    /// The row of the table.
+    #[must_use]
+    pub fn answer(&self) -> &'static Answer {
         match self {
-            Self::LastHop => (200, "http_request_error", "last_hop", "The request goes no further"),
-            Self::Refused(Refusal::Malformed(_)) => (400, "http_request_error", "malformed", "The request is malformed"),
-            Self::Refused(Refusal::NotTls) => (400, "http_request_error", "not_tls", "This port speaks TLS: use https://"),
-            Self::Refused(Refusal::Peer) => (403, "http_request_denied", "peer", "This user may not use the socket"),
-            Self::CrossSite => (403, "http_request_denied", "cross_site", "Cross-site requests are refused"),
-            Self::FieldMissing => (403, "http_request_denied", "required_field", "A field that is required here is missing"),
-            Self::UnknownClient => (403, "http_request_denied", "client_token", "A valid local client token is needed"),
-            Self::NotAllowed => (403, "http_request_denied", "not_allowed", "This method and path are not allowed here"),
-            Self::Method => (405, "http_request_denied", "method", "The method is not allowed"),
-            Self::Refused(Refusal::TooSlow) => (408, "http_request_error", "too_slow", "The request did not arrive in time"),
-            Self::Refused(Refusal::TargetTooLong) => (414, "http_request_error", "target_too_long", "The target is too long"),
-            Self::Misdirected => (421, "http_request_denied", "host", "This host is not served here"),
-            Self::Refused(Refusal::HeadTooLarge) => (431, "http_request_error", "head_too_large", "The fields are too many or too large"),
-            Self::Refused(Refusal::TransferCoding) => (501, "http_request_error", "transfer_coding", "The transfer coding is not supported"),
-            Self::Refused(Refusal::Version) => (505, "http_request_error", "version", "This version of HTTP is not supported"),
-            Self::Loop => (502, "proxy_loop_detected", "loop", "The request has passed through here before"),
-            Self::Refused(Refusal::NoRoom) => (503, "http_request_denied", "too_many_connections", "Too many connections"),
-            Self::Overloaded | Self::Refused(Refusal::NoRoomForBody) => (503, "http_request_denied", "too_many_requests", "Too many requests at the same time"),
-            Self::NoToken(Unavailable { reason: Some(Reason::InvalidClient | Reason::SecretUnreadable), .. }) =>
-                (503, "proxy_configuration_error", "credentials_rejected", "The configured credentials give no access token"),
-            Self::NoToken(_) => (503, "proxy_internal_error", "token_unavailable", "There is no usable access token at the moment"),
-            Self::NotReplayed => (503, "proxy_internal_error", "token_renewed", "The access token was renewed; send the request again"),
-            Self::Dns(_) => (502, "dns_error", "dns", "The service cannot be found"),
-            Self::Connect(_) => (502, "connection_refused", "connect", "The service cannot be reached"),
-            Self::OutboundProxy(_) | Self::OutboundProxyCredentials(_) => (502, "connection_refused", "outbound_proxy", "The proxy on the way to the service fails"),
-            Self::ConnectTimeout => (504, "connection_timeout", "connect_timeout", "The service cannot be reached in time"),
-            Self::Certificate(_) => (502, "tls_certificate_error", "certificate", "The certificate of the service is not trusted"),
-            Self::ClientCertificate(_) => (502, "tls_alert_received", "client_certificate", "The service does not accept the client certificate"),
-            Self::Tls(_) => (502, "tls_protocol_error", "tls", "TLS with the service failed"),
-            Self::Terminated(_) => (502, "connection_terminated", "terminated", "The service closed the connection"),
-            Self::BadAnswer(_) => (502, "http_protocol_error", "bad_answer", "The answer of the service is invalid"),
-            Self::AnswerTimeout => (504, "http_response_timeout", "answer_timeout", "The service did not answer in time"),
+            Self::LastHop => &answers::LAST_HOP,
+            Self::Refused(refusal) => match refusal {
+                Refusal::Malformed(_) => &answers::MALFORMED,
+                Refusal::NotTls => &answers::NOT_TLS,
+                Refusal::Peer => &answers::PEER,
+                Refusal::TooSlow => &answers::TOO_SLOW,
+                Refusal::TargetTooLong => &answers::TARGET_TOO_LONG,
+                Refusal::HeadTooLarge => &answers::HEAD_TOO_LARGE,
+                Refusal::TransferCoding => &answers::TRANSFER_CODING,
+                Refusal::Version => &answers::VERSION,
+                Refusal::NoRoom => &answers::TOO_MANY_CONNECTIONS,
+                Refusal::NoRoomForBody => &answers::TOO_MANY_REQUESTS,
+            },
+            Self::CrossSite => &answers::CROSS_SITE,
+            Self::FieldMissing => &answers::REQUIRED_FIELD,
+            Self::UnknownClient => &answers::CLIENT_TOKEN,
+            Self::NotAllowed => &answers::NOT_ALLOWED,
+            Self::Method => &answers::METHOD,
+            Self::Misdirected(_) => &answers::HOST,
+            Self::Loop => &answers::LOOP,
+            Self::Overloaded => &answers::TOO_MANY_REQUESTS,
+            Self::NoToken(Unavailable {
+                reason: Some(Reason::InvalidClient | Reason::SecretUnreadable),
+                ..
+            }) => &answers::CREDENTIALS_REJECTED,
+            Self::NoToken(_) => &answers::TOKEN_UNAVAILABLE,
+            Self::NotReplayed => &answers::TOKEN_RENEWED,
+            Self::Dns(_) => &answers::DNS,
+            Self::Connect(_) => &answers::CONNECT,
+            Self::OutboundProxy(_) | Self::OutboundProxyCredentials(_) => &answers::OUTBOUND_PROXY,
+            Self::ConnectTimeout => &answers::CONNECT_TIMEOUT,
+            Self::Certificate(_) => &answers::CERTIFICATE,
+            Self::ClientCertificate(_) => &answers::CLIENT_CERTIFICATE,
+            Self::Tls(_) => &answers::TLS,
+            Self::Terminated(_) => &answers::TERMINATED,
+            Self::BadAnswer(_) => &answers::BAD_ANSWER,
+            Self::AnswerTimeout => &answers::ANSWER_TIMEOUT,
         }
     }
 
@@ -157,51 +203,48 @@ impl ProxyError {
     /// The label of the metric that counts it.
     #[must_use]
     pub fn label(&self) -> &'static str {
-        self.row().2
+        self.answer().label
     }
 
     /// Whether the request never got as far as to the upstream because we refused it.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused(_)
-                | Self::Misdirected
-                | Self::CrossSite
-                | Self::FieldMissing
-                | Self::UnknownClient
-                | Self::NotAllowed
-                | Self::Method
-                | Self::LastHop
-                | Self::Loop
-                | Self::Overloaded
-        )
+        matches!(self.answer().fault, Fault::Client | Fault::Limit)
     }
 
-    /// What is wrong, and where, for whoever can mend it; nothing that could be a secret.
-    fn detail(&self) -> Option<String> {
+    /// What is wrong, where, and what to do; nothing that could be a secret.
+    fn detail(&self) -> String {
+        let remedy = self.answer().remedy;
         match self {
-            Self::Refused(Refusal::Malformed(flaw)) => Some(flaw.to_string()),
-            _ => None,
+            Self::Refused(Refusal::Malformed(flaw)) => format!("{flaw}. {remedy}"),
+            Self::Misdirected(host) => format!("This sidecar is not called {host}. {remedy}"),
+            _ => remedy.to_owned(),
         }
     }
 
-    /// The response.
+    /// The response to the request of that id.
     #[must_use]
-    pub fn response(&self) -> Response<Bytes> {
-        let (status, error, details, title) = self.row();
-        let problem = Problem {
-            kind: "about:blank",
-            title,
+    pub fn response(&self, id: RequestId) -> Response<Bytes> {
+        let Answer {
             status,
+            error,
+            label,
+            title,
+            ..
+        } = *self.answer();
+        let problem = Problem {
+            kind: format!("{}{label}", answers::TYPE),
+            title,
+            status: status.as_u16(),
             detail: self.detail(),
+            instance: id.to_string(),
+            server: "auth-sidecar",
         };
         // A structure of texts and a number can always be written.
         let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());
         let mut response = Response::new(body);
         let length = response.body().len();
-        // The table holds valid statuses only; a test goes through all of them.
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
@@ -210,7 +253,7 @@ impl ProxyError {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let proxy_status = format!("auth-sidecar; error={error}; details=\"{details}\"");
+        let proxy_status = format!("auth-sidecar; error={error}; details=\"{label}\"");
         if let Ok(value) = HeaderValue::try_from(proxy_status) {
             headers.insert(PROXY_STATUS, value);
         }
@@ -228,11 +271,12 @@ impl ProxyError {
 #[derive(serde::Serialize)]
 struct Problem {
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: String,
     title: &'static str,
     status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    detail: String,
+    instance: String,
+    server: &'static str,
 }
 
 /// RFC 9209 §2.
@@ -251,6 +295,9 @@ pub(crate) fn whole_seconds(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::message::Flaw;
+
+    const ID: RequestId = RequestId::new(7);
+    const PAGE: &str = include_str!("../../docs/answers.md");
 
     fn unavailable(millis: u64, reason: Option<Reason>) -> ProxyError {
         ProxyError::NoToken(Unavailable {
@@ -271,7 +318,7 @@ mod tests {
             ProxyError::Refused(Refusal::TooSlow),
             ProxyError::Refused(Refusal::HeadTooLarge),
             ProxyError::Refused(Refusal::TargetTooLong),
-            ProxyError::Misdirected,
+            ProxyError::Misdirected(RefusedHost::new("evil.example")),
             ProxyError::CrossSite,
             ProxyError::FieldMissing,
             ProxyError::UnknownClient,
@@ -300,13 +347,18 @@ mod tests {
     #[test]
     fn every_answer_says_that_it_is_ours_and_nothing_of_the_cause() {
         for error in all() {
-            let response = error.response();
+            let response = error.response(ID);
             let status = response.headers()[PROXY_STATUS].to_str().unwrap();
             assert!(status.starts_with("auth-sidecar; error="), "{status}");
             let body = std::str::from_utf8(response.body()).unwrap();
             assert!(!body.contains("canary"), "{body}");
             let json: serde_json::Value = serde_json::from_str(body).unwrap();
             assert_eq!(json["status"], response.status().as_u16());
+            assert_eq!(json["type"], format!("{}{}", answers::TYPE, error.label()));
+            assert_eq!(json["instance"], ID.to_string());
+            assert_eq!(json["server"], "auth-sidecar");
+            let detail = json["detail"].as_str().unwrap();
+            assert!((20..400).contains(&detail.len()), "{detail}");
             let length = response.headers()[CONTENT_LENGTH].to_str().unwrap();
             assert_eq!(length, body.len().to_string());
         }
@@ -315,7 +367,7 @@ mod tests {
     #[test]
     fn no_failure_of_ours_looks_like_a_refusal_of_the_service() {
         for error in all().iter().filter(|error| !error.is_refusal()) {
-            let status = error.response().status().as_u16();
+            let status = error.response(ID).status().as_u16();
             assert!((502..=504).contains(&status), "{error:?}");
         }
     }
@@ -323,13 +375,71 @@ mod tests {
     #[test]
     fn every_503_says_when_to_come_back() {
         for error in all() {
-            let response = error.response();
+            let response = error.response(ID);
             let retry_after = response.headers().get(RETRY_AFTER);
             assert_eq!(response.status() == 503, retry_after.is_some(), "{error:?}");
         }
         for (millis, seconds) in [(0, "1"), (200, "1"), (1000, "1"), (1001, "2")] {
-            let response = unavailable(millis, None).response();
+            let response = unavailable(millis, None).response(ID);
             assert_eq!(response.headers()[RETRY_AFTER], seconds);
+        }
+    }
+
+    #[test]
+    fn a_refused_host_is_named_as_far_as_it_can_be_printed() {
+        for (host, shown) in [
+            ("evil.example", "evil.example"),
+            ("sidecar", "sidecar"),
+            ("a\u{1b}[2J\u{e9}b", "a?[2J?b"),
+            (
+                "a-credential-in-the-wrong-place.example",
+                "a-creden….example",
+            ),
+            (
+                &"abcdefghi.".repeat(9),
+                &format!("{}abcd…", "abcdefghi.".repeat(6)),
+            ),
+        ] {
+            let response = ProxyError::Misdirected(RefusedHost::new(host)).response(ID);
+            let json: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            let detail = json["detail"].as_str().unwrap();
+            assert!(detail.contains(&format!("called {shown}. ")), "{detail}");
+            assert!(detail.contains("listen.allow_hosts"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_answers_has_exactly_the_rows_of_the_table() {
+        let earned: Vec<&str> = all().iter().map(ProxyError::label).collect();
+        for answer in answers::ALL {
+            assert!(
+                earned.contains(&answer.label),
+                "nobody earns {}",
+                answer.label
+            );
+        }
+        let headings: Vec<&str> = PAGE
+            .lines()
+            .filter_map(|line| line.strip_prefix("### "))
+            .collect();
+        let labels: Vec<&str> = answers::ALL.iter().map(|answer| answer.label).collect();
+        assert_eq!(headings, labels);
+        let sections = PAGE.split("\n### ").skip(1);
+        for (answer, section) in answers::ALL.iter().zip(sections) {
+            let lines: Vec<&str> = section.lines().collect();
+            let Answer {
+                status,
+                error,
+                title,
+                remedy,
+                ..
+            } = answer;
+            let first = format!("{}, `{error}`: {title}.", status.as_u16());
+            assert!(
+                lines.contains(&first.as_str()),
+                "no line {first:?} in {section}"
+            );
+            assert!(lines.contains(remedy), "no line {remedy:?} in {section}");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 
 /// What we know of the client: its address, how it came to us, and by which name. To be read before
 /// `Host` is taken off.
-pub(super) fn element(peer: Peer, head: &RequestHead) -> String {
+pub(super) fn element(peer: &Peer, head: &RequestHead) -> String {
     let node = match peer.node {
         Node::Ip(address) if address.is_ipv6() => format!("\"[{address}]\""),
         Node::Ip(address) => address.to_string(),
@@ -53,9 +53,10 @@ mod tests {
         let peer = Peer {
             node,
             is_tls,
+            certificate: None,
             user: None,
         };
-        element(peer, &RequestHead::of_parts(&parts))
+        element(&peer, &RequestHead::of_parts(&parts))
     }
 
     #[test]

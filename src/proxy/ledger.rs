@@ -1,4 +1,5 @@
-//! Keeps account of requests: how many are in flight, and what became of each.
+//! Keeps account of requests: how many are in flight, what became of each, and what that says of the
+//! upstream.
 
 use std::{
     sync::{
@@ -8,11 +9,22 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{Response, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::error::ProxyError;
-use crate::telemetry::{Metrics, Origin};
+use super::{answers::Fault, error::ProxyError, transfer::Broken};
+use crate::{
+    client_token::ClientName,
+    health::{Health, Outage},
+    message::{Fields, RequestHead, RequestId},
+    server::{Node, Peer, Refusal},
+    telemetry::{
+        Metrics, Origin,
+        access::{Access, Asked, Client, Record},
+    },
+    token::AccessToken,
+};
 
 /// The account of all workers.
 #[derive(Debug, Clone)]
@@ -20,6 +32,8 @@ pub struct Ledger {
     metrics: Arc<Metrics>,
     in_flight: Arc<AtomicUsize>,
     limit: usize,
+    health: Health,
+    access: Access,
 }
 
 impl Ledger {
@@ -30,14 +44,18 @@ impl Ledger {
             metrics,
             in_flight: Arc::default(),
             limit,
+            health: Health::default(),
+            access: Access::default(),
         }
     }
 
-    /// The same account with another limit.
+    /// The same account with another limit, for what leads to an upstream of this health.
     #[must_use]
-    pub fn with_limit(&self, limit: usize) -> Self {
+    pub fn with(&self, limit: usize, health: Health, access: Access) -> Self {
         Self {
             limit,
+            health,
+            access,
             ..self.clone()
         }
     }
@@ -49,13 +67,25 @@ impl Ledger {
     }
 
     /// Opens the account of a request.
-    pub(super) fn open(&self, method: Method) -> Entry<'_> {
+    pub(super) fn open<'a>(&'a self, request: &'a mut RequestHead, peer: Peer) -> Entry<'a> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Entry {
             ledger: self,
+            request,
+            peer,
             started_at: Instant::now(),
-            method,
+            id: None,
+            client: None,
             outcome: None,
+            error: None,
+            is_whole: false,
+            is_replayed: false,
+            generation: None,
+            sent_at: None,
+            head_at: None,
+            held: Duration::ZERO,
+            request_bytes: 0,
+            response_bytes: 0,
         }
     }
 
@@ -64,22 +94,58 @@ impl Ledger {
         self.in_flight() > self.limit
     }
 
-    /// Logs and counts an answer of our own: once, here, at a level by blame.
-    pub(super) fn failed(&self, error: &ProxyError) {
-        if error.is_refusal() {
-            self.metrics.rejected(error.label());
-            tracing::debug!(reason = error.label(), "refused a request: {error}");
-        } else if matches!(error, ProxyError::NoToken(_)) {
-            // The token path has told it once; a line a request would drown that.
-            tracing::debug!(
-                reason = error.label(),
-                "answered a request with an error: {error}"
-            );
-        } else {
-            tracing::warn!(
-                reason = error.label(),
-                "answered a request with an error: {error}"
-            );
+    /// Accounts for what was refused before there was a request to handle, and gives the response.
+    pub(super) fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+        let error = ProxyError::from(refusal);
+        let id = RequestId::random();
+        let response = error.response(id);
+        self.failed(&error);
+        self.metrics.refused(response.status());
+        if self.access.wants(true) {
+            self.access.write(&Record {
+                id,
+                client: client_of(None, peer),
+                address: address_of(peer),
+                asked: None,
+                status: Some(response.status().as_u16()),
+                origin: Some(Origin::Sidecar.as_str()),
+                error: Some((error.answer().error, error.label())),
+                request_bytes: 0,
+                response_bytes: response.body().len() as u64,
+                duration: Duration::ZERO,
+                first_byte: None,
+                upstream: None,
+                held: Duration::ZERO,
+                generation: None,
+                is_replayed: false,
+            });
+        }
+        response
+    }
+
+    /// Counts an answer of our own, and what it says of the upstream and of the token: once, here.
+    fn failed(&self, error: &ProxyError) {
+        let answer = error.answer();
+        self.metrics.responded(answer.status, answer.label);
+        tracing::debug!(reason = answer.label, "refused a request: {error}");
+        match answer.fault {
+            Fault::Client | Fault::Limit => self.metrics.rejected(answer.label),
+            Fault::Token => {
+                if matches!(error, ProxyError::NoToken(_)) {
+                    self.health.refused();
+                }
+            }
+            fault @ (Fault::Unreachable | Fault::Operator | Fault::Upstream) => {
+                self.metrics.upstream_failed(answer.label);
+                let outage = Outage {
+                    reason: answer.label,
+                    detail: &error.to_string(),
+                    remedy: answer.remedy,
+                    needs_operator: fault == Fault::Operator,
+                    status: answer.status.as_u16(),
+                };
+                self.health.upstream_failed(Instant::now(), &outage);
+            }
         }
     }
 
@@ -88,67 +154,230 @@ impl Ledger {
         self.metrics.unauthorized();
     }
 
+    /// Notes a 401 to a token that had just come.
+    pub(super) fn refused_fresh(&self, token: &AccessToken) {
+        let now = Instant::now();
+        let age = now.saturating_duration_since(token.requested_at);
+        self.health.token_refused(now, token.generation, age);
+    }
+
     /// Counts what came of sending a request again with a newer token.
     pub(super) fn replayed(&self, result: &'static str) {
         self.metrics.replayed(result);
     }
-
-    /// Counts a request that waits for a token, until the guard is dropped.
-    pub(super) fn held(&self) -> Held {
-        Held::new(Arc::clone(&self.metrics))
-    }
 }
 
-/// One request in flight. When it is dropped the request is over, and counted.
+/// One request in flight. When it is dropped the request is over, counted and, where it is wanted,
+/// logged.
 #[derive(Debug)]
 pub struct Entry<'a> {
     ledger: &'a Ledger,
+    pub(super) request: &'a mut RequestHead,
+    peer: Peer,
     started_at: Instant,
-    method: Method,
+    /// Once somebody was told it.
+    id: Option<RequestId>,
+    /// Whose local token it showed.
+    pub(super) client: Option<ClientName>,
     /// What the client was told, and by whom; `None` when it went away before.
     outcome: Option<(StatusCode, Origin)>,
+    /// The type of RFC 9209, and our word for what went wrong.
+    error: Option<(&'static str, &'static str)>,
+    /// Whether the client has got all of the response.
+    is_whole: bool,
+    pub(super) is_replayed: bool,
+    /// Which of our tokens it went with.
+    pub(super) generation: Option<u64>,
+    /// When it was first given to a connection of the upstream.
+    pub(super) sent_at: Option<Instant>,
+    /// When the head of the upstream's response was there, where somebody wants to know.
+    head_at: Option<Instant>,
+    /// How long it waited for a token.
+    held: Duration,
+    pub(super) request_bytes: u64,
+    pub(super) response_bytes: u64,
 }
 
 impl Entry<'_> {
-    /// Notes the answer.
-    pub(super) fn answered(&mut self, status: StatusCode, origin: Origin) {
-        self.outcome = Some((status, origin));
-    }
-
     /// When the request's head was complete.
     pub(super) fn started_at(&self) -> Instant {
         self.started_at
     }
 
-    fn duration(&self) -> Duration {
-        self.started_at.elapsed()
+    /// Where it comes from.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Notes the response of the upstream.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.outcome = Some((status, Origin::Upstream));
+        let Ledger { health, access, .. } = self.ledger;
+        if health.awaits_news() {
+            let now = Instant::now();
+            health.upstream_answered(now);
+            if status != StatusCode::UNAUTHORIZED {
+                health.token_accepted(now);
+            }
+        }
+        if access.wants(status.is_server_error()) {
+            self.head_at = Some(Instant::now());
+        }
+        if !access.wants(true) {
+            // A response may stream for long, and needs no room for its request.
+            self.request.fields = Fields::default();
+        }
+    }
+
+    /// Notes that the client has got all of the response.
+    pub(super) fn completed(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// Notes a response of our own, and gives it.
+    pub(super) fn failed(&mut self, error: &ProxyError) -> Response<Bytes> {
+        let fields = &self.request.fields;
+        let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
+        let response = error.response(id);
+        self.ledger.failed(error);
+        self.outcome = Some((response.status(), Origin::Sidecar));
+        self.error = Some((error.answer().error, error.label()));
+        self.response_bytes = response.body().len() as u64;
+        response
+    }
+
+    /// Notes that the response of the upstream is not whole.
+    pub(super) fn broke_off(&mut self, broken: Broken) {
+        let reason = match broken {
+            Broken::Client(_) | Broken::Upload => "client_gone",
+            Broken::Upstream(_) => "broken_off",
+            Broken::Stalled => "stalled",
+        };
+        self.error = Some(("", reason));
+        if reason != "client_gone" {
+            self.ledger.metrics.upstream_failed(reason);
+            let outage = Outage {
+                reason,
+                detail: &broken.to_string(),
+                remedy: "clients can tell that such a response is not whole; see what the upstream, \
+                         or something on the way to it, closes or stops",
+                needs_operator: false,
+                status: self.outcome.map_or(0, |(status, _)| status.as_u16()),
+            };
+            self.ledger.health.upstream_failed(Instant::now(), &outage);
+        }
+    }
+
+    /// Counts the request among those that wait for a token, until the guard is dropped.
+    pub(super) fn hold(&mut self) -> Held<'_> {
+        self.ledger.metrics.held(1);
+        self.ledger.health.held();
+        Held {
+            metrics: &self.ledger.metrics,
+            since: Instant::now(),
+            total: &mut self.held,
+        }
+    }
+
+    fn log(&mut self, now: Instant) {
+        let fields = &self.request.fields;
+        let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
+        let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        let asked = Asked {
+            method: self.request.method.as_str(),
+            target: self.request.target(),
+            version: match self.request.version {
+                Version::HTTP_10 => "1.0",
+                Version::HTTP_2 => "2",
+                _ => "1.1",
+            },
+        };
+        self.ledger.access.write(&Record {
+            id,
+            client: client_of(self.client.as_ref(), &self.peer),
+            address: address_of(&self.peer),
+            asked: Some(asked),
+            status: self.outcome.map(|(status, _)| status.as_u16()),
+            origin: self.outcome.map(|(_, origin)| origin.as_str()),
+            error: self.error,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            duration: since(self.started_at, now),
+            first_byte: self.head_at.map(|head_at| since(self.started_at, head_at)),
+            upstream: self
+                .sent_at
+                .map(|sent_at| since(sent_at, self.head_at.unwrap_or(now))),
+            held: self.held,
+            generation: self.generation,
+            is_replayed: self.is_replayed,
+        });
     }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        self.ledger.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let Some((status, origin)) = self.outcome {
-            self.ledger
-                .metrics
-                .answered(&self.method, status, origin, self.duration());
+        let Ledger {
+            metrics,
+            in_flight,
+            health,
+            access,
+            ..
+        } = self.ledger;
+        in_flight.fetch_sub(1, Ordering::Relaxed);
+        let now = Instant::now();
+        if self.error.is_none() && !self.is_whole {
+            self.error = Some(("", "client_gone"));
         }
+        if let Some((status, origin)) = self.outcome {
+            let took = now.saturating_duration_since(self.started_at);
+            metrics.answered(&self.request.method, status, origin, took);
+            if origin == Origin::Upstream && self.is_whole {
+                health.upstream_answered(now);
+            }
+        }
+        let has_gone = matches!(self.error, Some(("", "client_gone")));
+        if has_gone {
+            metrics.client_gone(self.outcome.is_some());
+        }
+        let went_wrong = match self.outcome {
+            Some((status, Origin::Upstream)) => {
+                status.is_server_error() || self.error.is_some() && !has_gone
+            }
+            Some((_, Origin::Sidecar)) | None => true,
+        };
+        if access.wants(went_wrong) {
+            self.log(now);
+        }
+    }
+}
+
+fn client_of<'a>(client: Option<&'a ClientName>, peer: &'a Peer) -> Client<'a> {
+    match (client, &peer.certificate, peer.user) {
+        (Some(name), _, _) => Client::Token(name.as_str()),
+        (None, Some(subject), _) => Client::Certificate(subject),
+        (None, None, Some(user)) => Client::User(user),
+        (None, None, None) => Client::Unknown,
+    }
+}
+
+fn address_of(peer: &Peer) -> Option<std::net::IpAddr> {
+    match peer.node {
+        Node::Ip(address) => Some(address),
+        Node::Unix => None,
     }
 }
 
 /// One request that waits for a token.
 #[derive(Debug)]
-pub(super) struct Held(Arc<Metrics>);
-
-impl Held {
-    fn new(metrics: Arc<Metrics>) -> Self {
-        metrics.held(1);
-        Self(metrics)
-    }
+pub(super) struct Held<'a> {
+    metrics: &'a Metrics,
+    since: Instant,
+    total: &'a mut Duration,
 }
 
-impl Drop for Held {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.held(-1);
+        self.metrics.held(-1);
+        *self.total += self.since.elapsed();
     }
 }

@@ -39,7 +39,7 @@ impl Handler for Switch {
         self.0.load().admits(pass)
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        self.0.load().refuse(refusal)
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+        self.0.load().refuse(refusal, peer)
     }
 }

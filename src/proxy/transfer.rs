@@ -125,7 +125,8 @@ pub(super) enum Broken {
     Stalled,
 }
 
-/// Streams a response whose head was given to the client, and what is left of the request.
+/// Streams a response whose head was given to the client, and what is left of the request. `written`
+/// counts what the client has taken.
 ///
 /// # Errors
 /// The client can tell that it is not whole.
@@ -135,6 +136,7 @@ pub(super) async fn response(
     nominated: &Nominated,
     upload: &mut Upload<'_>,
     wants_upload: bool,
+    written: &mut u64,
     idle_timeout: Option<Duration>,
 ) -> Result<(), Broken> {
     let mut is_over = false;
@@ -169,6 +171,7 @@ pub(super) async fn response(
             match client.poll_write(cx, data) {
                 Poll::Ready(Ok(count)) => {
                     of_client = None;
+                    *written += count as u64;
                     upstream.consume(count);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error.kind()))),

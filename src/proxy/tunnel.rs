@@ -17,15 +17,19 @@ use tokio::{
 };
 use tokio_util::io::InspectReader;
 
-/// Carries the bytes of both sides. A side that ends its half is still listened to.
+/// Carries the bytes of both sides, and says how many went to the client. A side that ends its half is
+/// still listened to.
 pub(super) async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     upstream: impl AsyncRead + AsyncWrite + Unpin,
     idle_timeout: Duration,
-) {
+) -> u64 {
     let activity = Activity::new();
-    let mut client = activity.watch(client);
-    let mut upstream = activity.watch(upstream);
+    let of_upstream = AtomicU64::new(0);
+    let mut client = activity.watch(client, |_| {});
+    let mut upstream = activity.watch(upstream, |count| {
+        of_upstream.fetch_add(count as u64, Ordering::Relaxed);
+    });
     tokio::select! {
         carried = copy_bidirectional(&mut client, &mut upstream) => {
             if let Err(error) = carried {
@@ -36,6 +40,7 @@ pub(super) async fn carry(
             tracing::debug!("a WebSocket was silent for too long");
         }
     }
+    of_upstream.load(Ordering::Relaxed)
 }
 
 /// When a byte was last read from either side.
@@ -54,10 +59,17 @@ impl Activity {
         }
     }
 
-    /// Notes what is read from a side.
-    fn watch<T: AsyncRead>(&self, io: T) -> InspectReader<T, impl FnMut(&[u8]) + use<T>> {
+    /// Notes what is read from a side, and hands on how much it is.
+    fn watch<T: AsyncRead, F: FnMut(usize)>(
+        &self,
+        io: T,
+        mut count: F,
+    ) -> InspectReader<T, impl FnMut(&[u8]) + use<T, F>> {
         let activity = self.clone();
-        InspectReader::new(io, move |_| activity.note())
+        InspectReader::new(io, move |data| {
+            activity.note();
+            count(data.len());
+        })
     }
 
     fn note(&self) {

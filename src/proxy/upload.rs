@@ -61,6 +61,8 @@ pub(super) struct Upload<'a> {
     reserved: usize,
     /// How much of the kept part the upstream of this attempt has got.
     sent: usize,
+    /// How much has come from the client.
+    received: u64,
     /// Whether anything has come from the client.
     has_begun: bool,
     state: State,
@@ -106,6 +108,7 @@ impl<'a> Upload<'a> {
             kept: fits.then(Text::default),
             reserved: 0,
             sent: 0,
+            received: 0,
             has_begun: false,
             state: State::Sending,
             waits_for: Side::Client,
@@ -144,6 +147,11 @@ impl<'a> Upload<'a> {
     /// Whether anything of it has come.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun
+    }
+
+    /// How much has come from the client.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Says that it will not be sent again; what was kept is freed.
@@ -199,6 +207,7 @@ impl<'a> Upload<'a> {
                 data.get(..count).unwrap_or_default(),
             );
             self.sent += count;
+            self.received += count as u64;
             client.consume_body(count);
         }
         if self.state == State::Flushing {

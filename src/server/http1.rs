@@ -79,7 +79,7 @@ pub(super) async fn serve<H: Handler>(
             Next::Request(head, framing) => {
                 let mut exchange = Http1Exchange::new(&mut connection, &head, framing, stop, seat);
                 // On the heap, so that a resting connection has no room for it.
-                Box::pin(handler.handle(head, peer, &mut exchange)).await;
+                Box::pin(handler.handle(head, peer.clone(), &mut exchange)).await;
                 match exchange.end() {
                     Behind::Another => {}
                     Behind::End if !peer.is_tls => return,
@@ -103,7 +103,7 @@ pub(super) async fn serve<H: Handler>(
             }
             Next::Refused(refusal) => {
                 let is_head = connection.is_for_head();
-                let response = handler.refuse(refusal);
+                let response = handler.refuse(refusal, &peer);
                 Box::pin(connection.tell(response, is_head)).await;
                 break;
             }

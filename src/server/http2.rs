@@ -75,7 +75,7 @@ pub(super) async fn serve<H: Handler>(
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, response))) => {
                     let body_idle_timeout = settings.body_idle_timeout;
-                    let handler = handler.clone();
+                    let (peer, handler) = (peer.clone(), handler.clone());
                     let places = Places {
                         stream: seat.for_stream(),
                         connection: Arc::clone(seat.member()),

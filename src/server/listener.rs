@@ -6,7 +6,8 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use x509_cert::{Certificate, der::Decode};
 
 use super::{Peer, Peers, Refusal, Stream, TlsInUse, pace::Pace, peers::User};
 
@@ -35,7 +36,7 @@ pub(super) enum Welcome {
     /// Its requests can be read.
     In(Stream, Peer),
     /// It is to be told this, and nothing else.
-    Refused(Stream, Refusal),
+    Refused(Stream, Peer, Refusal),
     /// There is nobody to tell anything.
     Gone,
 }
@@ -79,6 +80,15 @@ async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
 }
 
 impl Arrival {
+    /// Where it comes from, before anything was said.
+    pub(super) fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, from) => Peer::at(*from, false),
+            Self::Tls(_, from, _) => Peer::at(*from, true),
+            Self::Unix(stream) => Peer::unix(stream),
+        }
+    }
+
     /// Whether it may be served at all; warns at this pace when not.
     pub(super) fn is_admitted(&self, peers: &Peers, warnings: &Pace) -> bool {
         match self {
@@ -130,7 +140,7 @@ async fn shake_hands(
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1..) if first.iter().all(u8::is_ascii_uppercase) => {
-            return Welcome::Refused(Stream::Tcp(stream), Refusal::NotTls);
+            return Welcome::Refused(Stream::Tcp(stream), Peer::at(from, false), Refusal::NotTls);
         }
         Ok(1..) => {}
         Ok(0) | Err(_) => return Welcome::Gone,
@@ -147,7 +157,13 @@ async fn shake_hands(
             tracing::debug!("the authorities changed during a client's handshake");
             Welcome::Gone
         }
-        Ok(stream) => Welcome::In(Stream::Tls(Box::new(stream)), Peer::at(from, true)),
+        Ok(stream) => {
+            let peer = Peer {
+                certificate: subject(&stream),
+                ..Peer::at(from, true)
+            };
+            Welcome::In(Stream::Tls(Box::new(stream)), peer)
+        }
         Err(error) => {
             if !is_about_certificate(&error) {
                 tracing::debug!(%error, "a client's TLS handshake failed");
@@ -160,6 +176,13 @@ async fn shake_hands(
             Welcome::Gone
         }
     }
+}
+
+/// Whose the client's certificate is, where one was asked for: it was verified by now.
+fn subject(stream: &TlsStream<TcpStream>) -> Option<Arc<str>> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    let certificate = Certificate::from_der(certificate).ok()?;
+    Some(certificate.tbs_certificate.subject.to_string().into())
 }
 
 fn is_about_certificate(error: &io::Error) -> bool {

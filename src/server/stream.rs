@@ -1,6 +1,6 @@
 //! A client's connection, whatever kind of socket it came in by.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
@@ -21,13 +21,15 @@ pub enum Stream {
 }
 
 /// Where a client's connection comes from, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// From where.
     pub node: Node,
     /// Whether it is encrypted.
     pub is_tls: bool,
-    /// The id of the user at the other end of a unix socket, by the kernel's word.
+    /// The subject of the client's certificate, where one was asked for.
+    pub certificate: Option<Arc<str>>,
+    /// The number of the user of a process of this machine, as the kernel has it.
     pub user: Option<u32>,
 }
 
@@ -45,6 +47,7 @@ impl Peer {
         Self {
             node: Node::Ip(address),
             is_tls,
+            certificate: None,
             user: None,
         }
     }
@@ -53,6 +56,7 @@ impl Peer {
         Self {
             node: Node::Unix,
             is_tls: false,
+            certificate: None,
             user: stream.peer_cred().ok().map(|peer| peer.uid()),
         }
     }

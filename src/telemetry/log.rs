@@ -25,7 +25,7 @@ use std::{
 
 use serde::Serialize;
 
-use self::{queue::Queue, sink::Sink};
+pub(super) use self::{queue::Queue, sink::Sink};
 use super::LogFormat;
 use crate::clock;
 
@@ -70,6 +70,11 @@ pub fn fail(text: &str) {
     }
 }
 
+/// Takes a line that is whole.
+pub(super) fn push(line: &[u8]) {
+    QUEUE.push(line);
+}
+
 /// How many lines were dropped so far.
 pub(super) fn dropped_lines() -> u64 {
     QUEUE.dropped()
@@ -110,7 +115,7 @@ fn fixed_text(payload: &(dyn Any + Send)) -> Option<&'static str> {
 }
 
 /// The line that stands where others should.
-fn dropped(count: u64) -> Vec<u8> {
+pub(super) fn dropped(count: u64) -> Vec<u8> {
     let text = "lines of the log were dropped: whoever reads it was away or too slow";
     line("WARN", text, Some(count))
 }

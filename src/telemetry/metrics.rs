@@ -1,6 +1,10 @@
 //! Every series of `/metrics`, as a method with a name. What the state says already (the token,
 //! the connections) is read from there at each scrape and not counted a second time.
+//!
+//! Each series is there from the start, with 0: `increase()` sees nothing of a counter that appears
+//! with its first event. `docs/metrics.md` describes them.
 
+mod process;
 mod requests;
 mod scrape;
 mod text;
@@ -9,9 +13,9 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::{Method, StatusCode};
@@ -22,9 +26,13 @@ use prometheus_client::{
 };
 
 pub use self::scrape::Sources;
-use self::{requests::Requests, scrape::Scrape, text::prometheus_text};
+use self::{process::Process, requests::Requests, scrape::Scrape, text::prometheus_text};
 use super::histogram::Histogram;
-use crate::version;
+use crate::{
+    proxy::answers::{self, Fault},
+    token::Reason,
+    version,
+};
 
 /// Who made an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,32 +43,35 @@ pub enum Origin {
     Sidecar,
 }
 
-/// Why a connection to the upstream could not be made.
-const CONNECT_FAILURES: [&str; 7] = [
-    "dns",
-    "connect",
-    "connect_timeout",
-    "outbound_proxy",
-    "certificate",
-    "client_certificate",
-    "tls",
-];
+impl Origin {
+    /// The label of the metrics, and the field of the access log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Sidecar => "sidecar",
+        }
+    }
+}
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 type BrokerLabels = [(&'static str, String); 2];
 
 /// All counters. Shared by all workers; nothing here takes a lock on the request path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     requests: Requests,
     request_duration: Histogram,
+    responses: Family<Labels<2>, Counter>,
     token_refresh: Family<Labels<2>, Counter>,
     token_refresh_duration: Histogram,
     unauthorized: Counter,
     replays: Family<Labels<1>, Counter>,
     rejected: Family<Labels<1>, Counter>,
     connect_errors: Family<Labels<1>, Counter>,
+    upstream_errors: Family<Labels<1>, Counter>,
+    client_disconnects: Family<Labels<1>, Counter>,
     secret_reloads: Family<Labels<1>, Counter>,
     config_reloads: Family<Labels<1>, Counter>,
     credential_checks: Family<Labels<2>, Counter>,
@@ -69,15 +80,133 @@ pub struct Metrics {
     broker_tokens: Family<BrokerLabels, Counter>,
     broker_file_writes: Family<Labels<1>, Counter>,
     held: AtomicI64,
+    /// When the configuration was last loaded, in seconds since 1970.
+    config_reloaded_at: AtomicU64,
+    /// Whether the last one came into use.
+    is_config_current: AtomicI64,
+}
+
+/// What can become of a response that has begun.
+const BROKEN: [&str; 2] = ["broken_off", "stalled"];
+
+/// What can become of a request that met a 401.
+const REPLAYS: [&str; 3] = ["accepted", "refused", "not_held"];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            requests: Requests::default(),
+            request_duration: Histogram::default(),
+            responses: Family::default(),
+            token_refresh: Family::default(),
+            token_refresh_duration: Histogram::default(),
+            unauthorized: Counter::default(),
+            replays: Family::default(),
+            rejected: Family::default(),
+            connect_errors: Family::default(),
+            upstream_errors: Family::default(),
+            client_disconnects: Family::default(),
+            secret_reloads: Family::default(),
+            config_reloads: Family::default(),
+            credential_checks: Family::default(),
+            client_requests: Family::default(),
+            client_tokens_reloads: Family::default(),
+            broker_tokens: Family::default(),
+            broker_file_writes: Family::default(),
+            held: AtomicI64::new(0),
+            config_reloaded_at: AtomicU64::new(unix_seconds()),
+            is_config_current: AtomicI64::new(1),
+        };
+        metrics.begin();
+        metrics
+    }
 }
 
 impl Metrics {
+    /// Makes every series whose labels are known.
+    fn begin(&self) {
+        drop(self.token_refresh.get_or_create(&refresh_labels(None)));
+        for reason in Reason::ALL {
+            let labels = refresh_labels(Some(reason.as_str()));
+            drop(self.token_refresh.get_or_create(&labels));
+        }
+        for result in REPLAYS {
+            drop(self.replays.get_or_create(&[("result", result)]));
+        }
+        for answer in answers::ALL {
+            let label = answer.label;
+            let labels = response_labels(answer.status, label);
+            drop(self.responses.get_or_create(&labels));
+            let reason = [("reason", label)];
+            match answer.fault {
+                Fault::Client | Fault::Limit => drop(self.rejected.get_or_create(&reason)),
+                Fault::Token => {}
+                Fault::Unreachable | Fault::Operator => {
+                    drop(self.connect_errors.get_or_create(&reason));
+                    drop(self.upstream_errors.get_or_create(&reason));
+                }
+                Fault::Upstream => drop(self.upstream_errors.get_or_create(&reason)),
+            }
+        }
+        for reason in BROKEN {
+            drop(self.upstream_errors.get_or_create(&[("reason", reason)]));
+        }
+        for has_begun in [false, true] {
+            let labels = [("phase", phase(has_begun))];
+            drop(self.client_disconnects.get_or_create(&labels));
+        }
+        for good in [true, false] {
+            let labels = [("result", result(good))];
+            for family in [
+                &self.secret_reloads,
+                &self.config_reloads,
+                &self.client_tokens_reloads,
+                &self.broker_file_writes,
+            ] {
+                drop(family.get_or_create(&labels));
+            }
+        }
+    }
+
+    /// Makes the series of a credential whose end can be found out.
+    pub fn has_credential(&self, kind: &'static str) {
+        for known in [true, false] {
+            let labels = [("kind", kind), ("result", result(known))];
+            drop(self.credential_checks.get_or_create(&labels));
+        }
+    }
+
     /// Counts an answer.
     pub fn answered(&self, method: &Method, status: StatusCode, origin: Origin, took: Duration) {
-        if let Some(counter) = self.requests.cell(method, status, origin) {
-            counter.get_or_init(Counter::default).inc();
+        if let Some(counter) = self.requests.cell(method.as_str(), status, origin) {
+            counter.inc();
         }
         self.request_duration.observe(took);
+    }
+
+    /// Counts an answer to what was no request that could be handled.
+    pub fn refused(&self, status: StatusCode) {
+        if let Some(counter) = self.requests.cell("other", status, Origin::Sidecar) {
+            counter.inc();
+        }
+    }
+
+    /// Counts an answer of our own by its reason.
+    pub fn responded(&self, status: StatusCode, reason: &'static str) {
+        let labels = response_labels(status, reason);
+        self.responses.get_or_create(&labels).inc();
+    }
+
+    /// Counts an exchange with the upstream that gave no response, or none that is whole.
+    pub fn upstream_failed(&self, reason: &'static str) {
+        let labels = [("reason", reason)];
+        self.upstream_errors.get_or_create(&labels).inc();
+    }
+
+    /// Counts a client that went away before its response, or within it.
+    pub fn client_gone(&self, has_begun: bool) {
+        let labels = [("phase", phase(has_begun))];
+        self.client_disconnects.get_or_create(&labels).inc();
     }
 
     /// How many answers were made by somebody.
@@ -88,10 +217,7 @@ impl Metrics {
 
     /// Counts a token call: `success` has no reason.
     pub fn token_refreshed(&self, failure: Option<&'static str>, took: Duration) {
-        let labels = match failure {
-            None => [("result", result(true)), ("reason", "")],
-            Some(reason) => [("result", result(false)), ("reason", reason)],
-        };
+        let labels = refresh_labels(failure);
         self.token_refresh.get_or_create(&labels).inc();
         self.token_refresh_duration.observe(took);
     }
@@ -118,14 +244,13 @@ impl Metrics {
             .inc();
     }
 
-    /// How many connections to the upstream could not be made so far, by reason.
+    /// How many exchanges with the upstream gave no response so far, or none that is whole.
     #[must_use]
-    pub fn upstream_failures(&self) -> Vec<(&'static str, u64)> {
-        let failures = |reason| {
-            let counter = self.connect_errors.get(&[("reason", reason)])?;
-            Some((reason, counter.get()))
-        };
-        CONNECT_FAILURES.into_iter().filter_map(failures).collect()
+    pub fn upstream_failures(&self) -> u64 {
+        let labels = answers::ALL.iter().map(|answer| answer.label);
+        let labels = labels.chain(BROKEN);
+        let counters = labels.filter_map(|reason| self.upstream_errors.get(&[("reason", reason)]));
+        counters.map(|counter| counter.get()).sum()
     }
 
     /// Counts a changed secret, by whether it gave a token.
@@ -138,6 +263,15 @@ impl Metrics {
     pub fn config_reloaded(&self, accepted: bool) {
         let labels = [("result", result(accepted))];
         self.config_reloads.get_or_create(&labels).inc();
+        self.config_reloaded_at
+            .store(unix_seconds(), Ordering::Relaxed);
+        let current = i64::from(accepted);
+        self.is_config_current.store(current, Ordering::Relaxed);
+    }
+
+    /// Notes that a changed configuration is not in use yet, because its credentials give no token.
+    pub fn config_waits(&self) {
+        self.is_config_current.store(0, Ordering::Relaxed);
     }
 
     /// Counts a look at when a credential ends, by whether that could be found out.
@@ -189,72 +323,128 @@ impl Metrics {
         let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
         registry.register("build", "The program that runs", build);
         registry.register(
-            "token_refresh",
-            "Calls of the token service",
-            self.token_refresh.clone(),
-        );
-        registry.register(
             "upstream_unauthorized",
             "Answers 401 of the upstream to our token",
             self.unauthorized.clone(),
         );
-        registry.register(
-            "replays",
-            "Requests that met a 401, by what came of sending them again",
-            self.replays.clone(),
-        );
-        registry.register(
-            "rejected",
-            "Requests and connections refused by the sidecar",
-            self.rejected.clone(),
-        );
-        registry.register(
-            "upstream_connect_errors",
-            "Connections to the upstream that could not be made",
-            self.connect_errors.clone(),
-        );
-        registry.register(
-            "secret_reload",
-            "Changed secrets, by whether they gave a token",
-            self.secret_reloads.clone(),
-        );
-        registry.register(
-            "config_reload",
-            "Changed configurations, by whether they came into use",
-            self.config_reloads.clone(),
-        );
-        registry.register(
-            "credential_check",
-            "Looks at when a credential ends, by whether that could be found out",
-            self.credential_checks.clone(),
-        );
+        for (name, help, family) in [
+            (
+                "replays",
+                "Requests that met a 401, by what came of sending them again",
+                &self.replays,
+            ),
+            (
+                "rejected",
+                "Requests and connections refused by the sidecar",
+                &self.rejected,
+            ),
+            (
+                "upstream_connect_errors",
+                "Connections to the upstream that could not be made",
+                &self.connect_errors,
+            ),
+            (
+                "upstream_errors",
+                "Exchanges with the upstream that gave no response, or none that is whole",
+                &self.upstream_errors,
+            ),
+            (
+                "client_disconnects",
+                "Clients that went away before the end of their response",
+                &self.client_disconnects,
+            ),
+            (
+                "secret_reload",
+                "Changed secrets, by whether they gave a token",
+                &self.secret_reloads,
+            ),
+            (
+                "config_reload",
+                "Changed configurations, by whether they came into use",
+                &self.config_reloads,
+            ),
+            (
+                "client_tokens_reload",
+                "Changed lists of client tokens, by whether they came into use",
+                &self.client_tokens_reloads,
+            ),
+            (
+                "broker_file_writes",
+                "Files of tokens, by whether they could be written",
+                &self.broker_file_writes,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        for (name, help, family) in [
+            (
+                "token_refresh",
+                "Calls of the token service",
+                &self.token_refresh,
+            ),
+            (
+                "responses",
+                "Answers of the sidecar's own, by reason",
+                &self.responses,
+            ),
+            (
+                "credential_check",
+                "Looks at when a credential ends, by whether that could be found out",
+                &self.credential_checks,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
         registry.register(
             "client_requests",
             "Requests that a local token let in, by whose it was",
             self.client_requests.clone(),
         );
         registry.register(
-            "client_tokens_reload",
-            "Changed lists of client tokens, by whether they came into use",
-            self.client_tokens_reloads.clone(),
-        );
-        registry.register(
             "broker_tokens",
             "Tokens that the broker handed out, by who took them",
             self.broker_tokens.clone(),
         );
-        registry.register(
-            "broker_file_writes",
-            "Files of tokens, by whether they could be written",
-            self.broker_file_writes.clone(),
-        );
+        let started_at = sources.process_started_at;
         registry.register_collector(Box::new(Scrape {
             metrics: Arc::clone(self),
             sources,
         }));
+        // Their names have no prefix: every program's are the same.
+        let mut of_process = Registry::default();
+        of_process.register_collector(Box::new(Process { started_at }));
         let mut text = String::new();
         open_metrics::encode(&mut text, &registry)?;
+        open_metrics::encode(&mut text, &of_process)?;
         Ok(prometheus_text(&text))
+    }
+}
+
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn refresh_labels(failure: Option<&'static str>) -> Labels<2> {
+    match failure {
+        None => [("result", result(true)), ("reason", "")],
+        Some(reason) => [("result", result(false)), ("reason", reason)],
+    }
+}
+
+fn response_labels(status: StatusCode, reason: &'static str) -> Labels<2> {
+    let known = answers::ALL.iter().find(|answer| answer.status == status);
+    [
+        ("code", known.map_or("", |answer| answer.code)),
+        ("reason", reason),
+    ]
+}
+
+fn phase(has_begun: bool) -> &'static str {
+    if has_begun {
+        "in_response"
+    } else {
+        "before_response"
     }
 }
 
@@ -288,5 +478,24 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
         assert!(!text.contains("EOF") && !text.contains(" info\n"));
+    }
+
+    #[test]
+    fn every_series_is_there_before_anything_has_happened() {
+        let text = Arc::new(Metrics::default())
+            .encode(Sources::default())
+            .unwrap();
+        for line in [
+            r#"auth_sidecar_requests_total{method="DELETE",code_class="5xx",origin="sidecar"} 0"#,
+            r#"auth_sidecar_responses_total{code="504",reason="answer_timeout"} 0"#,
+            r#"auth_sidecar_rejected_total{reason="host"} 0"#,
+            r#"auth_sidecar_upstream_errors_total{reason="broken_off"} 0"#,
+            r#"auth_sidecar_token_refresh_total{result="failure",reason="network"} 0"#,
+            r#"auth_sidecar_replays_total{result="accepted"} 0"#,
+            r#"auth_sidecar_config_reload_total{result="failure"} 0"#,
+            "auth_sidecar_config_last_reload_success 1.0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     AccessToken, FetchError, Reason, Snapshot,
@@ -62,7 +65,7 @@ impl TokenHandle {
     ///
     /// By level and not by edge: whoever passes what it has acted on misses nothing, however long the
     /// acting took, and hears once of what has changed several times meanwhile. Every reader of the
-    /// token path waits by this: requests, the broker, the files of the broker. That a token ends is
+    /// token path waits by this: requests, the broker, its files, and who tells of the token's loss. That a token ends is
     /// no change; when it does stands in the snapshot.
     ///
     /// # Cancel safety

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use super::{
-    AccessToken, Attempt, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot, TokenResponse,
-    TokenSource,
+    AccessToken, Attempt, Cause, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot,
+    TokenResponse, TokenSource,
     channel::{Order, Shared},
     schedule::{Fault, Occasion, RefreshPolicy},
 };
@@ -56,16 +56,16 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
     /// # Cancel safety
     /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole.
     pub async fn run(mut self) {
-        let mut has_changed = false;
+        let mut cause = Cause::Start;
         loop {
             let started_at = Instant::now();
             let result = self.fetch().await;
-            self.publish(started_at, result);
-            if has_changed {
+            self.publish(cause, started_at, result);
+            if cause == Cause::Changed {
                 let snapshot = self.shared.snapshot.load();
                 self.events.reloaded(snapshot.failure.is_none());
             }
-            has_changed = self.wait(started_at).await;
+            cause = self.wait(started_at).await;
         }
     }
 
@@ -91,9 +91,8 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         }
     }
 
-    /// Waits until the next attempt is due, or sooner when somebody wants one. Says whether the
-    /// credential has changed.
-    async fn wait(&mut self, last_start: Instant) -> bool {
+    /// Waits until the next attempt is due, or sooner when somebody wants one. Says why it is made.
+    async fn wait(&mut self, last_start: Instant) -> Cause {
         let Self {
             source,
             policy,
@@ -105,7 +104,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         let snapshot = shared.snapshot.load_full();
         let floor = last_start + policy.floor * source.calls();
         let mut due = snapshot.next_attempt.max(floor);
-        let mut has_changed = false;
+        let mut cause = Cause::Schedule;
         // A failure's back-off is for the sake of the service: what requests want does not shorten
         // it. They wait for the attempt that comes anyway.
         let may_hurry = snapshot.failure.is_none();
@@ -119,15 +118,27 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         loop {
             if may_hurry && *wanted.borrow_and_update() > snapshot.attempts {
                 due = floor;
+                if cause == Cause::Schedule {
+                    cause = Cause::Unauthorized;
+                }
             }
             tokio::select! {
-                () = sleep_until(due) => return has_changed,
+                () = sleep_until(due) => return cause,
                 Ok(()) = wanted.changed(), if may_hurry => continue,
-                () = source.changed(), if !has_changed => has_changed = true,
-                Some(order) = orders.recv() => match order {
-                    Order::Slept(duration) => age(shared, duration),
-                    Order::Refresh if may_order => {}
-                    Order::Refresh => continue,
+                () = source.changed(), if cause != Cause::Changed => cause = Cause::Changed,
+                Some(order) = orders.recv() => {
+                    let asked = match order {
+                        Order::Slept(duration) => {
+                            age(shared, duration);
+                            Cause::Slept
+                        }
+                        Order::Refresh if may_order => Cause::Asked,
+                        Order::Refresh => continue,
+                    };
+                    // A changed credential has to be told of.
+                    if cause != Cause::Changed {
+                        cause = asked;
+                    }
                 },
             }
             if asked.is_none() {
@@ -137,12 +148,18 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
     }
 
     /// Stores what is known after an attempt, then rings.
-    fn publish(&self, started_at: Instant, result: Result<TokenResponse, FetchError>) {
+    fn publish(
+        &self,
+        cause: Cause,
+        started_at: Instant,
+        result: Result<TokenResponse, FetchError>,
+    ) {
         let now = Instant::now();
         let previous = self.shared.snapshot.load_full();
         let result = result.and_then(|response| self.accept(response, &previous, started_at, now));
         let mut history = previous.history.clone();
         let attempt = Attempt {
+            cause,
             started_at,
             duration: now - started_at,
             outcome: match &result {

@@ -17,6 +17,17 @@ pub struct Case {
     pub heads: Vec<usize>,
     /// Whether it is also played as the second request of a connection.
     pub also_second: bool,
+    pub lanes: Lanes,
+}
+
+/// On which listeners a case holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lanes {
+    All,
+    /// Where clients come by a name, which could be rebound: not on a unix socket.
+    ByName,
+    /// Where clients come in clear: not with TLS.
+    InClear,
 }
 
 /// Somebody else's proxy.
@@ -172,6 +183,7 @@ pub fn case(section: &'static str, name: &'static str, bytes: impl AsRef<[u8]>) 
         outcomes: Vec::new(),
         heads: Vec::new(),
         also_second: true,
+        lanes: Lanes::All,
     }
 }
 
@@ -201,6 +213,18 @@ impl Case {
     /// The n-th reply is one to HEAD.
     pub fn head(mut self, index: usize) -> Self {
         self.heads.push(index);
+        self
+    }
+
+    /// A unix socket has no name that could be rebound, so any is served there.
+    pub fn by_name(mut self) -> Self {
+        self.lanes = Lanes::ByName;
+        self
+    }
+
+    /// The scheme of an origin is that of the listener.
+    pub fn in_clear(mut self) -> Self {
+        self.lanes = Lanes::InClear;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -474,6 +475,7 @@ fn only_what_was_set_is_shown_on_request() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.toml");
     std::fs::write(&path, GOOD).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let path = path.to_str().unwrap();
     let workers = [("AUTH_SIDECAR_LISTEN__WORKERS", "2")];
     let said = run(

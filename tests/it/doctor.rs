@@ -1,5 +1,7 @@
 //! The doctor: what it finds, in words, and what it never says.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
 use serde_json::json;
 
 use crate::outbound::{Proxy, instance, through};
@@ -297,10 +299,13 @@ async fn a_readable_secret_is_a_warning_and_a_wrong_configuration_no_diagnosis()
     let csp = FakeCsp::start();
     let service = FakeService::start(csp.validator());
     let settings = Settings::new(&csp, &service).unset("auth.client_secret");
-    // Files of tests are readable by everybody.
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, CLIENT_SECRET).unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
     let readable = settings
         .clone()
-        .file("auth.client_secret_file", CLIENT_SECRET);
+        .set("auth.client_secret_file", secret.to_str().unwrap());
     let report = Report::of(&readable).await;
     assert_eq!(report.code, 0, "{}", report.text);
     report.assert(

@@ -15,6 +15,7 @@ fn settings() -> (FakeService, Settings) {
     (service, settings)
 }
 
+#[expect(clippy::print_stdout, reason = "who runs the tests should see it")]
 fn has_ipv6() -> bool {
     let found = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !found {

@@ -13,10 +13,14 @@
 
 /// Who may use the port, and for what.
 mod access;
+/// The access log: who asked for what, and what came of it.
+mod access_log;
 /// Sockets that were opened before the start.
 mod activation;
 /// The admin listener.
 mod admin;
+/// What the sidecar says itself, and what to do about it.
+mod answers;
 /// Tokens for programs that forward by themselves.
 mod broker;
 /// The command line as it is typed.
@@ -35,6 +39,8 @@ mod disguises;
 mod doctor;
 /// Names in documents.
 mod documents;
+/// What the log says of each change.
+mod events;
 /// When the credentials themselves end.
 mod foresight;
 /// What the upstream learns of the client.
@@ -55,6 +61,8 @@ mod localhost;
 mod log_readers;
 /// What HTTP means by itself, where a proxy is tempted to know better.
 mod meaning;
+/// Every series of `/metrics`, and the rules that read them.
+mod metrics;
 /// Names of the sidecar besides localhost.
 mod names;
 /// HTTP proxies on the way to the upstream.

@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream, ToSocketAddrs},
     os::fd::AsFd,
     os::unix::{
-        fs::{PermissionsExt, chroot, symlink},
+        fs::{PermissionsExt, chown, chroot, symlink},
         net::UnixListener,
         process::{CommandExt, ExitStatusExt},
     },
@@ -17,7 +17,7 @@ use std::{
 
 use auth_sidecar::{
     broker::{FileFormat, FileSettings, TokenFile},
-    sandbox::Sandbox,
+    sandbox::{Sandbox, Writable},
 };
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
@@ -46,7 +46,8 @@ fn without_secret(csp: &FakeCsp, service: &FakeService) -> Settings {
 
 const SECRET: [(&str, &str); 1] = [("CSP_APP_SECRET", CLIENT_SECRET)];
 
-/// A copy of the program where any user can execute it, whatever the rights on the way to ours.
+/// A copy of the program where any user can execute it, whatever the rights on the way to ours. The
+/// configuration beside it becomes that of [`NOBODY`].
 fn program_for_anybody(directory: &Path) -> PathBuf {
     let program = directory.join("auth-sidecar");
     let ours = env!("CARGO_BIN_EXE_auth-sidecar");
@@ -54,6 +55,7 @@ fn program_for_anybody(directory: &Path) -> PathBuf {
         fs::copy(ours, &program).unwrap();
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(directory.join("auth-sidecar.toml"), Some(NOBODY), None).unwrap();
     program
 }
 
@@ -209,13 +211,17 @@ fn a_restricted_process_neither_executes_nor_writes() {
 #[test]
 #[ignore = "the test above runs it, in a directory made for it"]
 fn what_a_restricted_process_tries() {
-    let sockets = std::env::current_dir().unwrap().join("sockets");
-    let tokens = std::env::current_dir().unwrap().join("tokens");
+    let here = std::env::current_dir().unwrap();
+    let (sockets, tokens) = (here.join("sockets"), here.join("tokens"));
     if !sockets.is_dir() {
         return skip("not run by the test above");
     }
     let abroad = fs::File::open("/proc/self/ns/net").unwrap();
-    let sandbox = Sandbox::close().restrict(&[sockets], &[tokens]);
+    let sandbox = Sandbox::close().restrict(&Writable {
+        sockets: vec![sockets],
+        log: None,
+        tokens: vec![tokens],
+    });
     let in_force = sandbox.to_string();
     if in_force.ends_with("Landlock") || in_force.contains("Landlock (not enabled)") {
         skip("the kernel has no Landlock");

@@ -93,7 +93,8 @@ async fn an_upstream_that_is_away_is_a_degraded_state_with_its_reason() {
     assert_eq!(code, 3, "{text}");
     assert!(line(&text, "state").contains("degraded"), "{text}");
     assert!(
-        line(&text, "upstream").contains("(connect), failing for"),
+        line(&text, "upstream").contains("(connect: ")
+            && line(&text, "upstream").contains("failing for"),
         "{text}"
     );
     assert!(text.contains("\nremedy"), "{text}");
@@ -195,9 +196,10 @@ async fn a_secret_that_cannot_be_read_is_told_with_its_key_and_file() {
     };
     eventually_async(told, DEADLINE).await;
     let (_, metrics) = sidecar.admin_get("/metrics").await;
-    let counted = r#"token_refresh_total{result="failure",reason="secret_unreadable"}"#;
-    assert!(
-        metrics.contains(counted) && !metrics.contains("invalid_client"),
-        "{metrics}"
-    );
+    let counted = |reason: &str, number: &str| {
+        let series = format!(r#"token_refresh_total{{result="failure",reason="{reason}"}}"#);
+        metrics.contains(&format!("{series} {number}\n"))
+    };
+    assert!(!counted("secret_unreadable", "0"), "{metrics}");
+    assert!(counted("invalid_client", "0"), "{metrics}");
 }

@@ -355,7 +355,9 @@ async fn the_mode_can_be_changed_as_any_user_in_the_sandbox() {
         [at(&path), "127.0.0.1:0".to_owned()].as_slice(),
     );
     let process = Process::start_through(&settings, &[], |files| {
-        std::os::unix::fs::chown(files, Some(USER), None).unwrap();
+        let own = |path: &Path| std::os::unix::fs::chown(path, Some(USER), None).unwrap();
+        own(files);
+        own(&files.join("auth-sidecar.toml"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_auth-sidecar"));
         command.uid(USER).gid(USER);
         command

@@ -9,7 +9,7 @@ use http::{Version, uri::Authority};
 use super::Rules;
 use crate::{
     message::{Flaw, Name, RequestHead},
-    proxy::error::ProxyError,
+    proxy::error::{ProxyError, RefusedHost},
     server::{Node, Refusal},
 };
 
@@ -38,7 +38,12 @@ pub(super) fn check_host<'a>(
     }
     let target = head.authority();
     if let Some(target) = target {
-        check(target, "target: its authority")?;
+        const PART: &str = "target: its authority";
+        // Unlike that of `Host`, the host of an address may not be empty (RFC 9110 §4.2.1).
+        if target.is_empty() || target.starts_with(b":") {
+            return Err(malformed(PART));
+        }
+        check(target, PART)?;
     }
     Ok(target.or(host))
 }
@@ -151,7 +156,7 @@ impl Rules {
         if ours {
             Ok(())
         } else {
-            Err(ProxyError::Misdirected)
+            Err(ProxyError::Misdirected(RefusedHost::new(host)))
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) async fn serve_stream<H: Handler>(
     match checked {
         Ok(()) => handler.handle(head, peer, &mut exchange).await,
         Err(refusal) => {
-            let response = handler.refuse(refusal);
+            let response = handler.refuse(refusal, &peer);
             drop(respond(&mut exchange, response, false).await);
         }
     }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Lines on their way to one writer.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(in crate::telemetry) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     dropped: AtomicU64,
@@ -31,14 +31,17 @@ struct State {
     overflow: u64,
     /// The writer has taken lines and not written them yet.
     writing: bool,
+    /// There will be no more.
+    is_closed: bool,
 }
 
 impl Queue {
-    pub(super) const fn new() -> Self {
+    pub(in crate::telemetry) const fn new() -> Self {
         let state = State {
             waiting: Vec::new(),
             overflow: 0,
             writing: false,
+            is_closed: false,
         };
         Self {
             state: Mutex::new(state),
@@ -49,7 +52,7 @@ impl Queue {
 
     /// Takes a line, or drops it where there is no room. Nobody holds the lock for longer than it
     /// takes to copy one.
-    pub(super) fn push(&self, line: &[u8]) {
+    pub(in crate::telemetry) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.waiting.len() + line.len() > ROOM {
             state.overflow += 1;
@@ -62,16 +65,25 @@ impl Queue {
     }
 
     /// How many lines were dropped so far.
-    pub(super) fn dropped(&self) -> u64 {
+    pub(in crate::telemetry) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what comes, for ever. `notice` is the line that tells of dropped ones; it stands where
+    /// Says that no more lines come: whoever writes ends with the last.
+    pub(in crate::telemetry) fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Writes what comes, until the queue is closed. `notice` is the line that tells of dropped ones; it stands where
     /// they would have been, or before the next line that gets through.
-    pub(super) fn write_to(&self, sink: &mut Sink<impl Write>, notice: fn(u64) -> Vec<u8>) {
+    pub(in crate::telemetry) fn write_to(
+        &self,
+        sink: &mut Sink<impl Write>,
+        notice: fn(u64) -> Vec<u8>,
+    ) {
         let mut owed = 0;
-        loop {
-            let (lines, overflow) = self.take();
+        while let Some((lines, overflow)) = self.take() {
             owed = self.write(sink, &lines, overflow, owed, notice);
             self.lock().writing = false;
             self.changed.notify_all();
@@ -100,21 +112,24 @@ impl Queue {
     }
 
     /// Waits until all is written, for [`PATIENCE`] at most.
-    pub(super) fn drain(&self) {
+    pub(in crate::telemetry) fn drain(&self) {
         let is_busy = |state: &mut State| state.writing || !state.waiting.is_empty();
         let state = self.lock();
         // Whether it is all written or not: that was the time for it.
         drop(self.changed.wait_timeout_while(state, PATIENCE, is_busy));
     }
 
-    /// Waits for lines.
-    fn take(&self) -> (Vec<u8>, u64) {
-        let is_empty = |state: &mut State| state.waiting.is_empty();
+    /// Waits for lines; `None` where no more come.
+    fn take(&self) -> Option<(Vec<u8>, u64)> {
+        let is_empty = |state: &mut State| state.waiting.is_empty() && !state.is_closed;
         let state = self.changed.wait_while(self.lock(), is_empty);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.is_empty() {
+            return None;
+        }
         state.writing = true;
         let overflow = std::mem::take(&mut state.overflow);
-        (std::mem::take(&mut state.waiting), overflow)
+        Some((std::mem::take(&mut state.waiting), overflow))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -11,14 +11,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A writer of lines that may fail at any time, and work again later.
 #[derive(Debug)]
-pub(super) struct Sink<W> {
+pub(in crate::telemetry) struct Sink<W> {
     out: W,
     /// The last line broke off.
     is_torn: bool,
 }
 
 impl<W: Write> Sink<W> {
-    pub(super) fn new(out: W) -> Self {
+    pub(in crate::telemetry) fn new(out: W) -> Self {
         Self {
             out,
             is_torn: false,
@@ -26,7 +26,7 @@ impl<W: Write> Sink<W> {
     }
 
     /// Writes some lines, and says how many of them are not there now.
-    pub(super) fn write(&mut self, lines: &[u8]) -> u64 {
+    pub(in crate::telemetry) fn write(&mut self, lines: &[u8]) -> u64 {
         if self.is_torn && self.write_all(b"\n").is_empty() {
             self.is_torn = false;
         }

@@ -1,8 +1,8 @@
 //! Answers by method, class and origin.
 
-use std::{fmt, sync::OnceLock};
+use std::fmt;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::counter::{ConstCounter, Counter},
@@ -18,16 +18,16 @@ const ORIGINS: [&str; 2] = ["upstream", "sidecar"];
 
 /// Answers by method, class and origin: a table, so that counting one is an addition.
 #[derive(Debug, Default)]
-pub(super) struct Requests([[[OnceLock<Counter>; CLASSES.len()]; METHODS.len()]; ORIGINS.len()]);
+pub(super) struct Requests([[[Counter; CLASSES.len()]; METHODS.len()]; ORIGINS.len()]);
 
 impl Requests {
     pub(super) fn cell(
         &self,
-        method: &Method,
+        method: &str,
         status: StatusCode,
         origin: Origin,
-    ) -> Option<&OnceLock<Counter>> {
-        let known = METHODS.iter().position(|name| *name == method.as_str());
+    ) -> Option<&Counter> {
+        let known = METHODS.iter().position(|name| *name == method);
         let class = usize::from(status.as_u16() / 100).checked_sub(1)?;
         self.0
             .get(origin as usize)?
@@ -41,17 +41,14 @@ impl Requests {
                 .iter()
                 .zip(METHODS)
                 .flat_map(move |(classes, method)| {
-                    classes
-                        .iter()
-                        .zip(CLASSES)
-                        .filter_map(move |(cell, class)| {
-                            let labels = [
-                                ("method", method),
-                                ("code_class", class),
-                                ("origin", origin),
-                            ];
-                            Some((labels, cell.get()?))
-                        })
+                    classes.iter().zip(CLASSES).map(move |(counter, class)| {
+                        let labels = [
+                            ("method", method),
+                            ("code_class", class),
+                            ("origin", origin),
+                        ];
+                        (labels, counter)
+                    })
                 })
         })
     }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
+    time::SystemTime,
 };
 
 use prometheus_client::{
@@ -30,6 +31,16 @@ pub struct Sources {
     pub connections: usize,
     /// When the credentials end, in seconds since 1970, by kind.
     pub credential_ends: Vec<(&'static str, f64)>,
+    /// Whether the upstream answers; `None` while that is not known.
+    pub upstream_up: Option<bool>,
+    /// When it last did, in seconds since 1970.
+    pub upstream_last_success: Option<f64>,
+    /// Whether the upstream refuses tokens that have just come.
+    pub token_refused: bool,
+    /// Lines of the access log's file that could not be written.
+    pub access_lines_dropped: u64,
+    /// When the process started.
+    pub process_started_at: Option<SystemTime>,
 }
 
 /// One scrape's view of what is not kept in the registry.
@@ -41,15 +52,6 @@ pub(super) struct Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Sources {
-            token_usable,
-            token_expiry,
-            token_issued,
-            consecutive_failures,
-            in_flight,
-            connections,
-            ref credential_ends,
-        } = self.sources;
         self.metrics.requests.encode(&mut encoder)?;
         for (name, help, histogram) in [
             (
@@ -72,21 +74,50 @@ impl Collector for Scrape {
             None,
             MetricType::Gauge,
         )?;
-        for (kind, at) in credential_ends {
+        for (kind, at) in &self.sources.credential_ends {
             let labels = [("kind", *kind)];
             ConstGauge::new(*at).encode(family.encode_family(&labels)?)?;
         }
-        let dropped = ConstCounter::new(log::dropped_lines());
+        let dropped = ConstCounter::new(log::dropped_lines() + self.sources.access_lines_dropped);
         let kind = dropped.metric_type();
         let what = "Lines of the log that could not be written";
         let metric = encoder.encode_descriptor("log_lines_dropped", what, None, kind)?;
         dropped.encode(metric)?;
+        for (name, help, value) in self.gauges() {
+            if let Some(value) = value {
+                let gauge = ConstGauge::new(value);
+                let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+                gauge.encode(metric)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scrape {
+    /// What may go up and down: name, help and value, where there is one.
+    fn gauges(&self) -> [Gauge; 13] {
+        let Sources {
+            token_usable,
+            token_expiry,
+            token_issued,
+            consecutive_failures,
+            in_flight,
+            connections,
+            upstream_up,
+            upstream_last_success,
+            token_refused,
+            ..
+        } = self.sources;
+        let flag = |yes| f64::from(u8::from(yes));
         let held = self.metrics.held.load(Ordering::Relaxed);
-        for (name, help, value) in [
+        let is_config_current = self.metrics.is_config_current.load(Ordering::Relaxed);
+        let reloaded_at = self.metrics.config_reloaded_at.load(Ordering::Relaxed);
+        [
             (
                 "token_usable",
                 "1 while a token may be sent",
-                Some(f64::from(u8::from(token_usable))),
+                Some(flag(token_usable)),
             ),
             (
                 "token_expiry_timestamp_seconds",
@@ -97,6 +128,36 @@ impl Collector for Scrape {
                 "token_issued_timestamp_seconds",
                 "When the newest token was asked for",
                 token_issued,
+            ),
+            (
+                "token_last_success_timestamp_seconds",
+                "When the token service last gave a token",
+                token_issued,
+            ),
+            (
+                "token_refused",
+                "1 while the upstream answers 401 to tokens that have just come",
+                Some(flag(token_refused)),
+            ),
+            (
+                "upstream_up",
+                "1 while the upstream answers, 0 while it fails; not there before the first request",
+                upstream_up.map(flag),
+            ),
+            (
+                "upstream_last_success_timestamp_seconds",
+                "When the upstream last answered",
+                upstream_last_success,
+            ),
+            (
+                "config_last_reload_timestamp_seconds",
+                "When the configuration was last loaded, at the start or again",
+                Some(count(reloaded_at)),
+            ),
+            (
+                "config_last_reload_success",
+                "1 unless the last configuration that was loaded again did not come into use",
+                Some(count(is_config_current)),
             ),
             (
                 "token_refresh_consecutive_failures",
@@ -118,16 +179,11 @@ impl Collector for Scrape {
                 "Requests that wait for a token",
                 Some(count(held)),
             ),
-        ] {
-            if let Some(value) = value {
-                let gauge = ConstGauge::new(value);
-                let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-                gauge.encode(metric)?;
-            }
-        }
-        Ok(())
+        ]
     }
 }
+
+type Gauge = (&'static str, &'static str, Option<f64>);
 
 /// A count as a gauge. Counts of open things are far below what a float holds exactly.
 fn count(value: impl TryInto<u32>) -> f64 {

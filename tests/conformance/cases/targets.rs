@@ -134,7 +134,7 @@ fn absolute() -> Vec<Case> {
     };
     let misdirected = |name, target: &str, host: &str| {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        case("9110 §7.4", name, bytes).denied(421)
+        case("9110 §7.4", name, bytes).denied(421).by_name()
     };
     vec![
         becomes(
@@ -222,7 +222,8 @@ fn absolute() -> Vec<Case> {
             "an address with a port over 16 bit is refused",
             "http://localhost:99999/x",
             &[400],
-        ),
+        )
+        .by_name(),
         refused(
             "another scheme is refused",
             "ftp://localhost/x",

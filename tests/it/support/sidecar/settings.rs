@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -126,6 +127,11 @@ impl Settings {
 pub fn replace(directory: &Path, name: &str, text: &str) -> PathBuf {
     let (path, new) = (directory.join(name), directory.join("new"));
     std::fs::write(&new, text).unwrap();
+    // Many hold secrets, and the sidecar warns of those that others can read.
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // A directory that is another user's is that of a sidecar that runs as it.
+    let owner = std::fs::metadata(directory).unwrap().uid();
+    std::os::unix::fs::chown(&new, Some(owner), None).unwrap();
     std::fs::rename(&new, &path).unwrap();
     path
 }

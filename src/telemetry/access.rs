@@ -1,0 +1,443 @@
+//! The access log: a line for a request, once it is over, with who asked for what and what came of it.
+//!
+//! Field names are those of OpenTelemetry's conventions for HTTP where it has one. A line is put
+//! together here and not by `tracing`, since it costs a third of that, and a request that needs no
+//! line must cost nothing.
+
+mod file;
+mod log;
+
+use std::{
+    fmt::Write as _,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::ser::{SerializeMap, Serializer};
+
+use self::file::AccessFile;
+pub use self::log::AccessLog;
+use super::{LogFormat, log as main_log};
+use crate::{
+    clock::{self, seconds},
+    message::RequestId,
+};
+
+/// Which requests get a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessMode {
+    /// None.
+    #[default]
+    Off,
+    /// Those that went wrong: what we responded ourselves, a 5xx of the upstream, a response that
+    /// the upstream broke off, and clients that went away before there was one.
+    Errors,
+    /// All.
+    All,
+}
+
+/// The access log of one configuration. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    mode: AccessMode,
+    has_query: bool,
+    format: LogFormat,
+    /// `None` for standard error.
+    file: Option<Arc<AccessFile>>,
+}
+
+/// What is known of a request that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Under which id it is told of.
+    pub id: RequestId,
+    /// Who asked.
+    pub client: Client<'a>,
+    /// From where, unless it came through a unix socket.
+    pub address: Option<IpAddr>,
+    /// The method, path, query and version, as far as they were read.
+    pub asked: Option<Asked<'a>>,
+    /// What the client was told; `None` when it went away before.
+    pub status: Option<u16>,
+    /// Who told it; `None` when nobody did.
+    pub origin: Option<&'static str>,
+    /// What went wrong: the type of RFC 9209 where there is one, and our own word for it.
+    pub error: Option<(&'static str, &'static str)>,
+    /// Bytes of the request's body that were taken.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that were taken by the client's connection.
+    pub response_bytes: u64,
+    /// From the whole head of the request to its end.
+    pub duration: Duration,
+    /// To the head of the upstream's response, from that of the request.
+    pub first_byte: Option<Duration>,
+    /// The part of it that the upstream took, from when the request was given to a connection.
+    pub upstream: Option<Duration>,
+    /// The part of it that was waited for a token.
+    pub held: Duration,
+    /// Which of our tokens it went with.
+    pub generation: Option<u64>,
+    /// Whether it was sent again with a newer token.
+    pub is_replayed: bool,
+}
+
+/// Who asked, by what is known best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client<'a> {
+    /// The name of a local token.
+    Token(&'a str),
+    /// The subject of a client certificate.
+    Certificate(&'a str),
+    /// The user of a process, by its number.
+    User(u32),
+    /// Nobody knows more than the address.
+    Unknown,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// Path and query, as they came.
+    pub target: &'a [u8],
+    /// The version of HTTP.
+    pub version: &'static str,
+}
+
+/// The longest text of a field, in bytes; more of it is cut.
+const LONGEST: usize = 2048;
+
+impl Access {
+    /// One to standard error, or to a file.
+    #[must_use]
+    fn new(
+        mode: AccessMode,
+        has_query: bool,
+        format: LogFormat,
+        file: Option<Arc<AccessFile>>,
+    ) -> Self {
+        Self {
+            mode,
+            has_query,
+            format,
+            file,
+        }
+    }
+
+    /// Whether every request gets a line.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        self.mode == AccessMode::All
+    }
+
+    /// Whether a request gets a line, given whether it went wrong.
+    #[must_use]
+    pub fn wants(&self, went_wrong: bool) -> bool {
+        match self.mode {
+            AccessMode::Off => false,
+            AccessMode::Errors => went_wrong,
+            AccessMode::All => true,
+        }
+    }
+
+    /// Writes a line.
+    pub fn write(&self, record: &Record<'_>) {
+        let line = self.line(record, SystemTime::now());
+        match &self.file {
+            Some(file) => file.push(&line),
+            None => main_log::push(&line),
+        }
+    }
+
+    fn line(&self, record: &Record<'_>, now: SystemTime) -> Vec<u8> {
+        let time = humantime::format_rfc3339_micros(clock::nameable(now)).to_string();
+        let level = match record.status {
+            Some(500..) => "WARN",
+            _ if record
+                .error
+                .is_some_and(|(_, label)| label != "client_gone") =>
+            {
+                "WARN"
+            }
+            _ => "INFO",
+        };
+        let level = match record.status {
+            // Theirs to mend.
+            Some(..500) if record.origin == Some("sidecar") => "INFO",
+            _ => level,
+        };
+        let mut line = Vec::with_capacity(640);
+        match self.format {
+            LogFormat::Json => {
+                let mut json = serde_json::Serializer::new(&mut line);
+                // Text and numbers can always be written.
+                drop(self.write_json(record, &time, level, &mut json));
+            }
+            LogFormat::Text => {
+                let mut text = format!("{time} {level:>5} request");
+                self.each(record, |name, value| {
+                    let written = match value {
+                        Value::Text(value) => write!(text, " {name}={}", Plain(value)),
+                        Value::Number(value) => write!(text, " {name}={value}"),
+                        Value::Seconds(value) => write!(text, " {name}={value}"),
+                        Value::Yes => write!(text, " {name}=true"),
+                    };
+                    // Writing to a String cannot fail.
+                    written.unwrap_or_default();
+                });
+                line.extend_from_slice(text.as_bytes());
+            }
+        }
+        line.push(b'\n');
+        line
+    }
+
+    fn write_json<S: Serializer>(
+        &self,
+        record: &Record<'_>,
+        time: &str,
+        level: &str,
+        json: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut map = json.serialize_map(None)?;
+        for (name, value) in [
+            ("timestamp", time),
+            ("level", level),
+            ("message", "request"),
+        ] {
+            map.serialize_entry(name, value)?;
+        }
+        let mut result = Ok(());
+        self.each(record, |name, value| {
+            if result.is_ok() {
+                result = match value {
+                    Value::Text(value) => map.serialize_entry(name, value),
+                    Value::Number(value) => map.serialize_entry(name, &value),
+                    Value::Seconds(value) => map.serialize_entry(name, &value),
+                    Value::Yes => map.serialize_entry(name, &true),
+                };
+            }
+        });
+        result?;
+        map.serialize_entry("target", "auth_sidecar::access")?;
+        map.end()
+    }
+
+    /// Gives every field that there is, in the order of `docs/logs.md`.
+    fn each(&self, record: &Record<'_>, mut give: impl FnMut(&'static str, Value<'_>)) {
+        let seconds = |duration| Value::Seconds(seconds(duration));
+        give("request_id", Value::Text(&record.id.to_string()));
+        let user;
+        let (kind, name) = match record.client {
+            Client::Token(name) => ("token", name),
+            Client::Certificate(subject) => ("certificate", subject),
+            Client::User(id) => {
+                user = id.to_string();
+                ("user", &*user)
+            }
+            Client::Unknown => ("address", ""),
+        };
+        give("client.kind", Value::Text(kind));
+        if !name.is_empty() {
+            give("client.name", Value::Text(&shown(name.as_bytes())));
+        }
+        if let Some(address) = record.address {
+            give("client.address", Value::Text(&address.to_string()));
+        }
+        if let Some(Asked {
+            method,
+            target,
+            version,
+        }) = record.asked
+        {
+            let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+            let (path, query) = target.split_at_checked(end).unwrap_or((target, b""));
+            give(
+                "http.request.method",
+                Value::Text(&shown(method.as_bytes())),
+            );
+            give("url.path", Value::Text(&shown(path)));
+            if let Some(query) = query.strip_prefix(b"?").filter(|_| self.has_query) {
+                give("url.query", Value::Text(&shown(query)));
+            }
+            give("network.protocol.version", Value::Text(version));
+        }
+        if let Some(status) = record.status {
+            give("http.response.status_code", Value::Number(status.into()));
+        }
+        if let Some(origin) = record.origin {
+            give("origin", Value::Text(origin));
+        }
+        if let Some((error, label)) = record.error {
+            give("error.type", Value::Text(label));
+            if !error.is_empty() {
+                give("proxy_status", Value::Text(error));
+            }
+        }
+        give(
+            "http.request.body.size",
+            Value::Number(record.request_bytes),
+        );
+        give(
+            "http.response.body.size",
+            Value::Number(record.response_bytes),
+        );
+        give("duration_seconds", seconds(record.duration));
+        if let Some(first_byte) = record.first_byte {
+            give("first_byte_seconds", seconds(first_byte));
+        }
+        if let Some(upstream) = record.upstream {
+            give("upstream_seconds", seconds(upstream));
+        }
+        if !record.held.is_zero() {
+            give("held_seconds", seconds(record.held));
+        }
+        if let Some(generation) = record.generation {
+            give("token.generation", Value::Number(generation));
+        }
+        if record.is_replayed {
+            give("replayed", Value::Yes);
+        }
+    }
+}
+
+enum Value<'a> {
+    Text(&'a str),
+    Number(u64),
+    Seconds(f64),
+    Yes,
+}
+
+/// Text for a line: what cannot be printed is written as `%XX` of a byte, and what is too long is cut.
+fn shown(text: &[u8]) -> String {
+    let mut shown = String::with_capacity(text.len().min(LONGEST));
+    for byte in text.iter().take(LONGEST) {
+        if byte.is_ascii_graphic() || *byte == b' ' {
+            shown.push(char::from(*byte));
+        } else {
+            // Writing to a String cannot fail.
+            write!(shown, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+    if text.len() > LONGEST {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Text in a line of text: in quotation marks where it could be taken for something else.
+struct Plain<'a>(&'a str);
+
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() || self.0.contains([' ', '"', '=', '\\']) {
+            write!(f, "{:?}", self.0)
+        } else {
+            f.write_str(self.0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record<'static> {
+        Record {
+            id: RequestId::new(0xabc),
+            client: Client::Token("grafana"),
+            address: Some(IpAddr::from([127, 0, 0, 1])),
+            asked: Some(Asked {
+                method: "DELETE",
+                target: b"/api/v2/alert/1 2\n\xe9?key=canary",
+                version: "1.1",
+            }),
+            status: Some(204),
+            origin: Some("upstream"),
+            error: None,
+            request_bytes: 0,
+            response_bytes: 7,
+            duration: Duration::from_micros(12_345),
+            first_byte: Some(Duration::from_millis(11)),
+            upstream: Some(Duration::from_millis(10)),
+            held: Duration::ZERO,
+            generation: Some(3),
+            is_replayed: true,
+        }
+    }
+
+    fn line(format: LogFormat, has_query: bool, record: &Record<'_>) -> String {
+        let access = Access::new(AccessMode::All, has_query, format, None);
+        String::from_utf8(access.line(record, SystemTime::UNIX_EPOCH)).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_text_is_one_line_of_names_and_values() {
+        assert_eq!(
+            line(LogFormat::Text, false, &record()),
+            "1970-01-01T00:00:00.000000Z  INFO request \
+             request_id=00000000000000000000000000000abc client.kind=token client.name=grafana \
+             client.address=127.0.0.1 http.request.method=DELETE \
+             url.path=\"/api/v2/alert/1 2%0A%E9\" network.protocol.version=1.1 \
+             http.response.status_code=204 origin=upstream http.request.body.size=0 \
+             http.response.body.size=7 duration_seconds=0.012 first_byte_seconds=0.011 \
+             upstream_seconds=0.01 token.generation=3 replayed=true\n"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_has_numbers_for_numbers_and_a_query_only_where_it_is_wanted() {
+        let text = line(LogFormat::Json, false, &record());
+        assert!(!text.contains("canary"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["url.path"], "/api/v2/alert/1 2%0A%E9");
+        assert_eq!(json["http.response.status_code"], 204);
+        assert_eq!(json["duration_seconds"], 0.012);
+        assert_eq!(json["replayed"], true);
+        assert_eq!(json["level"], "INFO");
+        let text = line(LogFormat::Json, true, &record());
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["url.query"], "key=canary");
+    }
+
+    #[test]
+    fn a_long_target_is_cut_and_what_was_never_read_is_left_out() {
+        let long = [b"/".as_slice(), &[b'x'; 3000]].concat();
+        let mut record = record();
+        record.asked = Some(Asked {
+            method: "GET",
+            target: &long,
+            version: "2",
+        });
+        assert!(line(LogFormat::Text, false, &record).len() < 2600);
+        record.asked = None;
+        record.client = Client::Unknown;
+        let text = line(LogFormat::Json, false, &record);
+        assert!(!text.contains("url.path") && !text.contains("client.name"));
+    }
+
+    #[test]
+    fn the_level_is_by_whose_fault_it_was() {
+        let level = |status, origin, error| {
+            let mut record = record();
+            (record.status, record.origin, record.error) = (status, origin, error);
+            let json: serde_json::Value =
+                serde_json::from_str(&line(LogFormat::Json, false, &record)).unwrap();
+            json["level"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(level(Some(503), Some("upstream"), None), "WARN");
+        assert_eq!(
+            level(Some(502), Some("sidecar"), Some(("dns_error", "dns"))),
+            "WARN"
+        );
+        let refused = Some(("http_request_denied", "host"));
+        assert_eq!(level(Some(421), Some("sidecar"), refused), "INFO");
+        assert_eq!(level(None, None, Some(("", "client_gone"))), "INFO");
+        assert_eq!(
+            level(Some(200), Some("upstream"), Some(("", "broken_off"))),
+            "WARN"
+        );
+    }
+}
