@@ -56,6 +56,8 @@ pub struct App {
 struct Shared {
     metrics: Arc<Metrics>,
     connections: Connections,
+    /// Those of the broker.
+    broker_connections: Connections,
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,
     tls: TlsInUse,
@@ -163,6 +165,7 @@ impl App {
             recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
             reloads: Reloads::default(),
             connections,
+            broker_connections: Connections::default(),
             ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),

@@ -1,16 +1,20 @@
 //! The broker: hands the current token to programs that forward requests by themselves, on listeners
 //! of its own. Off by default, because a token that has left the process can be used anywhere.
 //!
-//! Three ways lead to it over HTTP: a token endpoint (RFC 6749 §4.4), the two paths of VMware Cloud
-//! Services in its own shape, and `/auth`, which answers whoever asks before each request. [`file`]
-//! writes tokens to files instead, and [`command`] fetches one for a script. All of them read the
-//! token path as requests do; none of them can make it renew.
+//! Three ways lead to it over HTTP, each a [`route`]: a token endpoint (RFC 6749 §4.4), the two paths
+//! of VMware Cloud Services in its own shape, and `/auth`, which responds to whoever asks before each
+//! request. [`file`] writes tokens to files instead, and [`command`] fetches one for a script. All of
+//! them read the token path as requests do ([`TokenHandle::changed`]), and none can make it renew.
+//! [`Account`] knows who took which token.
 
-mod answer;
+mod account;
 pub mod command;
+mod credentials;
 pub mod file;
 mod form;
 mod grant;
+mod response;
+mod route;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,21 +23,28 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
-pub use self::file::{FileFormat, FileSettings, TokenFile};
+pub use self::{
+    account::Account,
+    file::{FileFormat, FileSettings, TokenFile},
+    route::ENDPOINTS,
+};
 use self::{
-    answer::{Shape, TokenError},
-    form::{Credentials, Form},
-    grant::{Grant, Purpose, grant},
+    account::Entry,
+    credentials::Credentials,
+    form::Form,
+    grant::{Grant, Purpose},
+    response::TokenError,
+    route::Route,
 };
 use crate::{
-    message::{Fields, Name, RequestHead, RequestId, ResponseHead},
-    proxy::{Clients, ProxyError, Rules, admit},
+    admission::{Admitted, Clients, Rules, admit},
+    message::{Fields, Name, RequestHead, ResponseHead},
+    proxy::ProxyError,
     server::{Exchange, Handler, Pass, Peer, Refusal, respond, unless_gone},
-    telemetry::Metrics,
-    token::TokenHandle,
+    token::{TokenHandle, Unavailable},
 };
 
-/// The broker's answers; what they are about can be exchanged while it serves.
+/// The broker as its listeners serve it; what it looks at can be exchanged meanwhile.
 #[derive(Debug, Clone)]
 pub struct Broker(Arc<ArcSwap<View>>);
 
@@ -48,57 +59,21 @@ pub struct View {
     pub clients: Option<Clients>,
     /// How long a request waits for a token.
     pub hold_timeout: Duration,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
+    /// Who took which token.
+    pub account: Arc<Account>,
 }
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route {
-    /// A token endpoint that takes client credentials.
-    Client(Shape),
-    /// The exchange of a user's API token.
-    ApiToken,
-    /// The question that a proxy asks before it forwards a request.
-    Auth,
-}
-
-impl Route {
-    /// Clients whose base URL ends in a slash send two.
-    fn of(head: &RequestHead) -> Option<Self> {
-        let path = head.path();
-        let slashes = path.iter().take_while(|byte| **byte == b'/').count();
-        match path.get(slashes.saturating_sub(1)..)? {
-            b"/oauth2/token" => Some(Self::Client(Shape::OAuth2)),
-            b"/csp/gateway/am/api/auth/authorize" => Some(Self::Client(Shape::Csp)),
-            b"/csp/gateway/am/api/auth/api-tokens/authorize" => Some(Self::ApiToken),
-            // Envoy asks for the path of the request, behind a prefix.
-            path if path == b"/auth" || path.starts_with(b"/auth/") => Some(Self::Auth),
-            _ => None,
-        }
-    }
-
-    /// The label of the metric.
-    fn label(self) -> &'static str {
-        match self {
-            Self::Client(Shape::OAuth2) => "oauth2",
-            Self::Client(Shape::Csp) | Self::ApiToken => "csp",
-            Self::Auth => "auth",
-        }
-    }
-}
-
-/// The endpoints as the metric names them.
-pub const ENDPOINTS: [&str; 3] = ["oauth2", "csp", "auth"];
+/// Time for the body of a token request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// Answers with this.
+    /// A broker that looks at this.
     #[must_use]
     pub fn new(view: View) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(view)))
     }
 
-    /// Answers with this from now on.
+    /// Looks at this from now on.
     pub fn set(&self, view: View) {
         self.0.store(Arc::new(view));
     }
@@ -107,95 +82,104 @@ impl Broker {
 impl Handler for Broker {
     async fn handle(&self, request: RequestHead, peer: Peer, exchange: &mut impl Exchange) {
         let view = self.0.load_full();
-        let Some(response) = view.answer(&request, peer, exchange).await else {
+        let mut entry = view.account.open(&request, &peer);
+        let Some(response) = view.response(exchange, &mut entry).await else {
             return;
         };
+        entry.responded(&response);
         let is_last = !exchange.is_body_read();
-        let patience = exchange.body_idle_timeout();
-        drop(timeout(patience, respond(exchange, response, is_last)).await);
+        let idle_timeout = exchange.body_idle_timeout();
+        let responded = respond(exchange, response, is_last);
+        if let Ok(Ok(())) = timeout(idle_timeout, responded).await {
+            entry.completed();
+        }
     }
 
-    /// Each request is judged by itself, and none outlasts the wait for a token.
-    fn admits(&self, _: Pass) -> bool {
-        true
+    fn admits(&self, pass: Pass) -> bool {
+        let view = self.0.load();
+        let clients = view.clients.as_ref();
+        clients.is_none_or(|clients| clients.know(pass))
     }
 
-    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Response<Bytes> {
-        self.0.load().refused(&refusal.into(), RequestId::random())
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+        self.0.load().account.refuse(refusal, peer)
     }
 }
 
 impl View {
     /// The response to one request; `None` when the client has gone.
-    async fn answer(
+    async fn response(
         &self,
-        request: &RequestHead,
-        peer: Peer,
         exchange: &mut impl Exchange,
+        entry: &mut Entry<'_>,
     ) -> Option<Response<Bytes>> {
-        if let Err(error) = admit(request, &peer, &self.rules) {
-            return Some(self.refused(&error, RequestId::of(&request.fields)));
+        if let Err(denied) = admit(entry.request, entry.peer, &self.rules) {
+            return Some(entry.refused(&denied.into()));
         }
-        let Some(route) = Route::of(request) else {
-            return Some(answer::nothing_here());
-        };
-        let shape = match route {
-            Route::Auth => return self.auth(request, peer, exchange).await,
-            Route::Client(shape) => shape,
-            Route::ApiToken => Shape::Csp,
-        };
-        if request.method != Method::POST {
-            return Some(answer::refused(shape, &TokenError::Method));
+        match Route::of(entry.request) {
+            None => Some(response::nothing_here()),
+            Some(Route::Auth) => self.auth(exchange, entry).await,
+            Some(route) => match self.token(route, exchange, entry).await? {
+                Ok(grant) => Some(response::granted(route.shape(), &grant)),
+                Err(error) => Some(entry.rejected(route.shape(), error)),
+            },
         }
-        let credentials = match timeout(PATIENCE, credentials(route, request, exchange)).await {
+    }
+
+    /// The token that a token request asks for.
+    async fn token(
+        &self,
+        route: Route,
+        exchange: &mut impl Exchange,
+        entry: &mut Entry<'_>,
+    ) -> Option<Result<Grant, TokenError>> {
+        if entry.request.method != Method::POST {
+            return Some(Err(TokenError::Method));
+        }
+        let credentials = match timeout(BODY_TIMEOUT, credentials(route, exchange, entry)).await {
             Ok(Ok(credentials)) => credentials,
-            Ok(Err(error)) => return Some(answer::refused(shape, &error)),
-            Err(_) => return Some(answer::refused(shape, &TokenError::TooSlow)),
+            Ok(Err(error)) => return Some(Err(error)),
+            Err(_) => return Some(Err(TokenError::TooSlow)),
         };
-        let client = match &self.clients {
-            None => Some(of_peer(&peer)),
+        let admitted = match &self.clients {
+            None => Some(Admitted::default()),
             Some(clients) => credentials.client(clients),
         };
-        let Some(client) = client else {
-            self.metrics.rejected(ProxyError::UnknownClient.label());
-            return Some(answer::refused(shape, &credentials.rejection()));
+        let Some(admitted) = admitted else {
+            return Some(Err(credentials.rejection()));
         };
-        let granted = self.grant(Purpose::Keep, exchange).await?;
-        Some(match granted {
-            Ok(grant) => {
-                self.handed_out(&client, route, &grant);
-                answer::granted(shape, &grant)
-            }
-            Err(unavailable) => answer::refused(shape, &TokenError::Unavailable(unavailable)),
-        })
+        entry.client = admitted.client;
+        exchange.admitted(admitted.pass);
+        let granted = self.grant(Purpose::Keep, exchange, entry).await?;
+        Some(
+            granted
+                .inspect(|grant| entry.handed_out(route, grant))
+                .map_err(TokenError::Unavailable),
+        )
     }
 
     /// The field that a proxy is to put on the request that it asks for.
     async fn auth(
         &self,
-        request: &RequestHead,
-        peer: Peer,
         exchange: &mut impl Exchange,
+        entry: &mut Entry<'_>,
     ) -> Option<Response<Bytes>> {
-        let client = match &self.clients {
-            None => of_peer(&peer),
-            Some(clients) => match clients.check(&request.fields) {
-                Ok(admitted) => admitted
-                    .client
-                    .map(|name| name.to_string())
-                    .unwrap_or_default(),
-                Err(error) => return Some(self.refused(&error, RequestId::of(&request.fields))),
-            },
+        let admitted = match &self.clients {
+            None => Ok(Admitted::default()),
+            Some(clients) => clients.check(&entry.request.fields),
         };
-        let granted = self.grant(Purpose::Send, exchange).await?;
-        Some(match granted {
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(denied) => return Some(entry.refused(&denied.into())),
+        };
+        entry.client = admitted.client;
+        exchange.admitted(admitted.pass);
+        Some(match self.grant(Purpose::Send, exchange, entry).await? {
             Ok(grant) => {
-                self.handed_out(&client, Route::Auth, &grant);
-                answer::authorization(&grant)
+                entry.handed_out(Route::Auth, &grant);
+                response::authorization(&grant)
             }
-            Err(unavailable) => {
-                ProxyError::NoToken(unavailable).response(RequestId::of(&request.fields))
-            }
+            Err(unavailable) => entry.refused(&ProxyError::NoToken(unavailable)),
         })
     }
 
@@ -203,68 +187,38 @@ impl View {
         &self,
         purpose: Purpose,
         exchange: &mut impl Exchange,
-    ) -> Option<Result<Grant, crate::token::Unavailable>> {
-        let deadline = Instant::now() + self.hold_timeout;
-        unless_gone(exchange, grant(&self.tokens, purpose, deadline)).await
-    }
-
-    fn handed_out(&self, client: &str, route: Route, grant: &Grant) {
-        let endpoint = route.label();
-        self.metrics.broker_tokens(client, endpoint).inc();
-        let (generation, expires_in) = (grant.token.generation, grant.expires_in);
-        if route == Route::Auth {
-            // One a request.
-            tracing::debug!(client, endpoint, generation, "handed out a token");
-        } else {
-            tracing::info!(
-                client,
-                endpoint,
-                generation,
-                expires_in,
-                "handed out a token"
-            );
+        entry: &mut Entry<'_>,
+    ) -> Option<Result<Grant, Unavailable>> {
+        if let Some(grant) = grant::at_once(&self.tokens, purpose) {
+            return Some(Ok(grant));
         }
-    }
-
-    fn refused(&self, error: &ProxyError, id: RequestId) -> Response<Bytes> {
-        self.metrics.rejected(error.label());
-        tracing::debug!(
-            reason = error.label(),
-            "the broker refused a request: {error}"
-        );
-        error.response(id)
-    }
-}
-
-/// Time for the body of a token request.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What is known of a client that the kernel vouches for.
-fn of_peer(peer: &Peer) -> String {
-    match peer.user {
-        Some(user) => format!("uid:{user}"),
-        None => "unknown".to_owned(),
+        let _held = entry.hold();
+        let deadline = Instant::now() + self.hold_timeout;
+        unless_gone(exchange, grant::wait(&self.tokens, purpose, deadline)).await
     }
 }
 
 /// What a token request proves itself by.
 async fn credentials(
     route: Route,
-    request: &RequestHead,
     exchange: &mut impl Exchange,
+    entry: &mut Entry<'_>,
 ) -> Result<Credentials, TokenError> {
-    let mut types = request.fields.named(b"content-type");
+    let fields = &entry.request.fields;
+    let mut types = fields.named(b"content-type");
     if !types.next().is_some_and(form::is_form) {
         return Err(TokenError::Request(
             "the body must be application/x-www-form-urlencoded",
         ));
     }
-    if request.fields.has(Name::Expect) && !exchange.is_body_read() {
+    if fields.has(Name::Expect) && !exchange.is_body_read() {
         exchange.inform(&ResponseHead::of(StatusCode::CONTINUE, Fields::default()));
     }
-    let form = Form::parse(&form::read(exchange).await?)?;
+    let body = form::read(exchange).await?;
+    entry.request_bytes = body.len() as u64;
+    let form = Form::parse(&body)?;
     if route == Route::ApiToken {
         return Credentials::of_api_token(&form);
     }
-    Credentials::of_client(&request.fields, &form)
+    Credentials::of_client(fields, &form)
 }

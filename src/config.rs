@@ -207,8 +207,10 @@ pub struct Admin {
 /// The broker, which hands tokens to other programs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Broker {
-    /// Where it is asked; nowhere, when it is off.
+    /// Where the broker is asked; nowhere, when it is off.
     pub addresses: Vec<Address>,
+    /// Further names that clients may use for it, without a port.
+    pub allow_hosts: Vec<String>,
     /// The list of its clients; `None`: whoever the unix socket lets in.
     pub client_tokens_file: Option<PathBuf>,
     /// Who may connect to its unix sockets.

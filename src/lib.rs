@@ -26,7 +26,7 @@
 //! 1. [`server::serve`] accepts, within bounds of number and time; `server::http1` or
 //!    `server::http2` reads a request, refuses what can be read in two ways, and makes an
 //!    [`server::Exchange`] of the rest, which is all that the proxy sees of the client.
-//! 2. `proxy::admission` refuses what comes from where it must not.
+//! 2. [`admission`] refuses what comes from where it must not, here and on the other listeners.
 //! 3. `proxy::fields` takes off what ends here; `proxy::upload` keeps a copy of a small body.
 //! 4. [`token::TokenHandle`] gives the token, or waits for it within a bound.
 //! 5. `proxy::transfer` moves both directions at once over a connection of [`proxy::upstream`]; a 401
@@ -56,6 +56,7 @@
 
 pub mod admin;
 mod admin_client;
+pub mod admission;
 pub mod app;
 mod backlog;
 pub mod broker;

@@ -1,4 +1,4 @@
-//! The broker: its listeners and its files, started, changed and stopped.
+//! The broker: its listeners and its files, started, moved and stopped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,21 +14,20 @@ use super::{
     token_files::{self, TokenFiles},
 };
 use crate::{
-    broker::{Broker, TokenFile, View},
+    broker::{Account, Broker, TokenFile, View},
     config::Config,
-    server::{self, Address, Connections, Http, ServerSettings},
+    server::{self, Address, Http, ServerSettings},
 };
 
 /// The broker at work.
 pub(super) struct Brokering {
     broker: Broker,
     settings: Arc<ArcSwap<ServerSettings>>,
-    connections: Connections,
     serving: Vec<(Listening, JoinSet<()>)>,
     files: TokenFiles,
 }
 
-/// What a configuration wants of it that can fail: sockets that are new, and files.
+/// What a configuration wants of the broker that can fail: sockets that are new, and files.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) new: Vec<Listening>,
@@ -36,7 +35,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// All of it, for a start.
+    /// What a start takes: all of it.
     pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
         Self::beside(config, &[])
     }
@@ -57,35 +56,37 @@ impl Plan {
 impl Brokering {
     /// Starts it, as far as there is to be one.
     pub(super) fn start(plan: Plan, live: &Live, shared: &Shared) -> anyhow::Result<Self> {
+        let account = account(live, shared);
         let mut brokering = Self {
-            broker: Broker::new(view(live, shared)),
+            broker: Broker::new(view(live, &account)),
             settings: Arc::new(ArcSwap::from_pointee(settings(live))),
-            connections: Connections::default(),
             serving: Vec::new(),
-            files: TokenFiles::start(plan.files, &live.tokens, &shared.metrics)?,
+            files: TokenFiles::start(plan.files, &live.tokens, &account)?,
         };
         brokering.serve(plan.new, shared)?;
         Ok(brokering)
     }
 
-    /// What a new configuration wants.
+    /// What a change to a new configuration takes.
     pub(super) fn plan(&self, config: &Config) -> anyhow::Result<Plan> {
         Plan::beside(config, &self.serving)
     }
 
-    /// Does it, and answers as the new configuration says.
+    /// Goes over to a new configuration, as planned.
     pub(super) async fn change(
         &mut self,
         plan: Plan,
         live: &Live,
         shared: &Shared,
     ) -> anyhow::Result<()> {
-        let mut files = TokenFiles::start(plan.files, &live.tokens, &shared.metrics)?;
+        let account = account(live, shared);
+        let mut files = TokenFiles::start(plan.files, &live.tokens, &account)?;
         // A file that stays is never away.
         files.settled().await;
         std::mem::replace(&mut self.files, files).stop().await;
         self.settings.store(Arc::new(settings(live)));
-        self.broker.set(view(live, shared));
+        self.broker.set(view(live, &account));
+        shared.broker_connections.review();
         self.serve(plan.new, shared)?;
         let wanted = &live.config.broker.addresses;
         self.serving.retain_mut(|(listening, serving)| {
@@ -100,7 +101,7 @@ impl Brokering {
         Ok(())
     }
 
-    /// Ends it: connections, then files.
+    /// Ends connections, then files.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         for (listening, mut serving) in self.serving {
             listening.stop.cancel();
@@ -119,7 +120,7 @@ impl Brokering {
                 serving.spawn(server::serve(
                     door.open()?,
                     Arc::clone(&self.settings),
-                    self.connections.clone(),
+                    shared.broker_connections.clone(),
                     Http(self.broker.clone()),
                     listening.stop.clone(),
                 ));
@@ -131,18 +132,24 @@ impl Brokering {
     }
 }
 
-/// Where the broker is to be asked, once it is bound.
+/// The addresses of the broker, once it is bound.
 pub(super) fn addresses(plan: &Plan) -> impl Iterator<Item = &Address> {
     plan.new.iter().map(|listening| &listening.address)
 }
 
-fn view(live: &Live, shared: &Shared) -> View {
+fn account(live: &Live, shared: &Shared) -> Arc<Account> {
+    let access = shared.access_log.of(&live.config.log);
+    let metrics = Arc::clone(&shared.metrics);
+    Arc::new(Account::new(metrics, live.health.clone(), access))
+}
+
+fn view(live: &Live, account: &Arc<Account>) -> View {
     View {
         tokens: live.tokens.clone(),
         rules: rules::broker(&live.config),
         clients: live.broker_clients.clone(),
         hold_timeout: live.config.proxy.hold_timeout,
-        metrics: Arc::clone(&shared.metrics),
+        account: Arc::clone(account),
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 
 use crate::{
-    client_token::ClientTokens, config::Config, permissions::GuardedFiles, proxy::Clients,
+    admission::Clients, client_token::ClientTokens, config::Config, permissions::GuardedFiles,
     server::Connections, telemetry::Metrics,
 };
 

@@ -14,11 +14,12 @@ use url::Url;
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
+    admission::Clients,
     broker::ENDPOINTS,
     clock::Jump,
     config::{Config, Credentials},
     health::{Health, watch_token},
-    proxy::{Clients, upstream::Connector},
+    proxy::upstream::Connector,
     server::{Address, TlsFiles},
     tls::TlsSettings,
     token::{
@@ -122,12 +123,16 @@ impl Live {
             }
         }
         let asked = Arc::<Notify>::default();
-        let [clients, broker_clients] = [clients, broker_clients].map(|list| {
+        let lists = [
+            (clients, &shared.connections),
+            (broker_clients, &shared.broker_connections),
+        ];
+        let [clients, broker_clients] = lists.map(|(list, connections)| {
             let list = list?;
             let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
             tasks.spawn(list.watch(
                 clients.clone(),
-                shared.connections.clone(),
+                connections.clone(),
                 Arc::clone(&asked),
                 Arc::clone(&shared.metrics),
             ));

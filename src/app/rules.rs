@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::Live;
 use crate::{
     admin::Guard,
+    admission::Rules,
     config::Config,
-    proxy::Rules,
     server::{Address, TlsSettings},
 };
 
@@ -34,10 +34,11 @@ pub(super) fn data(live: &Live) -> Rules {
     }
 }
 
-/// The same for the broker, which listens where no other machine is.
+/// The same for the broker, which listens where no other machine is, and whose clients show what they
+/// have to prove in ways of their own.
 pub(super) fn broker(config: &Config) -> Rules {
     Rules {
-        hosts: config.proxy.allow_hosts.clone(),
+        hosts: config.broker.allow_hosts.clone(),
         ..Rules::default()
     }
 }

@@ -10,17 +10,21 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{broker::TokenFile, config::Config, telemetry::Metrics, token::TokenHandle};
+use crate::{
+    broker::{Account, FileSettings, TokenFile},
+    config::Config,
+    token::TokenHandle,
+};
 
-/// The files at work. Dropped, they are removed.
+/// The files at work. Dropped, the files are removed.
 pub(super) struct TokenFiles {
     stop: DropGuard,
     looked: mpsc::Receiver<()>,
     ended: oneshot::Receiver<()>,
 }
 
-/// How long the program waits for a disk.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time that the program gives a disk.
+const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sees whether the files of a configuration can be written.
 pub(super) fn prepare(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
@@ -39,7 +43,7 @@ impl TokenFiles {
     pub(super) fn start(
         files: Vec<TokenFile>,
         tokens: &TokenHandle,
-        metrics: &Arc<Metrics>,
+        account: &Arc<Account>,
     ) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let (look, looked) = mpsc::channel(files.len().max(1));
@@ -53,7 +57,7 @@ impl TokenFiles {
             return Ok(running);
         }
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let (tokens, metrics) = (tokens.clone(), Arc::clone(metrics));
+        let (tokens, account) = (tokens.clone(), Arc::clone(account));
         thread::Builder::new()
             .name("token-files".to_owned())
             .spawn(move || {
@@ -63,8 +67,10 @@ impl TokenFiles {
                         // There is a place for each.
                         let look = look.clone();
                         let looked = move || look.try_send(()).unwrap_or_default();
-                        let metrics = Arc::clone(&metrics);
-                        let wrote = move |succeeded| metrics.broker_file_written(succeeded);
+                        let account = Arc::clone(&account);
+                        let wrote = move |settings: &FileSettings, token: &_, succeeded| {
+                            account.wrote(&settings.path, token, succeeded);
+                        };
                         keeping.spawn(file.keep(tokens.clone(), looked, wrote));
                     }
                     drop(look);
@@ -76,16 +82,16 @@ impl TokenFiles {
         Ok(running)
     }
 
-    /// Waits until each of them is as the token has it.
+    /// Waits until each file is as the token has it.
     pub(super) async fn settled(&mut self) {
         let all = async { while self.looked.recv().await.is_some() {} };
-        drop(timeout(PATIENCE, all).await);
+        drop(timeout(DISK_TIMEOUT, all).await);
     }
 
-    /// Removes them.
+    /// Removes the files.
     pub(super) async fn stop(self) {
         let Self { stop, ended, .. } = self;
         drop(stop);
-        drop(timeout(PATIENCE, ended).await);
+        drop(timeout(DISK_TIMEOUT, ended).await);
     }
 }

@@ -98,7 +98,7 @@ impl TokenFlags {
         let what = || format!("the broker at {address}");
         let token = timeout(self.timeout, fetch(&address, secret.as_ref()))
             .await
-            .map_err(|_| anyhow::anyhow!("it does not answer in time"))
+            .map_err(|_| anyhow::anyhow!("it does not respond in time"))
             .and_then(|token| token)
             .with_context(what)?;
         show(&token, output)
@@ -137,12 +137,12 @@ async fn fetch(address: &Address, secret: Option<&SecretString>) -> anyhow::Resu
     }
 }
 
-/// What an answer may be at most: a token of the greatest length, escaped.
-const MAX_ANSWER: usize = 256 * 1024;
+/// The most bytes of a response: a token of the greatest length, escaped.
+const MAX_BYTES: usize = 256 * 1024;
 
-/// A token that was given.
+/// A token, or why there is none: in the words of RFC 6749, or of a problem document (RFC 9457).
 #[derive(serde::Deserialize)]
-struct Answer {
+struct Granted {
     access_token: Option<String>,
     error: Option<String>,
     error_description: Option<String>,
@@ -165,26 +165,32 @@ async fn ask(
     let exchange = async {
         let response = sender.send_request(request.body(body)?).await?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("its answer breaks off: {error}"))?;
+        let body = Limited::new(body, MAX_BYTES).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("its response breaks off: {error}"))?;
         anyhow::Ok((head.status, body.to_bytes()))
     };
     let (status, body) = tokio::select! {
-        answer = exchange => answer?,
+        response = exchange => response?,
         ended = connection => {
             ended?;
             bail!("it closed the connection")
         }
     };
-    let answer: Option<Answer> = serde_json::from_slice(&body).ok();
-    let Some(answer) = answer else {
-        bail!("it answers {status}, and not as a broker does");
+    let granted: Option<Granted> = serde_json::from_slice(&body).ok();
+    let Some(granted) = granted else {
+        bail!("it responds {status}, and not as a broker does");
     };
-    match answer.access_token {
+    match granted.access_token {
         Some(token) if status == StatusCode::OK => Ok(token.into()),
         _ => {
-            let said = answer.error_description.or(answer.error).or(answer.title);
-            bail!("it answers {status}: {}", said.unwrap_or_default())
+            let Granted {
+                error_description,
+                error,
+                title,
+                ..
+            } = granted;
+            let said = error_description.or(error).or(title);
+            bail!("it responds {status}: {}", said.unwrap_or_default())
         }
     }
 }

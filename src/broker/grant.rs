@@ -19,7 +19,7 @@ pub(super) struct Grant {
 pub(super) enum Purpose {
     /// Sends it with one request, now.
     Send,
-    /// Keeps it for as long as it is told to.
+    /// Keeps it for as long as `expires_in` says.
     Keep,
 }
 
@@ -35,6 +35,14 @@ fn safety(lifetime: Duration) -> Duration {
     (RefreshPolicy::lead(lifetime) / 6).min(Duration::from_secs(5))
 }
 
+/// Gives a token that serves its purpose, where there is one that needs no renewal first.
+pub(super) fn at_once(tokens: &TokenHandle, purpose: Purpose) -> Option<Grant> {
+    match choose(&tokens.snapshot(), purpose, Instant::now()) {
+        Choice::Give(grant) => Some(grant),
+        Choice::Renew(_) => None,
+    }
+}
+
 /// Gives a token that serves its purpose; waits for one as long as a renewal that may bring it is
 /// under way or due before the deadline.
 ///
@@ -43,7 +51,7 @@ fn safety(lifetime: Duration) -> Duration {
 ///
 /// # Cancel safety
 /// Safe: it only reads.
-pub(super) async fn grant(
+pub(super) async fn wait(
     tokens: &TokenHandle,
     purpose: Purpose,
     deadline: Instant,
@@ -51,12 +59,12 @@ pub(super) async fn grant(
     let mut snapshot = tokens.snapshot();
     loop {
         let now = Instant::now();
-        match judge(&snapshot, purpose, now) {
-            Verdict::Give(grant) => return Ok(grant),
-            Verdict::Renew(None) if snapshot.next_attempt > deadline => {
+        match choose(&snapshot, purpose, now) {
+            Choice::Give(grant) => return Ok(grant),
+            Choice::Renew(None) if snapshot.next_attempt > deadline => {
                 return Err(snapshot.unavailable(now));
             }
-            Verdict::Renew(second_best) => {
+            Choice::Renew(second_best) => {
                 match timeout_at(deadline, tokens.changed(&snapshot)).await {
                     Ok(changed) => snapshot = changed,
                     Err(_) => {
@@ -69,37 +77,37 @@ pub(super) async fn grant(
 }
 
 #[derive(Debug)]
-enum Verdict {
+enum Choice {
     Give(Grant),
-    /// A newer one is on its way; until then there is this one, if it can be had at all.
+    /// A newer token is on its way; until then there is this one, if it can be had at all.
     Renew(Option<Grant>),
 }
 
-fn judge(snapshot: &Snapshot, purpose: Purpose, now: Instant) -> Verdict {
+fn choose(snapshot: &Snapshot, purpose: Purpose, now: Instant) -> Choice {
     let Some(token) = snapshot.usable(now) else {
-        return Verdict::Renew(None);
+        return Choice::Renew(None);
     };
     let grant = |expires_in| Grant {
         token: Arc::clone(token),
         expires_in,
     };
     let (Some(end), Some(lifetime)) = (token.expires_at, token.lifetime()) else {
-        return Verdict::Give(grant(UNLIMITED));
+        return Choice::Give(grant(UNLIMITED));
     };
     let left = end.saturating_duration_since(now);
     let kept = left.saturating_sub(safety(lifetime));
     match purpose {
-        Purpose::Send if !kept.is_zero() => Verdict::Give(grant(kept.as_secs().max(1))),
+        Purpose::Send if !kept.is_zero() => Choice::Give(grant(kept.as_secs().max(1))),
         Purpose::Keep if kept >= LEAST => {
             let grant = grant(kept.as_secs());
             // The renewal of one with less than its lead left is under way, unless it has failed.
             if left >= RefreshPolicy::lead(lifetime) || snapshot.failure.is_some() {
-                Verdict::Give(grant)
+                Choice::Give(grant)
             } else {
-                Verdict::Renew(Some(grant))
+                Choice::Renew(Some(grant))
             }
         }
-        _ => Verdict::Renew(None),
+        _ => Choice::Renew(None),
     }
 }
 
@@ -150,7 +158,7 @@ mod tests {
         let refreshing = tokio::spawn(refresher.run());
         let asked_at = start + Duration::from_secs(seconds) + Duration::from_millis(500);
         sleep_until(asked_at).await;
-        let granted = grant(&tokens, purpose, asked_at + Duration::from_secs(8)).await;
+        let granted = wait(&tokens, purpose, asked_at + Duration::from_secs(8)).await;
         refreshing.abort();
         let granted = granted.map(|grant| (grant.token.generation, grant.expires_in));
         (granted, asked_at.elapsed().as_secs())
@@ -199,9 +207,9 @@ mod tests {
     /// The seconds for which it is given, or those of the second best.
     fn given(snapshot: &Snapshot, purpose: Purpose, after: f64) -> Result<u64, Option<u64>> {
         let now = Instant::now() + Duration::from_secs_f64(after);
-        match judge(snapshot, purpose, now) {
-            Verdict::Give(grant) => Ok(grant.expires_in),
-            Verdict::Renew(second_best) => Err(second_best.map(|grant| grant.expires_in)),
+        match choose(snapshot, purpose, now) {
+            Choice::Give(grant) => Ok(grant.expires_in),
+            Choice::Renew(second_best) => Err(second_best.map(|grant| grant.expires_in)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The keys of the broker: where it listens, whom it serves, and the files that it writes.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::path::PathBuf;
 
 use figment::value::{Dict, Value};
 use toml::de::DeValue;
@@ -22,7 +22,7 @@ use crate::{
 const ADDRESS: &str = "broker.address";
 const FILE: &str = "broker.file";
 
-/// Reads its keys; `taken` are the addresses of the other listeners.
+/// Reads the keys; `taken` are the addresses of the other listeners.
 pub(super) fn read(reader: &mut Reader, taken: &[Address]) -> Broker {
     let addresses = reader.optional(ADDRESS, Shape::List.of(addresses));
     let addresses = addresses.unwrap_or_default();
@@ -41,6 +41,8 @@ pub(super) fn read(reader: &mut Reader, taken: &[Address]) -> Broker {
     check_guards(reader, &addresses, client_tokens_file.is_some(), &peers);
     Broker {
         addresses,
+        // Nobody gets a token from a port without proving who it is, whatever the name.
+        allow_hosts: reader.value("broker.allow_hosts", values::each(net::host)),
         client_tokens_file,
         peers,
         files: files(reader),
@@ -95,7 +97,7 @@ fn addresses(value: &Value) -> Result<Vec<Address>, Expected> {
 }
 
 /// Where the broker of a configuration is to be asked: at its first unix socket, or its first
-/// address. Nothing else of the configuration is judged.
+/// address. Nothing else of the configuration has to be right.
 ///
 /// # Errors
 /// When there is none.
@@ -133,29 +135,7 @@ fn files(reader: &mut Reader) -> Vec<FileSettings> {
         .map(|file| file.path.display().to_string())
         .collect();
     reader.resolved(FILE, format!("[{}]", paths.join(", ")), &found.source);
-    for file in &files {
-        warn_of(reader, file);
-    }
     files
-}
-
-fn warn_of(reader: &mut Reader, file: &FileSettings) {
-    let path = file.path.display();
-    if file.mode & 0o004 != 0 {
-        let text = format!("{FILE}: every user of this machine can read the token in {path}");
-        reader.warnings.push(text);
-    }
-    let directory = file
-        .path
-        .parent()
-        .and_then(|parent| fs::metadata(parent).ok());
-    if directory.is_some_and(|found| found.permissions().mode() & 0o022 != 0) {
-        let text = format!(
-            "{FILE}: others than its owner can write to the directory of {path}, and so put \
-             something else in its place"
-        );
-        reader.warnings.push(text);
-    }
 }
 
 /// A list of tables; as a variable, written as in the file.

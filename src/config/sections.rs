@@ -6,7 +6,8 @@ use super::{
     Config, Listen, Process, auth, broker, legs, listen, net, reader::Reader, sockets, values,
 };
 use crate::{
-    proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
+    admission::{Allowed, Preset},
+    proxy::{ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
     telemetry::{AccessMode, AccessSettings, LogFormat, LogSettings},
 };

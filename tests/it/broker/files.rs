@@ -10,12 +10,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use auth_sidecar::config::{Config, Sources};
 use rustix::process::{Signal, getgid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::support::{
     Answer, DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually,
@@ -222,6 +224,31 @@ async fn a_reload_moves_a_file_and_never_takes_away_one_that_stays() {
 }
 
 #[tokio::test]
+async fn a_reload_to_a_directory_that_the_sandbox_does_not_know_is_rejected_whole() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let (_directory, path) = place();
+    let (elsewhere, other) = place();
+    let process = Process::start(&keeping(&csp, &service, &[raw(&path)])).await;
+    eventually(|| path.exists(), DEADLINE).await;
+    if !process.output().contains("Landlock (version") {
+        println!("skipped: the kernel has no Landlock");
+        return;
+    }
+    process.reconfigure(&keeping(&csp, &service, &[raw(&path), raw(&other)]));
+    process.signal(Signal::HUP);
+    let is_rejected = || process.output().contains("the old one stays");
+    eventually(is_rejected, DEADLINE).await;
+    let said = process.output();
+    assert!(
+        said.contains("broker.file") && said.contains("needs a restart"),
+        "{said}"
+    );
+    assert_eq!(number(&path), Some(1));
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_kept_is_said_at_the_start() {
     let csp = FakeCsp::start();
     let service = FakeService::start(csp.validator());
@@ -299,7 +326,7 @@ fn mistakes_and_dangers_of_files_are_named_and_nothing_is_quoted() {
         "{warnings}"
     );
     assert!(
-        warnings.contains("can write to the directory"),
+        warnings.contains("others can put something else in the place"),
         "{warnings}"
     );
 }
@@ -312,9 +339,8 @@ async fn the_array_of_tables_and_the_variable_mean_the_same() {
     let config = Settings::new(&csp, &service).write(directory.path());
     let mut text = fs::read_to_string(&config).unwrap();
     let place = path.to_str().unwrap();
-    text.push_str(&format!(
-        "\n[[broker.file]]\npath = \"{place}\"\nmode = \"0640\"\n"
-    ));
+    let table = format!("\n[[broker.file]]\npath = \"{place}\"\nmode = \"0640\"\n");
+    text.push_str(&table);
     fs::write(&config, text).unwrap();
     let arguments = ["check", "--config", config.to_str().unwrap()];
     let mut check = Process::spawn(&arguments, &[]);
@@ -330,4 +356,45 @@ async fn the_array_of_tables_and_the_variable_mean_the_same() {
     let mut check = Process::spawn(&arguments, &[("AUTH_SIDECAR_BROKER__FILE", &variable)]);
     assert_eq!(check.wait().await.code(), Some(0), "{}", check.output());
     assert!(line(&check.stdout()), "{}", check.stdout());
+}
+
+/// The one that `docs/broker.md` shows a part of.
+const MANIFEST: &str = include_str!("../../../deploy/kubernetes-token-file.yaml");
+
+#[test]
+fn the_environment_of_the_manifest_is_a_configuration_with_a_file_below_its_volume() {
+    let mut names = MANIFEST
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- name: "));
+    let mut values = MANIFEST
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("value: "));
+    let mut environment = Vec::new();
+    while let Some(name) = names.find(|name| name.chars().all(|c| c == '_' || c.is_uppercase())) {
+        environment.push((name, values.next().unwrap().trim_matches('\'')));
+    }
+    assert_eq!(environment.len(), 4, "{environment:?}");
+    let (secrets, secret) = place();
+    fs::write(&secret, "x").unwrap();
+    for (name, value) in &mut environment {
+        if *name == "CSP_APP_SECRET_FILE" {
+            *value = secret.to_str().unwrap();
+        }
+    }
+    let sources = Sources::of_environment(environment);
+    let loaded = Config::load(&sources).unwrap_or_else(|error| panic!("{error}"));
+    let files = loaded.config.broker.files;
+    assert_eq!((files.len(), files[0].mode), (1, 0o640));
+    let path = files[0].path.to_str().unwrap();
+    let (directory, _) = path.rsplit_once('/').unwrap();
+    let mounts = MANIFEST
+        .matches(&format!("mountPath: {directory}\n"))
+        .count();
+    assert_eq!(mounts, 2, "{directory}");
+    drop(secrets);
+    // What the page shows is in the manifest.
+    let page = include_str!("../../../docs/broker.md");
+    assert!(page.contains(&format!(
+        "value: '[{{path = \"{path}\", mode = \"0640\"}}]'"
+    )));
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 
-use super::Admitted;
+use super::{Admitted, Denied};
 use crate::{
     client_token::{ClientName, ClientTokens, Hash},
     message::{Fields, Name},
-    proxy::error::ProxyError,
     server::Pass,
     telemetry::Metrics,
 };
@@ -61,11 +60,11 @@ impl Clients {
     /// bring others besides: none of them goes on.
     ///
     /// # Errors
-    /// [`ProxyError::UnknownClient`] for one that shows none.
-    pub fn check(&self, fields: &Fields) -> Result<Admitted, ProxyError> {
+    /// [`Denied::UnknownClient`] for one that shows none.
+    pub fn check(&self, fields: &Fields) -> Result<Admitted, Denied> {
         presented(fields)
             .find_map(|token| self.identify(token))
-            .ok_or(ProxyError::UnknownClient)
+            .ok_or(Denied::UnknownClient)
     }
 
     /// Whose token this is, if it is one's; counts a request of that client.
@@ -82,7 +81,8 @@ impl Clients {
     }
 
     /// Whether the token is still listed that a request was let in by.
-    pub(in crate::proxy) fn know(&self, pass: Pass) -> bool {
+    #[must_use]
+    pub fn know(&self, pass: Pass) -> bool {
         self.known.load().iter().any(|known| known.pass == pass)
     }
 }
@@ -128,7 +128,7 @@ mod tests {
             sent.push(name.as_bytes(), value.as_bytes());
         }
         let admitted = clients.check(&sent);
-        assert!(matches!(admitted, Ok(_) | Err(ProxyError::UnknownClient)));
+        assert!(matches!(admitted, Ok(_) | Err(Denied::UnknownClient)));
         admitted.is_ok()
     }
 

@@ -1,4 +1,4 @@
-//! What the broker says, in the words of RFC 6749 §5 or in those of VMware Cloud Services.
+//! Responses of the broker, in the words of RFC 6749 §5 or in those of VMware Cloud Services.
 
 use bytes::Bytes;
 use http::{
@@ -13,14 +13,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::grant::Grant;
-use crate::{proxy::whole_seconds, secret::wiped, token::Unavailable};
+use crate::{clock::whole_seconds, secret::wiped, token::Unavailable};
 
-/// Whose words are spoken.
+/// The words of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Those of RFC 6749.
+    /// RFC 6749.
     OAuth2,
-    /// Those of VMware Cloud Services.
+    /// VMware Cloud Services.
     Csp,
 }
 
@@ -54,7 +54,7 @@ impl TokenError {
         }
     }
 
-    /// The code of RFC 6749 §5.2; the last one is that of §4.1.2.1, for want of another.
+    /// The code of RFC 6749 §5.2; that of an unavailable token is of §4.1.2.1, for want of another.
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::Method | Self::Request(_) | Self::TooSlow => "invalid_request",
@@ -86,13 +86,17 @@ struct Granted<'a> {
     expires_in: u64,
 }
 
-/// The least lifetime that clients of VMware Cloud Services are told. They ask again 30 s before
-/// what they are told (180 s from ten minutes on), and at 30 s or less they ask without a pause, wait
-/// a minute with a token that has ended, or crash. Told 31 s they ask again after one second, for
-/// which each token that is handed out is good.
+/// The least `expires_in` for clients of VMware Cloud Services. Such a client asks again 30 s before
+/// the end that it was given (180 s from ten minutes on), and at 30 s or less it asks without a pause,
+/// waits a minute with a token that has ended, or crashes. With 31 s it asks again after one second,
+/// for which each token that is handed out is good.
 const LEAST_OF_CSP: u64 = 31;
 
-/// A token with the time for which it may be kept.
+/// Gives a token with the time for which it may be kept.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where a token leaves the process, for a client that was let in"
+)]
 pub(super) fn granted(shape: Shape, grant: &Grant) -> Response<Bytes> {
     let access_token = grant.token.bearer.expose_token();
     let (token_type, expires_in) = match shape {
@@ -113,7 +117,7 @@ pub(super) fn granted(shape: Shape, grant: &Grant) -> Response<Bytes> {
     whole(StatusCode::OK, "application/json", wiped(body))
 }
 
-/// Why there is none.
+/// Gives the error in place of a token.
 pub(super) fn refused(shape: Shape, error: &TokenError) -> Response<Bytes> {
     tracing::debug!(
         code = error.code(),
@@ -145,7 +149,7 @@ pub(super) fn refused(shape: Shape, error: &TokenError) -> Response<Bytes> {
     response
 }
 
-/// An error as VMware Cloud Services writes them.
+/// The body of an error as VMware Cloud Services write it.
 fn csp(status: StatusCode, message: &str) -> Value {
     let status = status.as_u16();
     let id = format!("{:016x}", fastrand::u64(..));
@@ -160,7 +164,7 @@ fn csp(status: StatusCode, message: &str) -> Value {
     })
 }
 
-/// The field for one request.
+/// Gives the field for one request.
 pub(super) fn authorization(grant: &Grant) -> Response<Bytes> {
     let mut response = whole(StatusCode::OK, "text/plain", Bytes::new());
     let value = grant.token.bearer.as_header_value().clone();
@@ -168,7 +172,7 @@ pub(super) fn authorization(grant: &Grant) -> Response<Bytes> {
     response
 }
 
-/// Another path.
+/// Responds to another path.
 pub(super) fn nothing_here() -> Response<Bytes> {
     let body = json!({
         "type": "about:blank",
