@@ -2,15 +2,13 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `client_auth`,
-//! `token_service`, `legs`, `secrets` and `broker` know the keys. `schema` makes the schema of the file
-//! of what these ask for; `running` finds the sidecar that a configuration belongs to.
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets` and
+//! `broker` know the keys. `schema` makes the schema of the file of what these ask for; `running` finds the
+//! sidecar that a configuration belongs to.
 
 mod auth;
 mod broker;
-mod client_auth;
 mod files;
-mod kind;
 mod layers;
 mod legs;
 mod listen;
@@ -24,7 +22,6 @@ mod sections;
 mod shape;
 mod sockets;
 mod table;
-mod token_service;
 mod values;
 
 use std::{
@@ -35,6 +32,7 @@ use std::{
 use serde::Serialize;
 
 pub use self::{
+    auth::{Provider, advice},
     broker::broker_address,
     net::plain_address,
     problem::{ConfigError, Problem},
@@ -158,6 +156,8 @@ pub struct UnixAccess {
 pub struct Auth {
     /// The name of the kind, as `auth.type` has it.
     pub kind: &'static str,
+    /// The provider, where one is named.
+    pub provider: Option<&'static Provider>,
     /// The kind of credentials, and they themselves.
     pub credentials: Credentials,
     /// The bounds of a token call.
@@ -174,8 +174,8 @@ impl Auth {
         let Credentials::Endpoint(request) = &self.credentials else {
             return None;
         };
-        let host = request.url.host_str()?;
-        Some(match request.url.port() {
+        let host = request.url().host_str()?;
+        Some(match request.url().port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         })
@@ -383,11 +383,21 @@ impl Config {
             _ => None,
         });
         let tokens = self.broker.files.iter();
+        let tokens = tokens.map(|file| directory_of(&file.path));
         Writable {
             sockets: sockets.collect(),
             // The log is made anew behind a rotation.
             log: self.log.access.file.as_deref().map(directory_of),
-            tokens: tokens.map(|file| directory_of(&file.path)).collect(),
+            tokens: tokens.chain(self.refresh_token_directory()).collect(),
+        }
+    }
+
+    /// Where a refresh token is replaced when its service rotates it.
+    #[must_use]
+    pub fn refresh_token_directory(&self) -> Option<PathBuf> {
+        match &self.auth.credentials {
+            Credentials::Endpoint(request) => Some(request.refresh_token()?.directory()),
+            Credentials::Static(_) => None,
         }
     }
 }

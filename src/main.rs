@@ -185,7 +185,12 @@ fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
     } = flags;
     let loaded = Config::load(&Sources::new(flags, process_environment()))?;
     if loaded.config.process.sandbox {
-        drop(sandbox.restrict(&Writable::default()));
+        // The token call that it makes may rotate the refresh token.
+        let tokens = loaded.config.refresh_token_directory();
+        drop(sandbox.restrict(&Writable {
+            tokens: tokens.into_iter().collect(),
+            ..Writable::default()
+        }));
     }
     let healthy = block_on(async {
         let mut output = Output::asked_for();
