@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::{
     grant::Grant,
     response::{self, Shape, TokenError},
-    route::Route,
+    route::{ENDPOINTS, Route},
 };
 use crate::{
-    admission::Denied,
+    admission::{Clients, Denied},
     client_token::ClientName,
     health::Health,
     message::{RequestHead, RequestId},
@@ -57,6 +57,22 @@ impl Account {
             access,
             takers: Mutex::default(),
         }
+    }
+
+    /// Makes the series of those who may take a token, at zero: the clients that are listed, or else
+    /// these users.
+    #[must_use]
+    pub fn expecting(self, clients: Option<&Clients>, users: &[u32]) -> Self {
+        let labels: Vec<String> = match clients {
+            Some(clients) => clients.names().iter().map(ToString::to_string).collect(),
+            None => users.iter().map(|user| of_user(*user)).collect(),
+        };
+        for label in labels {
+            for endpoint in ENDPOINTS {
+                self.metrics.broker_tokens(&label, endpoint);
+            }
+        }
+        self
     }
 
     /// Opens the account of a request.
@@ -271,9 +287,13 @@ impl Drop for Entry<'_> {
 fn label(client: Option<&ClientName>, peer: &Peer) -> String {
     match (client, peer.user) {
         (Some(name), _) => name.to_string(),
-        (None, Some(user)) => format!("uid:{user}"),
+        (None, Some(user)) => of_user(user),
         (None, None) => "unknown".to_owned(),
     }
+}
+
+fn of_user(user: u32) -> String {
+    format!("uid:{user}")
 }
 
 /// One request that waits for a token.

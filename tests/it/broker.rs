@@ -98,9 +98,9 @@ fn over(path: &Path, head: &str, body: &str) -> String {
         FORM.1
     );
     stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn the_token_endpoint_takes_a_local_token_as_the_client_secret() {
         // RFC 6749 §2.3.1 encodes both parts, which not every client does.
         (&[("authorization", &*encoded_basic)], GRANT),
         (&[], &in_body),
-        // The name is not judged: the token names the client.
+        // The name counts for nothing: the token names the client.
         (&[("authorization", &*basic("somebody-else", NGINX))], GRANT),
         (
             &[("authorization", &*basic("", NGINX))],
@@ -275,7 +275,7 @@ async fn a_client_of_csp_gets_its_token_in_the_shape_that_it_knows() {
 }
 
 #[tokio::test]
-async fn what_csp_clients_are_told_makes_none_of_them_loop_and_others_are_told_the_truth() {
+async fn the_lifetime_for_clients_of_csp_makes_none_of_them_loop_and_others_get_the_true_one() {
     for (lifetime, csp_says, oauth2_says) in [
         (3, 31..=31, 1..=2),
         (40, 31..=36, 16..=36),
@@ -335,7 +335,7 @@ async fn whoever_asks_before_each_request_gets_the_field_to_put_on_it() {
 }
 
 #[tokio::test]
-async fn without_a_token_everybody_is_told_when_to_come_back() {
+async fn without_a_token_every_response_says_when_to_come_back() {
     let csp = FakeCsp::start();
     csp.always(Answer::CspError(500));
     let service = FakeService::start(csp.validator());
@@ -380,10 +380,14 @@ async fn a_web_page_gets_no_token_and_no_other_host_does() {
         let mut connection = Connection::to(address).await;
         let head = format!("GET /auth HTTP/1.1\r\nHost: {host}\r\n{secret}{fields}\r\n");
         connection.write(&head).await;
-        let (answer, _) = connection.read_message().await.unwrap();
-        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
-        assert_eq!(answer.contains(TOKEN_CANARY), status == "200");
-        assert!(!answer.to_lowercase().contains("access-control-"));
+        let (response, _) = connection.read_message().await.unwrap();
+        assert_eq!(
+            response.split(' ').nth(1),
+            Some(status),
+            "{head}: {response}"
+        );
+        assert_eq!(response.contains(TOKEN_CANARY), status == "200");
+        assert!(!response.to_lowercase().contains("access-control-"));
         let mut connection = Connection::to(address).await;
         let body = format!("{GRANT}&client_secret={}", encoded(NGINX));
         let head = format!(
@@ -393,8 +397,12 @@ async fn a_web_page_gets_no_token_and_no_other_host_does() {
             body.len()
         );
         connection.write(&head).await;
-        let (answer, _) = connection.read_message().await.unwrap();
-        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
+        let (response, _) = connection.read_message().await.unwrap();
+        assert_eq!(
+            response.split(' ').nth(1),
+            Some(status),
+            "{head}: {response}"
+        );
     }
     for method in [Method::TRACE, Method::CONNECT] {
         let mut connection = Connection::to(address).await;
@@ -405,8 +413,8 @@ async fn a_web_page_gets_no_token_and_no_other_host_does() {
         };
         let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{secret}\r\n");
         connection.write(&head).await;
-        let (answer, _) = connection.read_message().await.unwrap();
-        assert_eq!(answer.split(' ').nth(1), Some("405"), "{answer}");
+        let (response, _) = connection.read_message().await.unwrap();
+        assert_eq!(response.split(' ').nth(1), Some("405"), "{response}");
     }
 }
 
@@ -423,11 +431,14 @@ async fn only_those_whom_the_unix_socket_lets_in_need_no_local_token() {
         .clone()
         .set("broker.allow_users", [own.to_string()].as_slice());
     let sidecar = Sidecar::start(&mine);
-    let answer = over(&path, &format!("POST {TOKEN}"), GRANT);
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(answer.contains(&FakeCsp::token(1)), "{answer}");
-    let answer = over(&path, "GET /auth", "");
-    assert!(answer.contains(&format!("Bearer {}", FakeCsp::token(1))));
+    let zero =
+        format!("auth_sidecar_broker_tokens_total{{client=\"uid:{own}\",endpoint=\"csp\"}} 0");
+    assert!(has_line(&sidecar, &zero).await);
+    let response = over(&path, &format!("POST {TOKEN}"), GRANT);
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    assert!(response.contains(&FakeCsp::token(1)), "{response}");
+    let response = over(&path, "GET /auth", "");
+    assert!(response.contains(&format!("Bearer {}", FakeCsp::token(1))));
     for endpoint in ["oauth2", "auth"] {
         let line = format!(
             "auth_sidecar_broker_tokens_total{{client=\"uid:{own}\",endpoint=\"{endpoint}\"}} 1"
@@ -439,8 +450,8 @@ async fn only_those_whom_the_unix_socket_lets_in_need_no_local_token() {
 
     let theirs = settings.set("broker.allow_users", [(own + 1).to_string()].as_slice());
     let sidecar = Sidecar::start(&theirs);
-    let answer = over(&path, &format!("POST {TOKEN}"), GRANT);
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    let response = over(&path, &format!("POST {TOKEN}"), GRANT);
+    assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
     // That is about the broker alone.
     assert_eq!(
         crate::support::get(&format!("{}/x", sidecar.url()))
@@ -453,11 +464,11 @@ async fn only_those_whom_the_unix_socket_lets_in_need_no_local_token() {
     // Who is named, and has to show a local token besides.
     let both = mine.file("broker.client_tokens_file", &list());
     let _sidecar = Sidecar::start(&both);
-    let answer = over(&path, &format!("POST {TOKEN}"), GRANT);
-    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    let response = over(&path, &format!("POST {TOKEN}"), GRANT);
+    assert!(response.starts_with("HTTP/1.1 401 "), "{response}");
     let body = format!("{GRANT}&client_secret={}", encoded(NGINX));
-    let answer = over(&path, &format!("POST {TOKEN}"), &body);
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let response = over(&path, &format!("POST {TOKEN}"), &body);
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }
 
 /// Becoming another user needs root, as in a container that builds.
