@@ -56,7 +56,7 @@ pub struct App {
 struct Shared {
     metrics: Arc<Metrics>,
     connections: Connections,
-    /// Those of the broker.
+    /// The connections of the broker.
     broker_connections: Connections,
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,

@@ -15,7 +15,6 @@ use url::Url;
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
     admission::Clients,
-    broker::ENDPOINTS,
     clock::Jump,
     config::{Config, Credentials},
     health::{Health, watch_token},
@@ -113,14 +112,6 @@ impl Live {
                 let checked = move |kind, known| metrics.credential_checked(kind, known);
                 credential.watch(ends, checked).await;
             });
-        }
-        if let Some(list) = &broker_clients {
-            for (name, _) in list.tokens.iter() {
-                // From the start, at zero.
-                for endpoint in ENDPOINTS {
-                    shared.metrics.broker_tokens(name.as_str(), endpoint);
-                }
-            }
         }
         let asked = Arc::<Notify>::default();
         let lists = [
