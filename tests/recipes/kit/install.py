@@ -1,0 +1,141 @@
+"""Tools by their ecosystem's ordinary client, into a cache outside of the tree's own files."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+CACHE = Path(os.environ.get("RECIPES_CACHE", ROOT / "target" / "recipes")).resolve()
+MINUTES = 60
+
+
+class Missing(Exception):
+    """The tool cannot be had on this machine: the recipe is skipped, and says why."""
+
+
+def command(name):
+    """The path of a program that has to be there."""
+    found = shutil.which(name)
+    if not found:
+        raise Missing(f"{name} is not installed")
+    return found
+
+
+def venv(*packages):
+    """The Python of an environment with these packages."""
+    folder = folder_of("python", packages)
+    once(folder, lambda: (
+        run(sys.executable, "-m", "venv", "--clear", folder),
+        run(folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *packages),
+    ))
+    return folder / "bin" / "python"
+
+
+def npm(*packages):
+    """The folder `node_modules` with these packages."""
+    command("npm")
+    folder = folder_of("npm", packages)
+    once(folder, lambda: run("npm", "install", "--silent", "--ignore-scripts", "--prefix", folder, *packages))
+    return folder / "node_modules"
+
+
+def go(package, version, tags="", minutes=20):
+    """The program that `go install` makes."""
+    command("go")
+    folder = folder_of("go", [package, version, tags])
+    environment = {
+        **os.environ, "GOBIN": str(folder), "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
+        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
+    }
+    once(folder, lambda: run(
+        "nice", "-n", "10", "go", "install", "-trimpath", "-ldflags=-s -w", f"-tags={tags}", f"{package}@{version}",
+        environment=environment, minutes=minutes,
+    ))
+    return folder / package.rstrip("/").rpartition("/")[2]
+
+
+def go_program(source, minutes=20):
+    """The program that a folder with a `go.mod` makes; built anew when a file in it has changed."""
+    command("go")
+    files = sorted(path for path in Path(source).iterdir() if path.is_file())
+    folder = folder_of("go-program", [path.name + path.read_text() for path in files])
+    environment = {
+        **os.environ, "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
+        "GOFLAGS": "-modcacherw -mod=readonly", "GOTOOLCHAIN": "local",
+    }
+    program = folder / "program"
+    once(folder, lambda: run(
+        "nice", "-n", "10", "go", "build", "-C", source, "-trimpath", "-ldflags=-s -w", "-o", program, ".",
+        environment=environment, minutes=minutes,
+    ))
+    return program
+
+
+def maven(source):
+    """The folder that `mvn package` of a project leaves: its jars, made anew when a file of it has changed."""
+    command("mvn")
+    files = sorted(path for path in Path(source).rglob("*") if path.is_file())
+    folder = folder_of("maven", [f"{path.relative_to(source)}{path.read_text()}" for path in files])
+
+    def build():
+        shutil.copytree(source, folder / "project", dirs_exist_ok=True)
+        run(
+            "nice", "-n", "10", "mvn", "--quiet", "--batch-mode", f"-Dmaven.repo.local={CACHE / 'm2'}",
+            "--file", folder / "project" / "pom.xml", "package",
+        )
+
+    once(folder, build)
+    return folder / "project" / "target"
+
+
+def debian(*packages):
+    """A folder with the files of Debian packages and of what they need beyond this machine; nothing is installed."""
+    command("apt-get")
+    folder = folder_of("debian", packages)
+
+    def unpack():
+        archives = folder / "archives"
+        (archives / "partial").mkdir(parents=True, exist_ok=True)
+        fetch = (
+            "apt-get", "install", "--quiet", "--quiet", "--yes", "--no-install-recommends", "--reinstall",
+            "--download-only", "-o", f"Dir::Cache::archives={archives}", *packages,
+        )
+        if os.geteuid() == 0:
+            run("apt-get", "update", "--quiet", "--quiet")
+        run(*fetch)
+        for archive in archives.glob("*.deb"):
+            run("dpkg-deb", "--extract", archive, folder / "root")
+        shutil.rmtree(archives)
+
+    once(folder, unpack)
+    return folder / "root"
+
+
+def folder_of(kind, parts):
+    name = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+    return CACHE / kind / name
+
+
+def once(folder, make):
+    """Runs `make` unless it has succeeded before."""
+    done = folder / "installed"
+    if done.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    make()
+    done.touch()
+
+
+def run(*arguments, environment=None, minutes=20):
+    """Runs an installation; what it says is shown only when it fails."""
+    done = subprocess.run(
+        [str(argument) for argument in arguments], env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=minutes * MINUTES,
+    )
+    if done.returncode:
+        raise Missing(f"{arguments[0]} failed ({done.returncode}): {done.stdout[-2000:]}")
+    return done.stdout

@@ -1,0 +1,307 @@
+"""A recipe's stage: the page, the services, the sidecar, the tool, the faults that are played, and the verdict."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from . import install
+from .page import Page
+from .services import LIFETIME, Instance, TokenService
+from .sidecar import Sidecar, binary
+
+FULL, SHORT = 60, 26
+SKIPPED = 77
+# What the tool may still fail with after a fault is over: its own pause until it tries again.
+AFTERMATH = 4
+
+
+class Stage:
+    """One run of a recipe. `with Stage("curl") as stage:` ends everything that was started in it."""
+
+    def __init__(self, name, page=None):
+        options = argparse.ArgumentParser(description=f"Runs docs/recipes/{page or name}.md.")
+        options.add_argument("--short", action="store_true", help=f"{SHORT} s instead of {FULL}")
+        options.add_argument("--seconds", type=float, help="how long the tool is used")
+        options.add_argument("--keep", action="store_true", help="keeps the folder with all logs")
+        chosen = options.parse_args()
+        self.name, self.keep = name, chosen.keep
+        self.seconds = chosen.seconds or (SHORT if chosen.short else FULL)
+        self.page = Page(page or name)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"recipe-{name}-"))
+        self.version = None
+        self.tokens = self.instance = self.sidecar = None
+        self.processes = {}
+        self.workers = []
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()
+        self.sent, self.arrived = Counter(), Counter()
+        self.problems, self.failures, self.notes = [], [], []
+        self.windows = []
+        self.began = None
+        self.demo = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        for process in [*self.processes.values(), *([self.demo] if self.demo else [])]:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if self.sidecar:
+            self.sidecar.kill()
+        code = None
+        if kind is install.Missing:
+            print(json.dumps({"name": self.name, "verdict": "skipped", "why": str(error)}))
+            code = SKIPPED
+        elif kind is not None and kind is not SystemExit:
+            traceback.print_exception(error)
+            self.show_logs()
+            print(json.dumps({"name": self.name, "version": self.version, "verdict": "failed", "why": repr(error)}))
+            code = 1
+        if self.keep:
+            print(f"kept: {self.folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if code is not None:
+            # A worker that still waits for its tool does not keep a run alive that is over.
+            sys.stdout.flush()
+            os._exit(code)
+
+    # What runs.
+
+    def start(self, block="auth-sidecar.toml", demo=False, client=None):
+        """Both services and the sidecar with the page's block; returns the local token of `client`."""
+        self.tokens = TokenService()
+        self.instance = Instance(self.tokens, self.start_demo() if demo else None)
+        self.sidecar = Sidecar(self.page.block(block), self.folder, self.tokens, self.instance)
+        token = self.sidecar.local_token(client) if client else None
+        self.instance.never.update(self.sidecar.local_tokens.values())
+        self.sidecar.start()
+        return token
+
+    def start_demo(self):
+        """The embedded instance, by the sidecar of `auth-sidecar demo`; returns its URL."""
+        output = self.folder / "demo.log"
+        with output.open("wb") as log:
+            self.demo = subprocess.Popen(
+                [binary(), "demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], env={}, cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+
+        def address():
+            lines = output.read_text().splitlines()
+            return next((line.split()[0] for line in lines if "  the sidecar: " in line), None)
+
+        wait_until(lambda: address() and "Ctrl-C stops" in output.read_text(), 10, "no demo")
+        return address()
+
+    def spawn(self, name, *arguments, environment=None, cwd=None):
+        """Starts a part of the tool; what it says goes to NAME.log."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [str(argument) for argument in arguments], env=tool_environment(environment), cwd=cwd or self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+        self.processes[name] = process
+        return process
+
+    def said(self, name):
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def run(self, *arguments, environment=None, input=None, timeout=60, cwd=None):
+        """Runs a command of the tool to its end."""
+        return subprocess.run(
+            [str(argument) for argument in arguments], env=tool_environment(environment), input=input,
+            capture_output=True, text=True, timeout=timeout, cwd=cwd or self.folder,
+        )
+
+    def terminate(self, name, timeout=30):
+        """Asks a part of the tool to stop, and waits for it."""
+        process = self.processes[name]
+        if process.poll() is None:
+            process.terminate()
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.problem(f"{name} did not stop within {timeout} s")
+            process.kill()
+            return process.wait()
+
+    def use(self, work, *arguments):
+        """Calls `work` again and again until the play is over, beside everything else."""
+
+        def worker():
+            while not self.stopping.is_set():
+                try:
+                    work(*arguments)
+                except Exception:
+                    self.problem(f"{work.__name__}: {traceback.format_exc()}")
+                    return
+
+        thread = threading.Thread(target=worker, daemon=True)
+        thread.start()
+        self.workers.append(thread)
+
+    def pause(self, seconds):
+        self.stopping.wait(seconds)
+
+    # What is played.
+
+    def play(self):
+        """Uses the tool for as long as the run lasts, and plays all faults in that time."""
+        self.began = time.monotonic()
+        unit = (self.seconds - 2 * LIFETIME) / 10
+        self.until(2 * unit)
+        with self.fault("the token service away for two lifetimes"):
+            self.tokens.go_away()
+            time.sleep(2 * LIFETIME)
+            self.tokens.come_back()
+            # Its own pause between attempts grows to some seconds meanwhile.
+            wait_until(self.sidecar.is_ready, 20, "the sidecar did not get a token again")
+        self.until(5 * unit + 2 * LIFETIME)
+        with self.fault("the secret rotated"):
+            secret = self.tokens.rotate()
+            refused = self.tokens.refused
+            wait_until(lambda: self.tokens.refused > refused, 10, "the old secret was not tried")
+            self.sidecar.write_secret(secret)
+            granted = len(self.tokens.granted)
+            wait_until(lambda: len(self.tokens.granted) > granted, 10, "the new secret was not used")
+        self.until(8 * unit + 2 * LIFETIME)
+        with self.fault("the sidecar restarted"):
+            self.sidecar.stop()
+            self.sidecar.start()
+        self.until(self.seconds)
+
+    def until(self, at):
+        time.sleep(max(0, self.began + at - time.monotonic()))
+
+    def fault(self, name):
+        return Fault(self, name)
+
+    def settle(self, arrivals, timeout=60):
+        """Ends the use, then waits until everything that was sent has arrived, as `arrivals` counts it."""
+        self.stopping.set()
+        for worker in self.workers:
+            worker.join(timeout)
+            if worker.is_alive():
+                self.problem("the tool still hangs after its use has ended")
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            self.arrived = Counter(arrivals())
+            if not self.sent - self.arrived:
+                break
+            time.sleep(0.2)
+
+    # What came of it.
+
+    def send(self, key):
+        with self.lock:
+            self.sent[key] += 1
+
+    def problem(self, text):
+        with self.lock:
+            self.problems.append(text)
+
+    def fail(self, text):
+        """The tool said that something failed: allowed while a fault is on, and a little after it."""
+        with self.lock:
+            self.failures.append((time.monotonic(), text))
+
+    def check(self, condition, text):
+        if not condition:
+            self.problem(text)
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def finish(self, at_least=1, renewals=True):
+        """Prints the row of the table, and ends the program with the verdict."""
+        for at, text in self.failures:
+            if not any(start <= at <= end + AFTERMATH for start, end, _ in self.windows):
+                self.problem(f"without a fault, {at - self.began:.1f} s after the start: {text}")
+        missing, extra = self.sent - self.arrived, self.arrived - self.sent
+        self.check(self.sent.total() >= at_least, f"only {self.sent.total()} were sent")
+        self.check(not missing, f"{missing.total()} did not arrive, such as {sample(missing)}")
+        self.check(not extra, f"{extra.total()} arrived that were not sent so, or twice, such as {sample(extra)}")
+        self.problems += self.instance.problems
+        if renewals:
+            seen = len(self.instance.token_numbers)
+            least = int(self.seconds / LIFETIME / 2)
+            self.check(seen >= least, f"only {seen} tokens were used")
+        for kind in self.sidecar.secrets_said():
+            self.problem(f"the sidecar's log holds {kind}")
+        self.sidecar.stop()
+        row = {
+            "name": self.name, "version": self.version, "seconds": round(self.seconds),
+            "sent": self.sent.total(), "arrived": (self.arrived & self.sent).total(),
+            "lost": missing.total(), "twice": sum((self.arrived - Counter(set(self.arrived))).values()),
+            "failures": len(self.failures), "tokens": len(self.instance.token_numbers),
+            "unauthorized": self.instance.unauthorized, "notes": self.notes,
+            "verdict": "failed" if self.problems else "passed",
+        }
+        for text, count in Counter(self.problems).most_common(20):
+            print(f"{self.name}: PROBLEM ({count} times): {text}", file=sys.stderr)
+        if self.problems:
+            self.show_logs()
+        for text, count in Counter(text for _, text in self.failures).most_common(10):
+            print(f"{self.name}: in a fault ({count} times): {text}", file=sys.stderr)
+        print(json.dumps(row))
+        sys.stdout.flush()
+        self.__exit__(None, None, None)
+        # A worker that still waits for its tool does not keep a run alive that is over.
+        os._exit(1 if self.problems else 0)
+
+    def show_logs(self):
+        for path in sorted(self.folder.glob("*.log")):
+            lines = path.read_text(errors="replace").splitlines()[-40:]
+            print(f"--- {path.name}\n" + "\n".join(lines), file=sys.stderr)
+
+
+class Fault:
+    """The time in which a fault is on."""
+
+    def __init__(self, stage, name):
+        self.stage, self.name = stage, name
+
+    def __enter__(self):
+        self.start = time.monotonic()
+        # While it is on, its end is not known.
+        self.stage.windows.append((self.start, float("inf"), self.name))
+
+    def __exit__(self, *_):
+        end = time.monotonic()
+        self.stage.windows[-1] = (self.start, end, self.name)
+        print(
+            f"{self.stage.name}: {self.start - self.stage.began:5.1f} s to {end - self.stage.began:5.1f} s: {self.name}",
+            file=sys.stderr,
+        )
+
+
+def tool_environment(more=None):
+    """That of the user, without what would lead a tool past the sidecar or give it credentials of its own."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "JAVA_HOME", "TMPDIR") if name in os.environ}
+    return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", **(more or {})}
+
+
+def wait_until(condition, seconds, complaint):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(complaint)
+        time.sleep(0.02)
+    return found
+
+
+def sample(counter):
+    return ", ".join(str(key) for key in list(counter)[:3])
