@@ -91,6 +91,18 @@ def maven(source):
     return folder / "project" / "target"
 
 
+def maven_artifact(artifact):
+    """The file of GROUP:NAME:VERSION:PACKAGING:CLASSIFIER."""
+    command("mvn")
+    folder = folder_of("artifact", [artifact])
+    once(folder, lambda: run(
+        "nice", "-n", "10", "mvn", "--quiet", "--batch-mode", f"-Dmaven.repo.local={CACHE / 'm2'}",
+        "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
+        f"-Dartifact={artifact}", f"-DoutputDirectory={folder}",
+    ))
+    return next(folder.glob("*.jar"))
+
+
 def debian(*packages):
     """A folder with the files of Debian packages and of what they need beyond this machine; nothing is installed."""
     command("apt-get")

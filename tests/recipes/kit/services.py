@@ -151,7 +151,7 @@ class Instance:
         with self.lock:
             taken = list(self.taken)
         path = re.compile(pattern)
-        return [request for request in taken if request.method == method and path.fullmatch(request.path)]
+        return [request for request in taken if method in (request.method, "*") and path.fullmatch(request.path)]
 
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import tomllib
@@ -42,6 +43,8 @@ class Sidecar:
         self.local_tokens = {}
         self.process = None
         self.admin = f"http://127.0.0.1:{free_port()}"
+        # Sockets that a service manager would hold, while the sidecar restarts too.
+        self.held = {}
         self.listen = listen or [self.place(address) for address in as_list(self.settings["listen"]["address"])]
         self.environment = {"AUTH_SIDECAR_ADMIN__ADDRESS": self.admin.removeprefix("http://")}
         self.set("listen.address", ",".join(self.listen))
@@ -65,6 +68,9 @@ class Sidecar:
 
     def place(self, address):
         """A free port or a path of this test, of the same kind as the page's address."""
+        if address.startswith("systemd:"):
+            self.held[address.removeprefix("systemd:")] = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            return address
         kind = "tls:" if address.startswith("tls:") else ""
         if address.startswith("unix:"):
             return f"unix:{self.folder / Path(address).name}"
@@ -84,6 +90,8 @@ class Sidecar:
     @property
     def address(self):
         """IP:port of plain HTTP."""
+        for held in self.held.values():
+            return "127.0.0.1:%d" % held.getsockname()[1]
         return next(address for address in self.listen if address[0].isdigit())
 
     @property
@@ -91,7 +99,7 @@ class Sidecar:
         return next(address for address in self.listen if address.startswith("tls:")).rpartition(":")[2]
 
     @property
-    def socket(self):
+    def socket_file(self):
         return next(address for address in self.listen if address.startswith("unix:")).removeprefix("unix:")
 
     @property
@@ -121,8 +129,17 @@ class Sidecar:
 
     def start(self):
         with self.log_file.open("ab") as log:
+            command = [self.program, "run", "--config", str(self.file)]
+            environment, prepare, kept = self.environment, None, ()
+            if self.held:
+                # As sd_listen_fds(3) has it: descriptors from 3 on, for the process with this id alone.
+                command = ["sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"', *command]
+                names = ":".join(self.held)
+                environment = {**environment, "LISTEN_FDS": str(len(self.held)), "LISTEN_FDNAMES": names}
+                kept = tuple(range(3, 3 + len(self.held)))
+                prepare = self.pass_sockets
             self.process = subprocess.Popen(
-                [self.program, "run", "--config", str(self.file)], env=self.environment, cwd=self.folder,
+                command, env=environment, cwd=self.folder, preexec_fn=prepare, pass_fds=kept,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
         end = time.monotonic() + 15
@@ -131,6 +148,10 @@ class Sidecar:
                 return
             time.sleep(0.02)
         raise AssertionError(f"the sidecar is not ready: {self.said()[-3000:]}")
+
+    def pass_sockets(self):
+        for number, held in enumerate(self.held.values(), 3):
+            os.dup2(held.fileno(), number)
 
     def is_ready(self):
         try:
