@@ -74,33 +74,46 @@ def go_program(source, minutes=20):
     return program
 
 
-def maven(source):
-    """The folder that `mvn package` of a project leaves: its jars, made anew when a file of it has changed."""
-    command("mvn")
-    files = sorted(path for path in Path(source).rglob("*") if path.is_file())
-    folder = folder_of("maven", [f"{path.relative_to(source)}{path.read_text()}" for path in files])
+POM = """
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>recipe</groupId><artifactId>recipe</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencyManagement><dependencies>{managed}</dependencies></dependencyManagement>
+  <dependencies>{needed}</dependencies>
+</project>
+"""
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
-    def build():
-        shutil.copytree(source, folder / "project", dirs_exist_ok=True)
+
+def maven(*artifacts, bom=None, without=()):
+    """The class path of GROUP:NAME[:VERSION] and what they need; versions may come from a bill of materials."""
+    command("mvn")
+    folder = folder_of("maven", [*artifacts, bom, without])
+    left_out = "".join(
+        "<exclusion><groupId>{}</groupId><artifactId>{}</artifactId></exclusion>".format(*name.split(":")) for name in without
+    )
+
+    def fetch():
+        text = POM.format(
+            managed=dependency(bom, "<type>pom</type><scope>import</scope>") if bom else "",
+            needed="".join(
+                dependency(artifact, f"<exclusions>{left_out}</exclusions>" if left_out else "") for artifact in artifacts
+            ),
+        )
+        (folder / "pom.xml").write_text(text)
         run(
             "nice", "-n", "10", "mvn", "--quiet", "--batch-mode", f"-Dmaven.repo.local={CACHE / 'm2'}",
-            "--file", folder / "project" / "pom.xml", "package",
+            "--file", folder / "pom.xml", COPY, f"-DoutputDirectory={folder / 'jars'}", "-DincludeScope=runtime",
         )
 
-    once(folder, build)
-    return folder / "project" / "target"
+    once(folder, fetch)
+    return f"{folder / 'jars'}/*"
 
 
-def maven_artifact(artifact):
-    """The file of GROUP:NAME:VERSION:PACKAGING:CLASSIFIER."""
-    command("mvn")
-    folder = folder_of("artifact", [artifact])
-    once(folder, lambda: run(
-        "nice", "-n", "10", "mvn", "--quiet", "--batch-mode", f"-Dmaven.repo.local={CACHE / 'm2'}",
-        "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
-        f"-Dartifact={artifact}", f"-DoutputDirectory={folder}",
-    ))
-    return next(folder.glob("*.jar"))
+def dependency(artifact, more=""):
+    group, name, *version = artifact.split(":")
+    text = f"<groupId>{group}</groupId><artifactId>{name}</artifactId>"
+    return f"<dependency>{text}{''.join(f'<version>{number}</version>' for number in version)}{more}</dependency>"
 
 
 def debian(*packages):

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ class Stage:
         self.windows = []
         self.began = None
         self.demo = None
+        self.once = True
 
     def __enter__(self):
         return self
@@ -189,8 +191,12 @@ class Stage:
     def fault(self, name):
         return Fault(self, name)
 
-    def settle(self, arrivals, timeout=60):
-        """Ends the use, then waits until everything that was sent has arrived, as `arrivals` counts it."""
+    def settle(self, arrivals, timeout=60, once=True):
+        """Ends the use, then waits until everything that was sent has arrived, as `arrivals` counts it.
+
+        Where the tool does not promise `once`, what came again is counted and no problem.
+        """
+        self.once = once
         self.stopping.set()
         for worker in self.workers:
             worker.join(timeout)
@@ -233,6 +239,8 @@ class Stage:
         missing, extra = self.sent - self.arrived, self.arrived - self.sent
         self.check(self.sent.total() >= at_least, f"only {self.sent.total()} were sent")
         self.check(not missing, f"{missing.total()} did not arrive, such as {sample(missing)}")
+        if not self.once:
+            extra = Counter(key for key in extra if key not in self.sent)
         self.check(not extra, f"{extra.total()} arrived that were not sent so, or twice, such as {sample(extra)}")
         self.problems += self.instance.problems
         if renewals:
@@ -292,6 +300,11 @@ def tool_environment(more=None):
     """That of the user, without what would lead a tool past the sidecar or give it credentials of its own."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "JAVA_HOME", "TMPDIR") if name in os.environ}
     return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", **(more or {})}
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(condition, seconds, complaint):
