@@ -82,6 +82,12 @@ POM = """
   <dependencies>{needed}</dependencies>
 </project>
 """
+# Projects name repositories that have gone; waiting for each of them takes minutes.
+SETTINGS = """
+<settings><mirrors><mirror>
+  <id>none</id><mirrorOf>*,!central</mirrorOf><url>file://{nowhere}</url>
+</mirror></mirrors></settings>
+"""
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
@@ -101,8 +107,9 @@ def maven(*artifacts, bom=None, without=()):
             ),
         )
         (folder / "pom.xml").write_text(text)
+        (folder / "settings.xml").write_text(SETTINGS.format(nowhere=folder / "nowhere"))
         run(
-            "nice", "-n", "10", "mvn", "--quiet", "--batch-mode", f"-Dmaven.repo.local={CACHE / 'm2'}",
+            "nice", "-n", "10", "mvn", "--quiet", "--batch-mode", "--settings", folder / "settings.xml", f"-Dmaven.repo.local={CACHE / 'm2'}",
             "--file", folder / "pom.xml", COPY, f"-DoutputDirectory={folder / 'jars'}", "-DincludeScope=runtime",
         )
 

@@ -262,6 +262,7 @@ class Stage:
             print(f"{self.name}: PROBLEM ({count} times): {text}", file=sys.stderr)
         if self.problems:
             self.show_logs()
+            self.show_arrivals()
         for text, count in Counter(text for _, text in self.failures).most_common(10):
             print(f"{self.name}: in a fault ({count} times): {text}", file=sys.stderr)
         print(json.dumps(row))
@@ -269,6 +270,14 @@ class Stage:
         self.__exit__(None, None, None)
         # A worker that still waits for its tool does not keep a run alive that is over.
         os._exit(1 if self.problems else 0)
+
+    def show_arrivals(self):
+        """The last of each kind of request, to see how it differs from what was expected."""
+        kinds = {}
+        for request in self.instance.taken:
+            kinds[request.method, request.query.get("format") or request.query.get("f") or request.path[:20]] = request
+        for request in kinds.values():
+            print(f"--- {request.method} {request.target[:200]}: {request.content[:300]}", file=sys.stderr)
 
     def show_logs(self):
         for path in sorted(self.folder.glob("*.log")):
