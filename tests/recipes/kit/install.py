@@ -57,21 +57,26 @@ def go(package, version, tags="", minutes=20):
     return folder / package.rstrip("/").rpartition("/")[2]
 
 
-def go_program(source, minutes=20):
-    """The program that a folder with a `go.mod` makes; built anew when a file in it has changed."""
+def go_program(files, minutes=20):
+    """The program that `files` (texts by their names, a `go.mod` among them) make; kept as long as they stay the same."""
     command("go")
-    files = sorted(path for path in Path(source).iterdir() if path.is_file())
-    folder = folder_of("go-program", [path.name + path.read_text() for path in files])
+    folder = folder_of("go-program", [name + text for name, text in sorted(files.items())])
     environment = {
         **os.environ, "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
-        "GOFLAGS": "-modcacherw -mod=readonly", "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
     }
-    program = folder / "program"
-    once(folder, lambda: run(
-        "nice", "-n", "10", "go", "build", "-C", source, "-trimpath", "-ldflags=-s -w", "-o", program, ".",
-        environment=environment, minutes=minutes,
-    ))
-    return program
+
+    def build():
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        run("go", "-C", folder, "mod", "tidy", environment=environment, minutes=minutes)
+        run(
+            "nice", "-n", "10", "go", "build", "-C", folder, "-trimpath", "-ldflags=-s -w", "-o", folder / "program", ".",
+            environment=environment, minutes=minutes,
+        )
+
+    once(folder, build)
+    return folder / "program"
 
 
 POM = """
