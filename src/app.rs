@@ -1,5 +1,6 @@
 //! Puts the program together and runs it: the only file that knows every other.
 
+mod broker;
 mod clients;
 mod listening;
 mod live;
@@ -12,6 +13,7 @@ mod service_manager;
 mod signals;
 mod sockets;
 mod source;
+mod token_files;
 mod unix_socket;
 mod worker;
 
@@ -23,8 +25,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    clients::ClientList, listening::Listening, live::Live, operators::Operators, program::Program,
-    reload::Reload, service_manager::State, worker::Workers,
+    broker::Brokering, clients::ClientList, listening::Listening, live::Live, operators::Operators,
+    program::Program, reload::Reload, service_manager::State, worker::Workers,
 };
 pub(crate) use self::{live::credentials, source::Source};
 pub use self::{service_manager::ServiceManager, signals::shutdown_signal};
@@ -43,6 +45,7 @@ pub struct App {
     parts: Parts,
     listeners: Vec<Listening>,
     admin: Option<Listening>,
+    broker: broker::Plan,
     reload: Option<(Sources, Option<PathBuf>)>,
     manager: ServiceManager,
     access_log: AccessLog,
@@ -53,6 +56,8 @@ pub struct App {
 struct Shared {
     metrics: Arc<Metrics>,
     connections: Connections,
+    /// Those of the broker.
+    broker_connections: Connections,
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,
     tls: TlsInUse,
@@ -81,12 +86,14 @@ impl App {
         let admin = admin
             .map(|address| Listening::bind(address, &config, "admin.address"))
             .transpose()?;
+        let broker = broker::Plan::of(&config)?;
         Ok(Self {
             access_log: AccessLog::open(&config.log).context("log.access_file")?,
             config,
             parts,
             listeners,
             admin,
+            broker,
             reload: None,
             manager: ServiceManager::default(),
         })
@@ -120,6 +127,13 @@ impl App {
         self.admin.as_ref()?.address.socket()
     }
 
+    /// The ports where programs ask for tokens.
+    #[must_use]
+    pub fn broker_addresses(&self) -> Vec<SocketAddr> {
+        let addresses = broker::addresses(&self.broker);
+        addresses.filter_map(Address::socket).collect()
+    }
+
     /// Serves until `shutdown`, then drains: no more connections, what is in flight within the
     /// drain time, the end.
     ///
@@ -139,6 +153,7 @@ impl App {
             parts,
             listeners,
             admin,
+            broker,
             reload,
             manager,
             access_log,
@@ -150,6 +165,7 @@ impl App {
             recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
             reloads: Reloads::default(),
             connections,
+            broker_connections: Connections::default(),
             ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),
@@ -173,12 +189,14 @@ impl App {
             tracing::info!(address = %listening.address, upstream = %live.config.upstream.url, "listening");
         }
         let operators = Operators::start(admin, &live, &shared)?;
+        let broker = Brokering::start(broker, &live, &shared)?;
         let sampling = tokio::spawn(shared.recent.clone().watch());
         let mut program = Program {
             shared,
             workers,
             listeners,
             operators,
+            broker,
             live,
             manager,
         };
@@ -202,6 +220,7 @@ struct Parts {
     source: Source,
     connector: Arc<Connector>,
     clients: Option<ClientList>,
+    broker_clients: Option<ClientList>,
     tls: Option<TlsFiles>,
 }
 
@@ -213,6 +232,7 @@ impl Parts {
             source: Source::new(config)?,
             connector: Arc::new(connector),
             clients: ClientList::of(config)?,
+            broker_clients: ClientList::of_broker(config)?,
             tls: tls.map(TlsSettings::load).transpose().context("listen")?,
         })
     }

@@ -21,6 +21,8 @@ mod activation;
 mod admin;
 /// What the sidecar says itself, and what to do about it.
 mod answers;
+/// Tokens for programs that forward by themselves.
+mod broker;
 /// The command line as it is typed.
 mod cli;
 /// Clients without a shared secret: signed assertions, and certificates.
@@ -67,6 +69,8 @@ mod names;
 mod outbound;
 /// Who may write to the files that decide who is let in, and read those that hold secrets.
 mod permissions;
+/// The page about every key of the configuration.
+mod reference;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
 /// A configuration that changes while the sidecar runs.
