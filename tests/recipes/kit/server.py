@@ -123,7 +123,7 @@ class Server:
                     return body
                 return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = serve
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_LOCK = do_UNLOCK = serve
 
             def log_message(self, *_):
                 pass

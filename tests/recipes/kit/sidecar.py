@@ -32,7 +32,7 @@ def binary():
 class Sidecar:
     """The program with the page's configuration; the environment says only where things are on this machine."""
 
-    def __init__(self, text, folder, tokens, instance, listen=None):
+    def __init__(self, text, folder, tokens, instance, certificate=None):
         self.program, self.folder, self.tokens = binary(), Path(folder), tokens
         self.settings = tomllib.loads(text)
         self.file = self.folder / "auth-sidecar.toml"
@@ -45,7 +45,7 @@ class Sidecar:
         self.admin = f"http://127.0.0.1:{free_port()}"
         # Sockets that a service manager would hold, while the sidecar restarts too.
         self.held = {}
-        self.listen = listen or [self.place(address) for address in as_list(self.settings["listen"]["address"])]
+        self.listen = [self.place(address) for address in as_list(self.settings["listen"]["address"])]
         self.environment = {"AUTH_SIDECAR_ADMIN__ADDRESS": self.admin.removeprefix("http://")}
         self.set("listen.address", ",".join(self.listen))
         self.set("upstream.url", instance.url)
@@ -57,6 +57,7 @@ class Sidecar:
             ("listen.client_tokens_file", self.clients_file),
             ("listen.tls_cert_file", self.folder / "tls" / "cert.pem"),
             ("listen.tls_key_file", self.folder / "tls" / "key.pem"),
+            ("listen.tls_client_ca_file", self.folder / "tls" / "ca.pem"),
         ):
             if self.has(key):
                 self.set(key, value)
@@ -64,7 +65,8 @@ class Sidecar:
             self.environment["AUTH_SIDECAR_AUTH__BASE_URL"] = tokens.url
         self.write_secret(tokens.secret)
         if self.has("listen.tls_cert_file"):
-            self.command("local-ca", "--dir", self.folder / "tls")
+            clients = ["--client", certificate] if certificate else []
+            self.command("local-ca", "--dir", self.folder / "tls", *clients)
 
     def place(self, address):
         """A free port or a path of this test, of the same kind as the page's address."""

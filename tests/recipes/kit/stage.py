@@ -81,11 +81,14 @@ class Stage:
 
     # What runs.
 
-    def start(self, block="auth-sidecar.toml", demo=False, client=None):
-        """Both services and the sidecar with the page's block; returns the local token of `client`."""
+    def start(self, block="auth-sidecar.toml", demo=False, client=None, certificate=None):
+        """Both services and the sidecar with the page's block; returns the local token of `client`.
+
+        `certificate` is the client that `auth-sidecar local-ca` makes a certificate for.
+        """
         self.tokens = TokenService()
         self.instance = Instance(self.tokens, self.start_demo() if demo else None)
-        self.sidecar = Sidecar(self.page.block(block), self.folder, self.tokens, self.instance)
+        self.sidecar = Sidecar(self.page.block(block), self.folder, self.tokens, self.instance, certificate)
         token = self.sidecar.local_token(client) if client else None
         self.instance.never.update(self.sidecar.local_tokens.values())
         self.sidecar.start()
