@@ -164,17 +164,22 @@ class Stage:
     # What is played.
 
     def play(self):
-        """Uses the tool for as long as the run lasts, and plays all faults in that time."""
+        """Uses the tool for as long as the run lasts, and plays all faults in each minute of it."""
         self.began = time.monotonic()
-        unit = (self.seconds - 2 * LIFETIME) / 10
-        self.until(2 * unit)
+        rounds = max(1, round(self.seconds / FULL))
+        for number in range(rounds):
+            self.play_round(number * self.seconds / rounds, self.seconds / rounds)
+
+    def play_round(self, start, seconds):
+        unit = (seconds - 2 * LIFETIME) / 10
+        self.until(start + 2 * unit)
         with self.fault("the token service away for two lifetimes"):
             self.tokens.go_away()
             time.sleep(2 * LIFETIME)
             self.tokens.come_back()
             # Its own pause between attempts grows to some seconds meanwhile.
             wait_until(self.sidecar.is_ready, 20, "the sidecar did not get a token again")
-        self.until(5 * unit + 2 * LIFETIME)
+        self.until(start + 5 * unit + 2 * LIFETIME)
         with self.fault("the secret rotated"):
             secret = self.tokens.rotate()
             refused = self.tokens.refused
@@ -182,11 +187,11 @@ class Stage:
             self.sidecar.write_secret(secret)
             granted = len(self.tokens.granted)
             wait_until(lambda: len(self.tokens.granted) > granted, 10, "the new secret was not used")
-        self.until(8 * unit + 2 * LIFETIME)
+        self.until(start + 8 * unit + 2 * LIFETIME)
         with self.fault("the sidecar restarted"):
             self.sidecar.stop()
             self.sidecar.start()
-        self.until(self.seconds)
+        self.until(start + seconds)
 
     def until(self, at):
         time.sleep(max(0, self.began + at - time.monotonic()))
