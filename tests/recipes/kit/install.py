@@ -169,10 +169,13 @@ def once(folder, make):
 
 def run(*arguments, environment=None, minutes=20):
     """Runs an installation; what it says is shown only when it fails."""
-    done = subprocess.run(
-        [str(argument) for argument in arguments], env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=minutes * MINUTES,
-    )
+    try:
+        done = subprocess.run(
+            [str(argument) for argument in arguments], env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=minutes * MINUTES,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise Missing(f"{arguments[0]} did not end within {minutes} minutes") from late
     if done.returncode:
         raise Missing(f"{arguments[0]} failed ({done.returncode}): {done.stdout[-2000:]}")
     return done.stdout

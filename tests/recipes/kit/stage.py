@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,29 +13,29 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from . import install
+from . import install, verdict
+from .faults import ROUND, Faults
 from .page import Page
-from .services import LIFETIME, Instance, TokenService
+from .process import tool_environment, wait_until
+from .services import Instance, TokenService
 from .sidecar import Sidecar, binary
 
-FULL, SHORT = 60, 26
+FULL, SHORT = ROUND, 26
 SKIPPED = 77
-# What the tool may still fail with after a fault is over: its own pause until it tries again.
-AFTERMATH = 4
 
 
 class Stage:
     """One run of a recipe. `with Stage("curl") as stage:` ends everything that was started in it."""
 
-    def __init__(self, name, page=None):
-        options = argparse.ArgumentParser(description=f"Runs docs/recipes/{page or name}.md.")
+    def __init__(self, name):
+        options = argparse.ArgumentParser(description=f"Runs docs/recipes/{name}.md.")
         options.add_argument("--short", action="store_true", help=f"{SHORT} s instead of {FULL}")
         options.add_argument("--seconds", type=float, help="how long the tool is used")
         options.add_argument("--keep", action="store_true", help="keeps the folder with all logs")
         chosen = options.parse_args()
         self.name, self.keep = name, chosen.keep
         self.seconds = chosen.seconds or (SHORT if chosen.short else FULL)
-        self.page = Page(page or name)
+        self.page = Page(name)
         self.folder = Path(tempfile.mkdtemp(prefix=f"recipe-{name}-"))
         self.version = None
         self.tokens = self.instance = self.sidecar = None
@@ -46,8 +45,7 @@ class Stage:
         self.lock = threading.Lock()
         self.sent, self.arrived = Counter(), Counter()
         self.problems, self.failures, self.notes = [], [], []
-        self.windows = []
-        self.began = None
+        self.faults = None
         self.demo = None
         self.once = True
 
@@ -92,6 +90,7 @@ class Stage:
         token = self.sidecar.local_token(client) if client else None
         self.instance.never.update(self.sidecar.local_tokens.values())
         self.sidecar.start()
+        self.faults = Faults(self.name, self.tokens, self.sidecar)
         return token
 
     def start_demo(self):
@@ -161,43 +160,9 @@ class Stage:
     def pause(self, seconds):
         self.stopping.wait(seconds)
 
-    # What is played.
-
     def play(self):
         """Uses the tool for as long as the run lasts, and plays all faults in each minute of it."""
-        self.began = time.monotonic()
-        rounds = max(1, round(self.seconds / FULL))
-        for number in range(rounds):
-            self.play_round(number * self.seconds / rounds, self.seconds / rounds)
-
-    def play_round(self, start, seconds):
-        unit = (seconds - 2 * LIFETIME) / 10
-        self.until(start + 2 * unit)
-        with self.fault("the token service away for two lifetimes"):
-            self.tokens.go_away()
-            time.sleep(2 * LIFETIME)
-            self.tokens.come_back()
-            # Its own pause between attempts grows to some seconds meanwhile.
-            wait_until(self.sidecar.is_ready, 20, "the sidecar did not get a token again")
-        self.until(start + 5 * unit + 2 * LIFETIME)
-        with self.fault("the secret rotated"):
-            secret = self.tokens.rotate()
-            refused = self.tokens.refused
-            wait_until(lambda: self.tokens.refused > refused, 10, "the old secret was not tried")
-            self.sidecar.write_secret(secret)
-            granted = len(self.tokens.granted)
-            wait_until(lambda: len(self.tokens.granted) > granted, 10, "the new secret was not used")
-        self.until(start + 8 * unit + 2 * LIFETIME)
-        with self.fault("the sidecar restarted"):
-            self.sidecar.stop()
-            self.sidecar.start()
-        self.until(start + seconds)
-
-    def until(self, at):
-        time.sleep(max(0, self.began + at - time.monotonic()))
-
-    def fault(self, name):
-        return Fault(self, name)
+        self.faults.play(self.seconds)
 
     def settle(self, arrivals, timeout=60, once=True):
         """Ends the use, then waits until everything that was sent has arrived, as `arrivals` counts it.
@@ -239,40 +204,14 @@ class Stage:
     def note(self, text):
         self.notes.append(text)
 
-    def finish(self, at_least=1, renewals=True):
+    def finish(self, at_least=1):
         """Prints the row of the table, and ends the program with the verdict."""
-        for at, text in self.failures:
-            if not any(start <= at <= end + AFTERMATH for start, end, _ in self.windows):
-                self.problem(f"without a fault, {at - self.began:.1f} s after the start: {text}")
-        missing, extra = self.sent - self.arrived, self.arrived - self.sent
-        self.check(self.sent.total() >= at_least, f"only {self.sent.total()} were sent")
-        self.check(not missing, f"{missing.total()} did not arrive, such as {sample(missing)}")
-        if not self.once:
-            extra = Counter(key for key in extra if key not in self.sent)
-        self.check(not extra, f"{extra.total()} arrived that were not sent so, or twice, such as {sample(extra)}")
-        self.problems += self.instance.problems
-        if renewals:
-            seen = len(self.instance.token_numbers)
-            least = int(self.seconds / LIFETIME / 2)
-            self.check(seen >= least, f"only {seen} tokens were used")
-        for kind in self.sidecar.secrets_said():
-            self.problem(f"the sidecar's log holds {kind}")
+        row = verdict.row(self, at_least)
         self.sidecar.stop()
-        row = {
-            "name": self.name, "version": self.version, "seconds": round(self.seconds),
-            "sent": self.sent.total(), "arrived": (self.arrived & self.sent).total(),
-            "lost": missing.total(), "twice": sum((self.arrived - Counter(set(self.arrived))).values()),
-            "failures": len(self.failures), "tokens": len(self.instance.token_numbers),
-            "unauthorized": self.instance.unauthorized, "notes": self.notes,
-            "verdict": "failed" if self.problems else "passed",
-        }
-        for text, count in Counter(self.problems).most_common(20):
-            print(f"{self.name}: PROBLEM ({count} times): {text}", file=sys.stderr)
         if self.problems:
             self.show_logs()
             self.show_arrivals()
-        for text, count in Counter(text for _, text in self.failures).most_common(10):
-            print(f"{self.name}: in a fault ({count} times): {text}", file=sys.stderr)
+        verdict.show(self)
         print(json.dumps(row))
         sys.stdout.flush()
         self.__exit__(None, None, None)
@@ -291,47 +230,3 @@ class Stage:
         for path in sorted(self.folder.glob("*.log")):
             lines = path.read_text(errors="replace").splitlines()[-40:]
             print(f"--- {path.name}\n" + "\n".join(lines), file=sys.stderr)
-
-
-class Fault:
-    """The time in which a fault is on."""
-
-    def __init__(self, stage, name):
-        self.stage, self.name = stage, name
-
-    def __enter__(self):
-        self.start = time.monotonic()
-        # While it is on, its end is not known.
-        self.stage.windows.append((self.start, float("inf"), self.name))
-
-    def __exit__(self, *_):
-        end = time.monotonic()
-        self.stage.windows[-1] = (self.start, end, self.name)
-        print(
-            f"{self.stage.name}: {self.start - self.stage.began:5.1f} s to {end - self.stage.began:5.1f} s: {self.name}",
-            file=sys.stderr,
-        )
-
-
-def tool_environment(more=None):
-    """That of the user, without what would lead a tool past the sidecar or give it credentials of its own."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "JAVA_HOME", "TMPDIR") if name in os.environ}
-    return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost", **(more or {})}
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(condition, seconds, complaint):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(complaint)
-        time.sleep(0.02)
-    return found
-
-
-def sample(counter):
-    return ", ".join(str(key) for key in list(counter)[:3])
