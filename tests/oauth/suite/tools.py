@@ -92,7 +92,7 @@ class Tools:
                 files.extractall(TARGET)
             archive.unlink()
             (home / "bin/kc.sh").chmod(0o755)
-            run(str(home / "bin/kc.sh"), "build", "--db=dev-file", cwd=home)
+            run(str(home / "bin/kc.sh"), "build", "--db=dev-file", "--https-client-auth=request", cwd=home)
             (home / "built").touch()
         self.paths["keycloak"] = home
         self.versions["keycloak"] = KEYCLOAK

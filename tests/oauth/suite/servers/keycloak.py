@@ -17,7 +17,7 @@ AUTHENTICATORS = {
 class Keycloak(Server):
     NAME = "keycloak"
     RESTART_LIFETIME = 90
-    PATIENCE = 180
+    PATIENCE = 300
 
     def prepare(self, public, public_tls):
         self.public, self.public_tls = public, public_tls
@@ -33,9 +33,9 @@ class Keycloak(Server):
         home, keys = self.tools.paths["keycloak"], self.keys
         return [
             str(home / "bin/kc.sh"), "start", "--optimized", "--http-enabled=true", f"--http-port={self.port}",
-            f"--https-port={self.tls_port}", "--http-host=127.0.0.1", "--hostname-strict=false",
+            f"--https-port={self.tls_port}", "--http-host=127.0.0.1", "--hostname-strict=false", "--cache=local",
             f"--https-certificate-file={keys.path('server.pem')}", f"--https-certificate-key-file={keys.path('server-key.pem')}",
-            "--https-client-auth=request", f"--truststore-paths={keys.path('ca.pem')}",
+            f"--truststore-paths={keys.path('ca.pem')}",
         ], {
             "KC_BOOTSTRAP_ADMIN_USERNAME": ADMIN, "KC_BOOTSTRAP_ADMIN_PASSWORD": self.password,
             "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1 -Xmx700m",
