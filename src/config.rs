@@ -2,14 +2,12 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `client_auth`,
-//! `token_service`, `legs` and `secrets` know the keys. `schema` makes the schema of the file of what
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs` and `secrets`
+//! know the keys. `schema` makes the schema of the file of what
 //! these ask for; `running` finds the sidecar that a configuration belongs to.
 
 mod auth;
-mod client_auth;
 mod files;
-mod kind;
 mod layers;
 mod legs;
 mod listen;
@@ -23,21 +21,21 @@ mod sections;
 mod shape;
 mod sockets;
 mod table;
-mod token_service;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use serde::Serialize;
 
-use self::{layers::Layers, reader::Reader, shape::Parser};
 pub use self::{
+    auth::Provider,
     net::plain_address,
     problem::{ConfigError, Problem},
     running::admin_address,
     schema::schema,
     table::Table,
 };
+use self::{layers::Layers, reader::Reader, shape::Parser};
 use crate::{
     proxy::{ProxySettings, upstream::UpstreamSettings},
     secret::SecretSource,
@@ -149,6 +147,8 @@ pub struct UnixAccess {
 pub struct Auth {
     /// The name of the kind, as `auth.type` has it.
     pub kind: &'static str,
+    /// The provider, where one is named.
+    pub provider: Option<&'static Provider>,
     /// The kind of credentials, and they themselves.
     pub credentials: Credentials,
     /// The bounds of a token call.
@@ -165,8 +165,8 @@ impl Auth {
         let Credentials::Endpoint(request) = &self.credentials else {
             return None;
         };
-        let host = request.url.host_str()?;
-        Some(match request.url.port() {
+        let host = request.url().host_str()?;
+        Some(match request.url().port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         })
@@ -361,6 +361,15 @@ impl Config {
 }
 
 impl Config {
+    /// Where a refresh token is replaced when its service rotates it.
+    #[must_use]
+    pub fn refresh_token_directory(&self) -> Option<PathBuf> {
+        match &self.auth.credentials {
+            Credentials::Endpoint(request) => Some(request.refresh_token()?.directory()),
+            Credentials::Static(_) => None,
+        }
+    }
+
     /// Where the file of the access log is made, also anew behind a rotation.
     #[must_use]
     pub fn log_directory(&self) -> Option<PathBuf> {

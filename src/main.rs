@@ -92,7 +92,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             // Before the first other thread: they get it from this one.
             if config.process.sandbox {
                 let directories = config.socket_directories();
-                let restricted = sandbox.restrict(&directories, config.log_directory().as_deref());
+                let restricted = sandbox.restrict(
+                    &directories,
+                    config.log_directory().as_deref(),
+                    config.refresh_token_directory().as_slice(),
+                );
                 tracing::info!("sandbox: {restricted}");
             } else {
                 sandbox.open();
@@ -109,7 +113,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let settings = flags.log_settings();
             log::open(settings.format);
             telemetry::log_to(&settings, || LogWriter)?;
-            tracing::info!("sandbox: {}", sandbox.restrict(&[], None));
+            tracing::info!("sandbox: {}", sandbox.restrict(&[], None, &[]));
             log::start();
             block_on(async {
                 // The whole program is in it: too large for the stack of whoever polls it.
@@ -182,7 +186,9 @@ fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
     } = flags;
     let loaded = Config::load(&Sources::new(flags, process_environment()))?;
     if loaded.config.process.sandbox {
-        drop(sandbox.restrict(&[], None));
+        // The token call that it makes may rotate the refresh token.
+        let directory = loaded.config.refresh_token_directory();
+        drop(sandbox.restrict(&[], None, directory.as_slice()));
     }
     let healthy = block_on(async {
         let mut output = Output::asked_for();

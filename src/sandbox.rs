@@ -60,11 +60,13 @@ impl Sandbox {
     ///
     /// In `socket_directories` sockets can still be made and files removed, as a listener on a
     /// unix socket does at start, at a reload and at the end. In `log_directory` files can still be made
-    /// and written to, as the access log is behind a rotation.
+    /// and written to, as the access log is behind a rotation; in `token_directories` they can be
+    /// replaced, as a refresh token is when it is rotated.
     pub fn restrict(
         mut self,
         socket_directories: &[PathBuf],
         log_directory: Option<&Path>,
+        token_directories: &[PathBuf],
     ) -> Self {
         let none = Rlimit {
             current: Some(0),
@@ -75,7 +77,7 @@ impl Sandbox {
             tracing::debug!(%error, "cannot lower the hard limit of core dumps");
         }
         self.note("no new privileges", set_no_new_privs(true));
-        match files::restrict(socket_directories, log_directory) {
+        match files::restrict(socket_directories, log_directory, token_directories) {
             Ok(abi) => self.in_force.push(abi),
             Err(why) => self.missing.push(why),
         }

@@ -18,7 +18,9 @@ pub mod csp;
 pub mod endpoint;
 pub mod fixed;
 pub mod foresight;
+pub mod github;
 mod handle;
+pub mod refresh_token;
 mod refresher;
 pub mod schedule;
 mod suspicion;
@@ -198,7 +200,8 @@ pub enum Reason {
     BadResponse,
     /// It does not accept the credential.
     InvalidClient,
-    /// The file of the credential cannot be read, or holds none; the service was not asked.
+    /// The file of the credential cannot be read, holds none, or cannot be replaced where it must be;
+    /// the service was not asked.
     SecretUnreadable,
     /// It asked to be called less often.
     RateLimited,

@@ -231,7 +231,7 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
         && let Some((url, secret)) = request.api_token()
     {
         let settings = &config.auth.endpoint;
-        credentials.push(Credential::api_token(&url, secret.clone(), settings)?);
+        credentials.push(Credential::api_token(&url, secret, settings)?);
     }
     let listener = config.listen.tls.as_ref();
     let (service, upstream) = (&config.auth.endpoint.tls, &config.upstream.tls);

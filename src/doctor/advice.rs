@@ -23,7 +23,7 @@ pub(super) fn explain(error: &FetchError, config: &Config) -> String {
             "auth.token: {detail}. Put the API token into auth.token_file or WAVEFRONT_TOKEN"
         );
     };
-    let service = request.url.host_str().unwrap_or("the token service");
+    let service = request.url().host_str().unwrap_or("the token service");
     let refusal = error.refusal.as_deref();
     let said = refusal.and_then(|refusal| refusal.description.as_ref());
     let said = said.map_or_else(String::new, |said| format!(" It says: \"{said}\"."));

@@ -1,4 +1,5 @@
-//! Landlock: no file is written, made, removed or executed, but that of the access log.
+//! Landlock: no file is written, made, removed or executed, but that of the access log and that of a
+//! refresh token.
 //!
 //! Reading stays as the permissions of the files have it. A new configuration may name other
 //! secrets, certificates and trust stores at any time, and the resolver reads whatever the system's
@@ -22,9 +23,10 @@ const TRIED: ABI = ABI::V6;
 pub(super) fn restrict(
     socket_directories: &[PathBuf],
     log_directory: Option<&Path>,
+    token_directories: &[PathBuf],
 ) -> Result<String, String> {
-    let status =
-        rules(socket_directories, log_directory).map_err(|error| format!("Landlock ({error})"))?;
+    let status = rules(socket_directories, log_directory, token_directories)
+        .map_err(|error| format!("Landlock ({error})"))?;
     match (status.ruleset, status.landlock) {
         (RulesetStatus::FullyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
             Ok(format!("Landlock (version {effective_abi})"))
@@ -40,6 +42,7 @@ pub(super) fn restrict(
 fn rules(
     socket_directories: &[PathBuf],
     log_directory: Option<&Path>,
+    token_directories: &[PathBuf],
 ) -> Result<landlock::RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_write(TRIED) | AccessFs::Execute)?
@@ -48,17 +51,21 @@ fn rules(
         .create()?;
     let sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
     let log = AccessFs::MakeReg | AccessFs::WriteFile;
+    // A file that is made beside another and then takes its place.
+    let token = log | AccessFs::RemoveFile;
     let directories = socket_directories
         .iter()
         .map(|path| (path.as_path(), sockets));
-    for (directory, rights) in directories.chain(log_directory.map(|path| (path, log))) {
+    let tokens = token_directories.iter().map(|path| (path.as_path(), token));
+    let directories = directories.chain(log_directory.map(|path| (path, log)));
+    for (directory, rights) in directories.chain(tokens) {
         match PathFd::new(directory) {
             Ok(opened) => {
                 rules = rules.add_rule(PathBeneath::new(opened, rights))?;
             }
             // Then the listener or the log cannot be made there either, and says so better.
             Err(error) => {
-                tracing::debug!(%error, "a directory of sockets or of the access log cannot be opened");
+                tracing::debug!(%error, "a directory of sockets, of the access log or of a refresh token cannot be opened");
             }
         }
     }

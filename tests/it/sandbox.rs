@@ -212,7 +212,7 @@ fn what_a_restricted_process_tries() {
         return skip("not run by the test above");
     }
     let abroad = fs::File::open("/proc/self/ns/net").unwrap();
-    let sandbox = Sandbox::close().restrict(&[sockets], None);
+    let sandbox = Sandbox::close().restrict(&[sockets], None, &[]);
     let in_force = sandbox.to_string();
     if in_force.ends_with("Landlock") || in_force.contains("Landlock (not enabled)") {
         skip("the kernel has no Landlock");
