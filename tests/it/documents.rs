@@ -32,7 +32,7 @@ fn the_tests_that_the_threat_model_names_exist() {
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = Vec::new();
-    for folder in ["", "docs", "bench", "fuzz"] {
+    for folder in ["", "docs", "docs/providers", "tests/oauth", "bench", "fuzz"] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "md") {

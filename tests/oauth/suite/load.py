@@ -1,6 +1,7 @@
 """Requests at a fixed rate, whatever becomes of them, and what became of them."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -19,6 +20,21 @@ class Outcome:
     own: bool = False
     retry_after: int | None = None
     detail: str = ""
+
+
+class Gone(ConnectionError):
+    """A connection ended before anything of a response came."""
+
+
+async def head_of(reader):
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise
+        raise Gone from error
+    except ConnectionResetError as error:
+        raise Gone from error
 
 
 class Load:
@@ -60,11 +76,20 @@ class Load:
         self.outcomes.append(outcome)
 
     async def exchange(self, at):
+        # Who keeps connections sees which of them have ended, and tries again where one ends just now.
+        while self.idle:
+            reader, writer = self.idle.pop()
+            if not reader.at_eof():
+                with contextlib.suppress(Gone):
+                    return await self.exchange_on(reader, writer, at)
+                break
         host, _, port = self.address.rpartition(":")
-        reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(host, int(port))
+        return await self.exchange_on(*await asyncio.open_connection(host, int(port)), at)
+
+    async def exchange_on(self, reader, writer, at):
         try:
             writer.write(f"GET /{self.name} HTTP/1.1\r\nHost: {self.address}\r\n\r\n".encode())
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            head = (await head_of(reader)).decode("latin-1")
             first, *lines = head.rstrip("\r\n").split("\r\n")
             fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             body = await reader.readexactly(int(fields.get("content-length", "0")))

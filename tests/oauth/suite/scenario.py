@@ -50,6 +50,9 @@ class Scenario:
             await self.restart()
             for skew in (SKEW, -SKEW):
                 await self.clock(skew)
+        except (OSError, ValueError) as error:
+            # What was seen until then counts all the same.
+            self.problems.append(f"not carried through: {error!r}")
         finally:
             await self.finish()
 
@@ -57,8 +60,10 @@ class Scenario:
     async def phase(self, name, is_clean=True, may_refuse=False):
         phase = Phase(name, is_clean, may_refuse)
         self.phases.append(phase)
-        yield phase
-        phase.ended = time.monotonic()
+        try:
+            yield phase
+        finally:
+            phase.ended = time.monotonic()
 
     async def prepare(self):
         server = self.server
@@ -77,17 +82,18 @@ class Scenario:
 
     async def begin(self, environment):
         """All sidecars with their load, but for those that get no token."""
-        for client in list(self.clients):
+        for client in self.clients:
             sidecar = Sidecar(self.options.binary, client, self.directory, self.instance.url)
             came = await sidecar.start(environment)
             if isinstance(came, str):
-                self.problems.append(f"{client.name}: no first token: {came}")
+                self.problems.append(f"{client.name}: no first token after {len(self.phases)} phases: {came}")
                 (self.directory / f"{client.name}.doctor").write_text(await asyncio.to_thread(sidecar.doctor))
                 await asyncio.to_thread(sidecar.stop)
-                self.clients.remove(client)
                 continue
             self.first.setdefault(client.name, came)
             self.sidecars.append(sidecar)
+        if not self.sidecars:
+            raise ValueError("no sidecar has got a token")
         for sidecar in self.sidecars:
             load = Load(sidecar.name, sidecar.address, self.options.rate / len(self.sidecars))
             load.start()

@@ -191,7 +191,7 @@ def ask(method, url, body=None, form=None, basic=None, fields=None):
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()
     try:
-        with OPENER.open(request, timeout=20) as answer:
+        with OPENER.open(request, timeout=60) as answer:
             text = answer.read()
     except urllib.error.HTTPError as error:
         raise ValueError(f"{method} {url}: {error.code} {error.read()[:500]!r}") from error
