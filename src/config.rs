@@ -28,7 +28,7 @@ use std::{ffi::OsString, path::PathBuf};
 use serde::Serialize;
 
 pub use self::{
-    auth::Provider,
+    auth::{Provider, advice},
     net::plain_address,
     problem::{ConfigError, Problem},
     running::admin_address,

@@ -19,7 +19,7 @@ mod token_service;
 
 use std::time::Duration;
 
-pub use self::provider::Provider;
+pub use self::provider::{Provider, advice};
 pub(super) use self::{
     client_auth::methods,
     kind::{CredentialKind, KINDS, Variable, owners},

@@ -18,7 +18,6 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
-pub(crate) use self::client::PROXY_REFUSES;
 pub(super) use self::client::{CallResponse, Caller};
 use self::{
     answer::Granted,
@@ -36,6 +35,7 @@ pub use self::{
     },
     service_account::ServiceAccount,
 };
+pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
 use super::{
     FetchError, Lifetime, Reason, TokenResponse, TokenSource,
     refresh_token::{HeldRefreshToken, RefreshTokenError},
@@ -169,7 +169,7 @@ impl TokenEndpoint {
             );
             return self.ask_once(which, refresh_token).await;
         }
-        if self.request.has_two_spellings(which) {
+        if result.as_ref().is_err_and(rejects_client) && self.request.has_two_spellings(which) {
             self.other_spelling = !self.other_spelling;
             let second = self.ask_once(which, refresh_token).await;
             if second.is_ok() {
@@ -363,6 +363,15 @@ fn may_be_the_secret(error: &FetchError) -> bool {
     ) || ["status 401", "status 403"]
         .iter()
         .any(|status| error.detail.starts_with(status))
+}
+
+/// Whether it is the client that was rejected, and not what the client asks for. Some services reject
+/// it without a word.
+fn rejects_client(error: &FetchError) -> bool {
+    match &error.refusal {
+        Some(refusal) => refusal.code == "invalid_client",
+        None => may_be_the_secret(error),
+    }
 }
 
 /// A refresh token that cannot be had, or not be replaced.

@@ -31,6 +31,8 @@ mod config;
 mod demo;
 /// Token services of the same family that want something a little different.
 mod dialects;
+/// Issuers that name their own token endpoint.
+mod discovery;
 /// Forbidden paths in every disguise.
 mod disguises;
 /// The doctor: what it finds, in words.
@@ -45,6 +47,8 @@ mod foresight;
 mod forwarded;
 /// Bytes, fields and methods on their way through.
 mod forwarding;
+/// Grants of OAuth 2.0, and what clients prove themselves by.
+mod grants;
 /// Both sides with HTTP/2.
 mod http2;
 /// Connections between their requests.
@@ -69,6 +73,10 @@ mod outbound;
 mod permissions;
 /// The pages about providers: their configurations as written, and the token requests that they make.
 mod providers;
+/// The page about every key of the configuration.
+mod reference;
+/// Refresh tokens that the service rotates, whatever happens to the process.
+mod refresh_token;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
 /// A configuration that changes while the sidecar runs.

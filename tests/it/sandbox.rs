@@ -189,6 +189,8 @@ async fn it_runs_as_any_user_on_a_read_only_file_system() {
 fn a_restricted_process_neither_executes_nor_writes() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("sockets")).unwrap();
+    fs::create_dir(directory.path().join("tokens")).unwrap();
+    fs::write(directory.path().join("tokens/token"), "old").unwrap();
     fs::write(directory.path().join("file"), "here").unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "sandbox::what_a_restricted_process_tries"])
@@ -212,7 +214,8 @@ fn what_a_restricted_process_tries() {
         return skip("not run by the test above");
     }
     let abroad = fs::File::open("/proc/self/ns/net").unwrap();
-    let sandbox = Sandbox::close().restrict(&[sockets], None, &[]);
+    let tokens = std::env::current_dir().unwrap().join("tokens");
+    let sandbox = Sandbox::close().restrict(&[sockets], None, &[tokens]);
     let in_force = sandbox.to_string();
     if in_force.ends_with("Landlock") || in_force.contains("Landlock (not enabled)") {
         skip("the kernel has no Landlock");
@@ -248,6 +251,10 @@ fn nothing_is_written() {
         assert_denied("the end of a directory", fs::remove_dir("sockets"));
         assert_denied("a socket", UnixListener::bind("socket"));
         assert_denied("a file among sockets", fs::write("sockets/file", "x"));
+        assert_denied("a directory of tokens", fs::create_dir("tokens/directory"));
+        assert_denied("a link to a token", symlink("token", "tokens/link"));
+        assert_denied("a token elsewhere", fs::rename("tokens/token", "token"));
+        assert_denied("a file for a token", fs::rename("file", "tokens/token"));
     };
     tries();
     thread::spawn(tries).join().unwrap();
@@ -272,6 +279,10 @@ fn everything_that_is_needed_works() {
         drop(listener);
     }
     fs::remove_file("sockets/socket").unwrap();
+    // Written beside it, then moved over the old one.
+    fs::write("tokens/.token.next", "new").unwrap();
+    fs::rename("tokens/.token.next", "tokens/token").unwrap();
+    assert_eq!(fs::read("tokens/token").unwrap(), b"new");
     assert!(
         ("localhost", 80)
             .to_socket_addrs()

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod csp;
 pub mod http2;
+pub mod issuer;
 pub mod logs;
 pub mod memory;
 pub mod peer;
@@ -13,6 +14,7 @@ pub mod sidecar;
 
 pub use client::{Body, Client, Reply, get, next_data, request, try_request};
 pub use csp::{Answer, FakeCsp};
+pub use issuer::{FakeIssuer, Said};
 pub use peer::{Connection, send_raw};
 pub use server::RawServer;
 pub use service::{FakeService, Validator};

@@ -13,7 +13,7 @@ use super::{
     kind::{CredentialKind, Keys},
     refresh_token, token_exchange,
 };
-use crate::token::endpoint::Algorithm;
+use crate::token::{FetchError, Reason, endpoint::Algorithm};
 
 mod table;
 
@@ -106,8 +106,7 @@ impl Provider {
     }
 
     /// What an error of the service means, by its code and its words.
-    #[must_use]
-    pub fn advice(&self, code: &str, description: &str) -> Option<&'static str> {
+    fn advice(&self, code: &str, description: &str) -> Option<&'static str> {
         let mut advice = self.advice.iter();
         let found = advice.find(|one| one.code == code && description.contains(one.word));
         found.map(|one| one.text)
@@ -224,6 +223,23 @@ impl Provider {
             }
         }
     }
+}
+
+/// What an error means to the provider that is named; or to Microsoft's, whose codes nobody else has.
+#[must_use]
+pub fn advice(provider: Option<&Provider>, error: &FetchError) -> Option<&'static str> {
+    if error.reason == Reason::RateLimited {
+        return None;
+    }
+    let code = error.detail.split_once("code AADSTS").map(|(_, rest)| rest);
+    let code = code.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    if let Some(digits) = code.flatten() {
+        let entra = PROVIDERS.iter().find(|one| one.name == "entra")?;
+        return entra.advice(&format!("AADSTS{digits}"), "");
+    }
+    let refusal = error.refusal.as_ref()?;
+    let description = refusal.description.as_deref().unwrap_or_default();
+    provider?.advice(&refusal.code, description)
 }
 
 /// A name of a host, with a port or without.

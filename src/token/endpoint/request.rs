@@ -99,6 +99,24 @@ pub enum ClientAuth {
     Bearer(Assertion),
 }
 
+impl ClientAuth {
+    /// The name that metadata list it by (RFC 8414 §2), where it has one.
+    #[must_use]
+    pub fn registered_name(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Public { .. } => "none",
+            Self::Basic { .. } => "client_secret_basic",
+            Self::Post { .. } => "client_secret_post",
+            Self::PrivateKeyJwt { .. } => "private_key_jwt",
+            // Of a certificate, two names say how it is known; of the others, none says anything.
+            Self::None
+            | Self::ClientAssertion { .. }
+            | Self::TlsClientAuth { .. }
+            | Self::Bearer(_) => return None,
+        })
+    }
+}
+
 /// How identifier and secret become HTTP Basic credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BasicEncoding {
@@ -209,6 +227,16 @@ impl TokenRequest {
     pub fn api_token(&self) -> Option<(Url, RotatingSecret)> {
         let url = self.details_url.clone()?;
         Some((url, self.secrets().into_iter().next()?))
+    }
+
+    /// The `grant_type`, where there is one.
+    #[must_use]
+    pub fn grant_type(&self) -> Option<&str> {
+        let (_, value) = self.form.iter().find(|(name, _)| name == "grant_type")?;
+        match value {
+            FormValue::Plain(grant) => Some(grant),
+            _ => None,
+        }
     }
 
     /// The file of the refresh token that it sends, if it sends one.

@@ -334,8 +334,8 @@ const fn aadsts(code: &'static str, text: &'static str) -> Advice {
 static ENTRA: [Advice; 14] = [
     aadsts(
         "AADSTS7000215",
-        "the secret is another: auth.client_secret must be the value of the secret, which is shown once, \
-         and not its ID",
+        "check that auth.client_secret is the present secret: its value, which is shown once, and not its \
+         ID",
     ),
     aadsts(
         "AADSTS7000222",
