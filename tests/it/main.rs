@@ -73,6 +73,8 @@ mod names;
 mod outbound;
 /// Who may write to the files that decide who is let in, and read those that hold secrets.
 mod permissions;
+/// The pages about providers: their configurations as written, and the token requests that they make.
+mod providers;
 /// The page about every key of the configuration.
 mod reference;
 /// Refresh tokens that the service rotates, whatever happens to the process.
