@@ -3,7 +3,7 @@
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
 //! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `client_auth`,
-//! `token_service`, `legs` and `secrets` know the keys. `schema` makes the schema of the file of what
+//! `token_service`, `telemetry`, `legs` and `secrets` know the keys. `schema` makes the schema of the file of what
 //! these ask for; `running` finds the sidecar that a configuration belongs to.
 
 mod auth;
@@ -23,12 +23,14 @@ mod sections;
 mod shape;
 mod sockets;
 mod table;
+mod telemetry;
 mod token_service;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use serde::Serialize;
+use url::Url;
 
 use self::{layers::Layers, reader::Reader, shape::Parser};
 pub use self::{
@@ -42,7 +44,7 @@ use crate::{
     proxy::{ProxySettings, upstream::UpstreamSettings},
     secret::SecretSource,
     server::{Address, Inherited, ServerSettings, TlsSettings},
-    telemetry::{LogFormat, LogSettings},
+    telemetry::{LogFormat, LogSettings, spans::OtlpSettings},
     token::{
         endpoint::{EndpointSettings, TokenRequest},
         schedule::RefreshPolicy,
@@ -108,6 +110,8 @@ pub struct Config {
     pub admin: Admin,
     /// The log.
     pub log: LogSettings,
+    /// The collector of spans; `None` where nobody traces requests.
+    pub telemetry: Option<OtlpSettings>,
     /// The process itself.
     pub process: Process,
     /// The sockets that were passed to it.
@@ -158,6 +162,15 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Where tokens are asked for; `None` where nobody is called for them.
+    #[must_use]
+    pub fn token_url(&self) -> Option<&Url> {
+        match &self.credentials {
+            Credentials::Endpoint(request) => Some(&request.url),
+            Credentials::Static(_) => None,
+        }
+    }
+
     /// The host of the token service, and its port where that is not the usual one; `None` where
     /// there is none.
     #[must_use]

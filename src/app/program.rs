@@ -160,6 +160,7 @@ impl Program {
             listening.stop.cancel();
         }
         while self.workers.ended().await.is_some() {}
+        self.shared.exporters.finish().await;
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())

@@ -98,7 +98,7 @@ fn proxies(count: usize, live: &Live, shared: &Shared) -> Vec<Proxy> {
     let health = live.health.clone();
     let ledger = shared
         .ledger
-        .with(config.proxy.max_in_flight, health, access);
+        .with(config.proxy.max_in_flight, health, access, live.tracer.clone());
     let proxy = || {
         let connector = Arc::clone(&live.connector);
         Proxy::new(

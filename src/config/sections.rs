@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Config, Listen, Process, auth, legs, listen, net, reader::Reader, sockets, values};
+use super::{
+    Config, Listen, Process, auth, legs, listen, net, reader::Reader, sockets, telemetry, values,
+};
 use crate::{
     proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
@@ -26,6 +28,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let auth = auth::read(reader);
     let admin = listen::admin(reader, &listen.addresses);
     let log = log(reader);
+    let telemetry = telemetry::read(reader);
     let process = process(reader);
     if let Some(inherited) = &reader.inherited {
         let unused = sockets::unused(inherited, &listen.addresses, admin.address.as_ref());
@@ -38,6 +41,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         auth: auth?,
         admin,
         log,
+        telemetry,
         process,
         inherited: reader.inherited.clone(),
         warnings: Vec::new(),
@@ -45,7 +49,9 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
 }
 
 /// The sections in the order of the file.
-const SECTIONS: [&str; 6] = ["listen", "upstream", "auth", "admin", "log", "process"];
+const SECTIONS: [&str; 7] = [
+    "listen", "upstream", "auth", "admin", "log", "telemetry", "process",
+];
 
 /// The place of a key's section in the file.
 pub(super) fn rank(key: &str) -> usize {

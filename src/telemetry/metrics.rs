@@ -75,6 +75,8 @@ pub struct Metrics {
     credential_checks: Family<Labels<2>, Counter>,
     client_requests: Family<[(&'static str, String); 1], Counter>,
     client_tokens_reloads: Family<Labels<1>, Counter>,
+    spans_exported: Counter,
+    spans_dropped: Family<Labels<1>, Counter>,
     held: AtomicI64,
     /// When the configuration was last loaded, in seconds since 1970.
     config_reloaded_at: AtomicU64,
@@ -84,6 +86,9 @@ pub struct Metrics {
 
 /// What can become of a response that has begun.
 const BROKEN: [&str; 2] = ["broken_off", "stalled"];
+
+/// Why a span may not get to the collector.
+const SPANS_DROPPED: [&str; 3] = ["queue_full", "not_exported", "rejected"];
 
 /// What can become of a request that met a 401.
 const REPLAYS: [&str; 3] = ["accepted", "refused", "not_held"];
@@ -107,6 +112,8 @@ impl Default for Metrics {
             credential_checks: Family::default(),
             client_requests: Family::default(),
             client_tokens_reloads: Family::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Family::default(),
             held: AtomicI64::new(0),
             config_reloaded_at: AtomicU64::new(unix_seconds()),
             is_config_current: AtomicI64::new(1),
@@ -126,6 +133,9 @@ impl Metrics {
         }
         for result in REPLAYS {
             drop(self.replays.get_or_create(&[("result", result)]));
+        }
+        for reason in SPANS_DROPPED {
+            drop(self.spans_dropped.get_or_create(&[("reason", reason)]));
         }
         for answer in answers::ALL {
             let label = answer.label;
@@ -286,6 +296,27 @@ impl Metrics {
         self.client_tokens_reloads.get_or_create(&labels).inc();
     }
 
+    /// Counts spans that the collector has taken.
+    pub fn spans_exported(&self, count: u64) {
+        self.spans_exported.inc_by(count);
+    }
+
+    /// Counts spans that are lost.
+    pub fn spans_dropped(&self, reason: &'static str, count: u64) {
+        let labels = [("reason", reason)];
+        self.spans_dropped.get_or_create(&labels).inc_by(count);
+    }
+
+    /// How many spans were lost so far.
+    #[must_use]
+    pub fn dropped_spans(&self) -> u64 {
+        let counters = SPANS_DROPPED.iter().filter_map(|reason| {
+            let labels = [("reason", *reason)];
+            self.spans_dropped.get(&labels).map(|counter| counter.get())
+        });
+        counters.sum()
+    }
+
     /// Adds to the requests that wait for a token.
     pub fn held(&self, change: i64) {
         self.held.fetch_add(change, Ordering::Relaxed);
@@ -304,7 +335,17 @@ impl Metrics {
             "Answers 401 of the upstream to our token",
             self.unauthorized.clone(),
         );
+        registry.register(
+            "spans_exported",
+            "Spans that the collector has taken",
+            self.spans_exported.clone(),
+        );
         for (name, help, family) in [
+            (
+                "spans_dropped",
+                "Spans that are lost, by why",
+                &self.spans_dropped,
+            ),
             (
                 "replays",
                 "Requests that met a 401, by what came of sending them again",

@@ -11,7 +11,7 @@ use std::{fmt, path::PathBuf};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderValue, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE},
 };
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
@@ -107,6 +107,8 @@ pub struct TokenEndpoint {
     accepted: Which,
     /// How many calls the last attempt took.
     calls: u32,
+    /// The status of the last response of that attempt.
+    status: Option<StatusCode>,
 }
 
 impl TokenEndpoint {
@@ -123,12 +125,15 @@ impl TokenEndpoint {
             request,
             accepted: Which::Current,
             calls: 0,
+            status: None,
         })
     }
 
-    async fn ask(&self, which: Which) -> Result<TokenResponse, FetchError> {
+    async fn ask(&mut self, which: Which) -> Result<TokenResponse, FetchError> {
+        self.status = None;
         let (fields, body) = self.build(which)?;
         let response = self.caller.post(fields, body).await?;
+        self.status = Some(response.status);
         let accepted = self.request.token_type.as_deref();
         let read = answer::read_typed(response.status, &response.fields, &response.body, accepted);
         read.map_err(|mut error| {
@@ -260,6 +265,10 @@ impl TokenSource for TokenEndpoint {
 
     fn calls(&self) -> u32 {
         self.calls
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        self.status
     }
 
     async fn changed(&mut self) {
