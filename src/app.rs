@@ -24,8 +24,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    clients::ClientList, exporters::Exporters, listening::Listening, live::Live, operators::Operators, program::Program,
-    reload::Reload, service_manager::State, worker::Workers,
+    clients::ClientList, exporters::Exporters, listening::Listening, live::Live,
+    operators::Operators, program::Program, reload::Reload, service_manager::State,
+    worker::Workers,
 };
 pub(crate) use self::{live::credentials, source::Source};
 pub use self::{service_manager::ServiceManager, signals::shutdown_signal};

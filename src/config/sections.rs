@@ -50,7 +50,13 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
 
 /// The sections in the order of the file.
 const SECTIONS: [&str; 7] = [
-    "listen", "upstream", "auth", "admin", "log", "telemetry", "process",
+    "listen",
+    "upstream",
+    "auth",
+    "admin",
+    "log",
+    "telemetry",
+    "process",
 ];
 
 /// The place of a key's section in the file.

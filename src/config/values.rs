@@ -75,9 +75,10 @@ pub(super) fn integer(
 pub(super) fn ratio() -> Shaped<impl FnOnce(&Value) -> Parsed<SampleRatio>> {
     Shape::Ratio.of(|value: &Value| {
         let number = match value {
-            Value::Num(_, number) => number
-                .to_f64()
-                .or_else(|| Some(f64::from(number.to_u32()?))),
+            Value::Num(_, number) => number.to_f64().or_else(|| {
+                let whole = number.to_i128()?;
+                i32::try_from(whole).ok().map(f64::from)
+            }),
             Value::String(_, text) => text.trim().parse().ok(),
             _ => None,
         };

@@ -253,7 +253,7 @@ impl Entry<'_> {
         if access.wants(status.is_server_error()) || self.span.is_some() {
             self.head_at = Some(Instant::now());
         }
-        if !access.wants(true) {
+        if !access.wants(true) && self.span.is_none() {
             // A response may stream for long, and needs no room for its request.
             self.request.fields = Fields::default();
         }

@@ -1,6 +1,7 @@
 //! What every test needs: the three actors, a small HTTP client, and waiting with a deadline.
 
 pub mod client;
+pub mod collector;
 pub mod csp;
 pub mod http2;
 pub mod logs;
@@ -12,6 +13,7 @@ pub mod service;
 pub mod sidecar;
 
 pub use client::{Body, Client, Reply, get, next_data, request, try_request};
+pub use collector::{FakeCollector, Traced, Verdict};
 pub use csp::{Answer, FakeCsp};
 pub use peer::{Connection, send_raw};
 pub use server::RawServer;

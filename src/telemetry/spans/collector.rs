@@ -231,7 +231,9 @@ pub(crate) fn header_fields(text: &SecretString) -> Option<HeaderMap> {
 fn judge(status: StatusCode, fields: &HeaderMap, body: &[u8]) -> Result<u64, ExportError> {
     if !status.is_success() {
         let may_retry = matches!(status.as_u16(), 429 | 502 | 503 | 504);
-        let seconds = fields.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let seconds = fields
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
         let seconds = seconds.and_then(|value| value.trim().parse().ok());
         let redirects = if status.is_redirection() {
             ", a redirect, which is not followed"

@@ -66,7 +66,8 @@ impl SpanContext {
         // would make both of them invalid.
         let mut sent = fields.iter().map(|field| field.name);
         context.is_told = !sent.any(|name| {
-            name.eq_ignore_ascii_case(trace_parent::NAME) || name.eq_ignore_ascii_case(b"tracestate")
+            name.eq_ignore_ascii_case(trace_parent::NAME)
+                || name.eq_ignore_ascii_case(b"tracestate")
         });
         let host = request.authority().or_else(|| fields.first(Name::Host));
         let host = host.and_then(|host| Authority::try_from(host).ok());
@@ -138,10 +139,7 @@ mod tests {
         let sampled = request(&[("traceparent", PARENT)]);
         let context = SpanContext::of(&sampled, NONE).unwrap();
         assert_eq!(context.parent, Some(0x00f0_67aa_0ba9_02b7));
-        assert_eq!(
-            context.id().to_string(),
-            "4bf92f3577b34da6a3ce929d0e0e4736"
-        );
+        assert_eq!(context.id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         let unsampled = request(&[("traceparent", &PARENT.replace("-01", "-00"))]);
         assert!(SpanContext::of(&unsampled, ALL).is_none());
         // One that is not sound is none.
@@ -178,7 +176,9 @@ mod tests {
         let few = u128::from(u64::MAX) << 64;
         assert!(quarter.takes(few | 1) && !quarter.takes(few | u128::from(u64::MAX >> 1)));
         let mut random = fastrand::Rng::with_seed(1);
-        let taken = (0..10_000).filter(|_| quarter.takes(random.u128(1..))).count();
+        let taken = (0..10_000)
+            .filter(|_| quarter.takes(random.u128(1..)))
+            .count();
         assert!((2_300..2_700).contains(&taken), "{taken}");
     }
 

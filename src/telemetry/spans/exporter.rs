@@ -8,12 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Collector, OtlpSettings,
-    batch::Maker,
-    collector::ExportError,
-    queue::SpanQueue,
-};
+use super::{Collector, OtlpSettings, batch::Maker, collector::ExportError, queue::SpanQueue};
 use crate::{
     clock::seconds,
     health::{Change, LastError, Subject},
