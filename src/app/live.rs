@@ -268,6 +268,7 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
     }
     let listener = config.listen.tls.as_ref();
     let (service, upstream) = (&config.auth.endpoint.tls, &config.upstream.tls);
+    let collector = config.telemetry.as_ref().map(|telemetry| &telemetry.tls);
     let of_client = |tls: &TlsSettings| tls.identity.as_ref().map(|one| one.cert_file.clone());
     let files = [
         (
@@ -291,6 +292,16 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
             "upstream_client_cert",
             "upstream.client_cert_file",
             of_client(upstream),
+        ),
+        (
+            "collector_ca",
+            "telemetry.ca_file",
+            collector.and_then(|tls| tls.ca_file.clone()),
+        ),
+        (
+            "collector_client_cert",
+            "telemetry.client_cert_file",
+            collector.and_then(of_client),
         ),
     ];
     credentials.extend(

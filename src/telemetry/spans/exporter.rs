@@ -180,15 +180,16 @@ mod tests {
 
     #[test]
     fn a_back_off_has_a_floor_and_a_ceiling_and_heeds_the_collector() {
-        let seconds = |failures, asked: Option<u64>, random| {
-            back_off(failures, asked.map(Duration::from_secs), random).as_secs_f64()
+        let millis = |failures, asked: Option<u64>, random| {
+            let pause = back_off(failures, asked.map(Duration::from_secs), random);
+            pause.as_millis()
         };
-        assert_eq!(seconds(0, None, 0.0), 1.0);
-        assert_eq!(seconds(0, None, 0.99), 1.0);
-        assert_eq!(seconds(3, None, 0.0), 8.0);
-        assert!(seconds(3, None, 0.9) < 6.0);
-        assert_eq!(seconds(u32::MAX, None, 0.0), 30.0);
-        assert_eq!(seconds(0, Some(7), 0.0), 7.0);
-        assert_eq!(seconds(0, Some(7_000), 0.0), 30.0);
+        assert_eq!(millis(0, None, 0.0), 1_000);
+        assert_eq!(millis(0, None, 0.99), 1_000);
+        assert_eq!(millis(3, None, 0.0), 8_000);
+        assert!(millis(3, None, 0.9) < 6_000);
+        assert_eq!(millis(u32::MAX, None, 0.0), 30_000);
+        assert_eq!(millis(0, Some(7), 0.0), 7_000);
+        assert_eq!(millis(0, Some(7_000), 0.0), 30_000);
     }
 }

@@ -1,10 +1,11 @@
 //! A collector that is away, slow or wrong: requests do not notice, and the log says so once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::Server;
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{SOON, served, traced};
 use crate::support::{
