@@ -20,12 +20,12 @@ pub(super) struct Exporters {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Exporters {
-    /// Starts one.
+    /// Starts an exporter.
     pub(super) fn start(&self, exporter: Exporter) {
         self.tasks.spawn(exporter.run(self.finish.clone()));
     }
 
-    /// Has all of them send what they have, and waits for them, but not for long.
+    /// Has all exporters send what is left, and waits for that, but not for long.
     pub(super) async fn finish(&self) {
         self.finish.cancel();
         self.tasks.close();

@@ -6,7 +6,7 @@ use crate::telemetry::spans::OtlpSettings;
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
 const HEADERS_FILE: &str = "telemetry.otlp_headers_file";
 
-/// Reads them; `None` where there is no collector.
+/// Reads what a collector is told; `None` where there is no collector.
 pub(super) fn read(reader: &mut Reader) -> Option<OtlpSettings> {
     let endpoint = reader.optional(ENDPOINT, net::otlp_endpoint());
     let headers_file = reader.fields_in_file(HEADERS_FILE);

@@ -17,7 +17,7 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// That of a request with these fields; `None` where there is none, several, or one that is not
+    /// The parent that a request with these fields names; `None` where there is none, several, or one that is not
     /// sound, as the standard has it that such are ignored.
     #[must_use]
     pub fn of(fields: &Fields) -> Option<Self> {

@@ -307,7 +307,7 @@ impl Metrics {
         self.spans_dropped.get_or_create(&labels).inc_by(count);
     }
 
-    /// How many spans were lost so far.
+    /// The number of spans that were lost so far.
     #[must_use]
     pub fn dropped_spans(&self) -> u64 {
         let counters = SPANS_DROPPED.iter().filter_map(|reason| {

@@ -78,7 +78,7 @@ const MAX_RESPONSE: usize = 64 * 1024;
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 impl Collector {
-    /// Reads the files of its way; sends nothing.
+    /// Reads the files of the way to a collector; sends nothing.
     ///
     /// # Errors
     /// When the trust store or the client certificate cannot be loaded.
@@ -104,7 +104,7 @@ impl Collector {
         })
     }
 
-    /// Its host and port, for the log.
+    /// The host and port of the collector, for the log.
     pub(super) fn name(&self) -> &str {
         self.host.to_str().unwrap_or_default()
     }
@@ -114,7 +114,7 @@ impl Collector {
     /// # Cancel safety
     /// Dropped, the batch may or may not have been taken, and the connection is closed.
     pub(super) async fn export(&mut self, batch: Bytes) -> Result<u64, ExportError> {
-        let late = |_| Err(ExportError::passing("timeout", "no answer in time"));
+        let late = |_| Err(ExportError::passing("timeout", "no response in time"));
         let exchanged = timeout(EXPORT, self.exchange(batch)).await;
         exchanged.unwrap_or_else(late)
     }
@@ -256,7 +256,7 @@ fn judge(status: StatusCode, fields: &HeaderMap, body: &[u8]) -> Result<u64, Exp
     } else {
         (!is(b"text/html")).then_some(0)
     };
-    let text = "it answers with something that is no response of OTLP";
+    let text = "its response is none of OTLP";
     rejected.ok_or_else(|| ExportError::lasting("bad_response", text))
 }
 
@@ -299,7 +299,7 @@ fn broken(error: &hyper::Error) -> ExportError {
     let detail = if error.is_incomplete_message() || error.is_canceled() {
         "the connection ended before a response"
     } else if error.is_parse() {
-        "what it answers is no HTTP"
+        "its response is no HTTP"
     } else {
         "the exchange failed"
     };

@@ -58,7 +58,7 @@ impl SpanQueue {
         }
     }
 
-    /// Says that no more spans come: whoever takes them ends with the last.
+    /// Says that no more spans come: whoever takes spans ends with the last.
     pub(super) fn close(&self) {
         self.closed.cancel();
     }

@@ -161,7 +161,7 @@ pub(super) fn of_upstream(
     if record.is_replayed {
         give(&mut span, "http.request.resend_count", 1);
     }
-    // To whoever asks, an answer 4xx is a failure, too.
+    // To whoever asks, a response 4xx is a failure, too.
     error_type(&mut span, record, 400);
     let is_failure = status.is_some_and(|status| status >= 400);
     let is_broken = record.error.is_some_and(|(_, label)| label != CLIENT_GONE);

@@ -82,7 +82,7 @@ async fn a_collector_that_is_away_is_named_once_and_gets_what_waited_when_it_is_
 }
 
 #[tokio::test]
-async fn each_wrong_answer_of_a_collector_costs_spans_and_nothing_else() {
+async fn each_wrong_response_of_a_collector_costs_spans_and_nothing_else() {
     for (verdict, level, reason) in [
         (Verdict::Status(500, vec![]), "WARN", "bad_status"),
         (Verdict::Status(401, vec![]), "ERROR", "bad_status"),
@@ -204,6 +204,6 @@ async fn a_collector_that_speaks_no_http_is_told_of_in_our_words() {
     assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
     eventually(|| !said(&sidecar).is_empty(), SOON).await;
     let line = &said(&sidecar)[0];
-    assert_eq!(line["detail"], "what it answers is no HTTP");
+    assert_eq!(line["detail"], "its response is no HTTP");
     assert!(!sidecar.output().contains("canary"));
 }
