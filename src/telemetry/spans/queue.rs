@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Metrics;
 
-/// The room, in spans: a few MiB at most.
+/// The room, in spans: about 2 MiB, and seven times that where every path is as long as it may be.
 const ROOM: usize = 2048;
 /// The most that are sent at once.
 const BATCH: usize = 512;
