@@ -34,9 +34,10 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub use self::{guard::Guard, recent::Recent, reloads::Reloads};
 pub(crate) use self::{state::State, status::Status};
 use crate::{
+    admission::{Rules, admit},
     health::Health,
     message::{RequestHead, RequestId},
-    proxy::{Ledger, ProxyError, Rules, admit},
+    proxy::{Ledger, ProxyError},
     server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Stream},
     telemetry::{Metrics, Sources, access::AccessLog},
     token::{TokenHandle, foresight::Ends},
@@ -103,6 +104,7 @@ impl Admin {
         let view = self.0.load();
         let head = RequestHead::of_parts(request);
         if let Err(error) = admit(&head, peer, &view.rules) {
+            let error = ProxyError::from(error);
             let response = error.response(RequestId::of(&head.fields));
             let mut refused = response.map(Full::from);
             close_behind(&mut refused);

@@ -1,5 +1,6 @@
 //! Puts the program together and runs it: the only file that knows every other.
 
+mod broker;
 mod clients;
 mod exporters;
 mod listening;
@@ -13,6 +14,7 @@ mod service_manager;
 mod signals;
 mod sockets;
 mod source;
+mod token_files;
 mod unix_socket;
 mod worker;
 
@@ -24,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    clients::ClientList, exporters::Exporters, listening::Listening, live::Live,
+    broker::Brokering, clients::ClientList, exporters::Exporters, listening::Listening, live::Live,
     operators::Operators, program::Program, reload::Reload, service_manager::State,
     worker::Workers,
 };
@@ -45,6 +47,7 @@ pub struct App {
     parts: Parts,
     listeners: Vec<Listening>,
     admin: Option<Listening>,
+    broker: broker::Plan,
     reload: Option<(Sources, Option<PathBuf>)>,
     manager: ServiceManager,
     access_log: AccessLog,
@@ -55,6 +58,8 @@ pub struct App {
 struct Shared {
     metrics: Arc<Metrics>,
     connections: Connections,
+    /// Those of the broker.
+    broker_connections: Connections,
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,
     tls: TlsInUse,
@@ -84,12 +89,14 @@ impl App {
         let admin = admin
             .map(|address| Listening::bind(address, &config, "admin.address"))
             .transpose()?;
+        let broker = broker::Plan::of(&config)?;
         Ok(Self {
             access_log: AccessLog::open(&config.log).context("log.access_file")?,
             config,
             parts,
             listeners,
             admin,
+            broker,
             reload: None,
             manager: ServiceManager::default(),
         })
@@ -123,6 +130,13 @@ impl App {
         self.admin.as_ref()?.address.socket()
     }
 
+    /// The ports where programs ask for tokens.
+    #[must_use]
+    pub fn broker_addresses(&self) -> Vec<SocketAddr> {
+        let addresses = broker::addresses(&self.broker);
+        addresses.filter_map(Address::socket).collect()
+    }
+
     /// Serves until `shutdown`, then drains: no more connections, what is in flight within the
     /// drain time, the end.
     ///
@@ -142,6 +156,7 @@ impl App {
             parts,
             listeners,
             admin,
+            broker,
             reload,
             manager,
             access_log,
@@ -153,6 +168,7 @@ impl App {
             recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
             reloads: Reloads::default(),
             connections,
+            broker_connections: Connections::default(),
             ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),
@@ -177,12 +193,14 @@ impl App {
             tracing::info!(address = %listening.address, upstream = %live.config.upstream.url, "listening");
         }
         let operators = Operators::start(admin, &live, &shared)?;
+        let broker = Brokering::start(broker, &live, &shared)?;
         let sampling = tokio::spawn(shared.recent.clone().watch());
         let mut program = Program {
             shared,
             workers,
             listeners,
             operators,
+            broker,
             live,
             manager,
         };
@@ -206,6 +224,7 @@ struct Parts {
     source: Source,
     connector: Arc<Connector>,
     clients: Option<ClientList>,
+    broker_clients: Option<ClientList>,
     tls: Option<TlsFiles>,
     collector: Option<Collector>,
 }
@@ -220,6 +239,7 @@ impl Parts {
             connector: Arc::new(connector),
             clients: ClientList::of(config)?,
             collector: collector.transpose().context("telemetry")?,
+            broker_clients: ClientList::of_broker(config)?,
             tls: tls.map(TlsSettings::load).transpose().context("listen")?,
         })
     }

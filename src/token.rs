@@ -117,6 +117,13 @@ impl Bearer {
     pub fn as_header_value(&self) -> &HeaderValue {
         &self.0
     }
+
+    /// The token alone, for whoever it is handed to. Never to be logged.
+    #[must_use]
+    pub fn expose_token(&self) -> &str {
+        let text = self.0.to_str().unwrap_or_default();
+        text.strip_prefix("Bearer ").unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for Bearer {
@@ -143,6 +150,12 @@ impl AccessToken {
     #[must_use]
     pub fn is_usable(&self, now: Instant) -> bool {
         self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// How long it lives in all; `None`: for ever.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        Some(self.expires_at? - self.requested_at)
     }
 }
 

@@ -4,8 +4,8 @@ use http::StatusCode;
 
 use super::{Answer, text};
 use crate::{
+    admission::{Denied, Rules, prove},
     message::RequestHead,
-    proxy::{ProxyError, Rules, prove},
     server::{Node, Peer},
 };
 
@@ -46,7 +46,7 @@ impl Guard {
         }
         match prove(&head.fields, &self.proofs) {
             Ok(_) => None,
-            Err(ProxyError::FieldMissing) => Some(refusal(
+            Err(Denied::FieldMissing) => Some(refusal(
                 "The field of listen.require_field is missing or wrong: orders take it as requests do.\n",
             )),
             Err(_) => Some(refusal(

@@ -15,10 +15,12 @@ use url::Url;
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
+    admission::Clients,
+    broker::ENDPOINTS,
     clock::Jump,
     config::{Config, Credentials},
     health::{Health, watch_token},
-    proxy::{Clients, upstream::Connector},
+    proxy::upstream::Connector,
     server::{Address, TlsFiles},
     telemetry::spans::{Collector, Tracer},
     tls::TlsSettings,
@@ -46,6 +48,8 @@ pub(super) struct Live {
     pub(super) connector: Arc<Connector>,
     /// Whom local tokens let in.
     pub(super) clients: Option<Clients>,
+    /// The same for the broker.
+    pub(super) broker_clients: Option<Clients>,
     tls: Option<TlsFiles>,
     /// Notified when the files are to be read again, whoever can write to them.
     asked: Arc<Notify>,
@@ -68,6 +72,7 @@ impl Live {
             source,
             connector,
             clients,
+            broker_clients,
             tls,
             collector,
         } = parts;
@@ -120,16 +125,29 @@ impl Live {
                 credential.watch(ends, checked).await;
             });
         }
+        if let Some(list) = &broker_clients {
+            for (name, _) in list.tokens.iter() {
+                // From the start, at zero.
+                for endpoint in ENDPOINTS {
+                    shared.metrics.broker_tokens(name.as_str(), endpoint);
+                }
+            }
+        }
         let asked = Arc::<Notify>::default();
-        let clients = clients.map(|list| {
+        let lists = [
+            (clients, &shared.connections),
+            (broker_clients, &shared.broker_connections),
+        ];
+        let [clients, broker_clients] = lists.map(|(list, connections)| {
+            let list = list?;
             let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
             tasks.spawn(list.watch(
                 clients.clone(),
-                shared.connections.clone(),
+                connections.clone(),
                 Arc::clone(&asked),
                 Arc::clone(&shared.metrics),
             ));
-            clients
+            Some(clients)
         });
         Ok(Self {
             health,
@@ -142,6 +160,7 @@ impl Live {
             ends,
             connector,
             clients,
+            broker_clients,
             tls,
             asked,
             refresher,

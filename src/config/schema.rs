@@ -139,6 +139,16 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
         }
         Shape::List => (list(), None),
         Shape::OneOf(words) => (json!({"enum": words}), None),
+        Shape::Tables(keys) => {
+            let keys: Map<String, Json> = keys
+                .iter()
+                .map(|(name, shape)| ((*name).to_owned(), kind(shape, None).0))
+                .collect();
+            let table =
+                json!({"type": "object", "additionalProperties": false, "properties": keys});
+            let kind = json!({"type": ["array", "string"], "items": table});
+            (kind, None)
+        }
         Shape::AsShown => match shown {
             Some(Value::Bool(..)) => (json!({"enum": [true, false, "true", "false"]}), None),
             Some(Value::Num(..)) => (json!({"type": ["integer", "string"]}), None),

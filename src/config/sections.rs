@@ -3,10 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    Config, Listen, Process, auth, legs, listen, net, reader::Reader, sockets, telemetry, values,
+    Config, Listen, Process, auth, broker, legs, listen, net, reader::Reader, sockets, telemetry,
+    values,
 };
 use crate::{
-    proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
+    admission::{Allowed, Preset},
+    proxy::{ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
     telemetry::{AccessMode, AccessSettings, LogFormat, LogSettings},
 };
@@ -27,6 +29,13 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let upstream = upstream(reader, &listen::sockets(&listen.addresses));
     let auth = auth::read(reader);
     let admin = listen::admin(reader, &listen.addresses);
+    let taken: Vec<_> = listen
+        .addresses
+        .iter()
+        .chain(&admin.address)
+        .cloned()
+        .collect();
+    let broker = broker::read(reader, &taken);
     let log = log(reader);
     let telemetry = telemetry::read(reader);
     let process = process(reader);
@@ -40,6 +49,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         proxy,
         auth: auth?,
         admin,
+        broker,
         log,
         telemetry,
         process,
@@ -49,11 +59,12 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
 }
 
 /// The sections in the order of the file.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "listen",
     "upstream",
     "auth",
     "admin",
+    "broker",
     "log",
     "telemetry",
     "process",

@@ -31,6 +31,8 @@ pub(super) enum Shape {
     List,
     /// One of these words.
     OneOf(Vec<String>),
+    /// A list of tables with these keys, or a text that holds one.
+    Tables(Vec<(&'static str, Shape)>),
 }
 
 /// Reads a value of a key, and says what it takes. A function alone will do.

@@ -19,8 +19,9 @@ use super::{
     shape::{Shape, Shaped},
 };
 use crate::{
+    admission::{RequiredField, Rule},
     client_token::ClientTokens,
-    proxy::{RequiredField, Rule, upstream::HttpVersion},
+    proxy::upstream::HttpVersion,
     telemetry::{LogFormat, spans::SampleRatio},
 };
 

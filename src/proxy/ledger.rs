@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode, Version};
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{answers::Fault, error::ProxyError, transfer::Broken};
@@ -18,7 +18,7 @@ use crate::{
     client_token::ClientName,
     health::{Health, Outage},
     message::{Fields, RequestHead, RequestId, trace_parent},
-    server::{Node, Peer, Refusal},
+    server::{Peer, Refusal},
     telemetry::{
         Metrics, Origin,
         access::{Access, Asked, Client, Record},
@@ -117,8 +117,8 @@ impl Ledger {
         self.metrics.refused(response.status());
         let record = Record {
             id,
-            client: client_of(None, peer),
-            address: address_of(peer),
+            client: Client::of(None, peer),
+            address: peer.address(),
             is_tls: peer.is_tls,
             asked: None,
             status: Some(response.status().as_u16()),
@@ -132,6 +132,7 @@ impl Ledger {
             held: Duration::ZERO,
             generation: None,
             is_replayed: false,
+            handed_out: None,
         };
         if self.access.wants(true) {
             self.access.write(&record);
@@ -314,21 +315,12 @@ impl Entry<'_> {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
-        let asked = Asked {
-            method: self.request.method.as_str(),
-            target: self.request.target(),
-            version: match self.request.version {
-                Version::HTTP_10 => "1.0",
-                Version::HTTP_2 => "2",
-                _ => "1.1",
-            },
-        };
         let record = Record {
             id,
-            client: client_of(self.client.as_ref(), &self.peer),
-            address: address_of(&self.peer),
+            client: Client::of(self.client.as_ref(), &self.peer),
+            address: self.peer.address(),
             is_tls: self.peer.is_tls,
-            asked: Some(asked),
+            asked: Some(Asked::of(self.request)),
             status: self.outcome.map(|(status, _)| status.as_u16()),
             origin: self.outcome.map(|(_, origin)| origin.as_str()),
             error: self.error,
@@ -342,6 +334,7 @@ impl Entry<'_> {
             held: self.held,
             generation: self.generation,
             is_replayed: self.is_replayed,
+            handed_out: None,
         };
         if is_logged {
             self.ledger.access.write(&record);
@@ -387,22 +380,6 @@ impl Drop for Entry<'_> {
         if is_logged || self.span.is_some() {
             self.tell(now, is_logged);
         }
-    }
-}
-
-fn client_of<'a>(client: Option<&'a ClientName>, peer: &'a Peer) -> Client<'a> {
-    match (client, &peer.certificate, peer.user) {
-        (Some(name), _, _) => Client::Token(name.as_str()),
-        (None, Some(subject), _) => Client::Certificate(subject),
-        (None, None, Some(user)) => Client::User(user),
-        (None, None, None) => Client::Unknown,
-    }
-}
-
-fn address_of(peer: &Peer) -> Option<std::net::IpAddr> {
-    match peer.node {
-        Node::Ip(address) => Some(address),
-        Node::Unix => None,
     }
 }
 

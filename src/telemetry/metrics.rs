@@ -56,6 +56,8 @@ impl Origin {
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
+type BrokerLabels = [(&'static str, String); 2];
+
 /// All counters. Shared by all workers; nothing here takes a lock on the request path.
 #[derive(Debug)]
 pub struct Metrics {
@@ -77,6 +79,8 @@ pub struct Metrics {
     client_tokens_reloads: Family<Labels<1>, Counter>,
     spans_exported: Counter,
     spans_dropped: Family<Labels<1>, Counter>,
+    broker_tokens: Family<BrokerLabels, Counter>,
+    broker_file_writes: Family<Labels<1>, Counter>,
     held: AtomicI64,
     /// When the configuration was last loaded, in seconds since 1970.
     config_reloaded_at: AtomicU64,
@@ -114,6 +118,8 @@ impl Default for Metrics {
             client_tokens_reloads: Family::default(),
             spans_exported: Counter::default(),
             spans_dropped: Family::default(),
+            broker_tokens: Family::default(),
+            broker_file_writes: Family::default(),
             held: AtomicI64::new(0),
             config_reloaded_at: AtomicU64::new(unix_seconds()),
             is_config_current: AtomicI64::new(1),
@@ -165,6 +171,7 @@ impl Metrics {
                 &self.secret_reloads,
                 &self.config_reloads,
                 &self.client_tokens_reloads,
+                &self.broker_file_writes,
             ] {
                 drop(family.get_or_create(&labels));
             }
@@ -317,6 +324,22 @@ impl Metrics {
         counters.sum()
     }
 
+    /// What counts the tokens that the broker hands to a client by one of its endpoints. The names
+    /// come from the list of clients, or are those of the users who may connect.
+    pub fn broker_tokens(&self, client: &str, endpoint: &'static str) -> Counter {
+        let labels = [
+            ("client", client.to_owned()),
+            ("endpoint", endpoint.to_owned()),
+        ];
+        self.broker_tokens.get_or_create_owned(&labels)
+    }
+
+    /// Counts a file of a token that was written, or could not be.
+    pub fn broker_file_written(&self, succeeded: bool) {
+        let labels = [("result", result(succeeded))];
+        self.broker_file_writes.get_or_create(&labels).inc();
+    }
+
     /// Adds to the requests that wait for a token.
     pub fn held(&self, change: i64) {
         self.held.fetch_add(change, Ordering::Relaxed);
@@ -386,6 +409,11 @@ impl Metrics {
                 "Changed lists of client tokens, by whether they came into use",
                 &self.client_tokens_reloads,
             ),
+            (
+                "broker_file_writes",
+                "Files of tokens, by whether they could be written",
+                &self.broker_file_writes,
+            ),
         ] {
             registry.register(name, help, family.clone());
         }
@@ -412,6 +440,11 @@ impl Metrics {
             "client_requests",
             "Requests that a local token let in, by whose it was",
             self.client_requests.clone(),
+        );
+        registry.register(
+            "broker_tokens",
+            "Tokens that the broker handed out, by who took them",
+            self.broker_tokens.clone(),
         );
         let started_at = sources.process_started_at;
         registry.register_collector(Box::new(Scrape {

@@ -21,6 +21,8 @@ mod activation;
 mod admin;
 /// What the sidecar says itself, and what to do about it.
 mod answers;
+/// Tokens for programs that forward by themselves.
+mod broker;
 /// The command line as it is typed.
 mod cli;
 /// Clients without a shared secret: signed assertions, and certificates.

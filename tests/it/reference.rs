@@ -37,6 +37,10 @@ fn written(value: &Value) -> String {
                 .map(|(name, value)| format!("{name} = {value}"));
             format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
         }
+        Value::Array(tables) if tables.iter().any(Value::is_object) => {
+            let tables: Vec<String> = tables.iter().map(written).collect();
+            format!("[{}]", tables.join(", "))
+        }
         value => value.to_string(),
     }
 }

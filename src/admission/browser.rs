@@ -3,11 +3,8 @@
 
 use http::Uri;
 
-use super::Rules;
-use crate::{
-    message::{Fields, Name},
-    proxy::error::ProxyError,
-};
+use super::{Denied, Rules};
+use crate::message::{Fields, Name};
 
 impl Rules {
     fn allows_origin(&self, origin: &[u8]) -> bool {
@@ -23,18 +20,18 @@ pub(super) fn check_browser(
     host: Option<&[u8]>,
     is_tls: bool,
     rules: &Rules,
-) -> Result<(), ProxyError> {
+) -> Result<(), Denied> {
     let mut granted = false;
     for origin in fields.all(Name::Origin) {
         if !rules.allows_origin(origin) && !is_own(origin, host, is_tls) {
-            return Err(ProxyError::CrossSite);
+            return Err(Denied::CrossSite);
         }
         granted = true;
     }
     let mut sites = fields.all(Name::SecFetchSite);
     let site_is_foreign = sites.any(|site| !matches!(site, b"same-origin" | b"none"));
     if site_is_foreign && !granted {
-        return Err(ProxyError::CrossSite);
+        return Err(Denied::CrossSite);
     }
     Ok(())
 }

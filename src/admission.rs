@@ -1,19 +1,22 @@
-//! Who may use the port, and for what: judged on the fields as received, before anything is
-//! stripped.
+//! Who may use a listener, and for what: the checks of the data listeners, of the admin listener and of
+//! the broker, on the fields as received, before anything is stripped.
 
 mod allowed;
 mod authority;
 mod browser;
 mod clients;
+mod denied;
+mod refused_host;
 mod required;
 
 pub use self::{
     allowed::{Allowed, Preset, Rule},
     clients::Clients,
+    denied::Denied,
+    refused_host::RefusedHost,
     required::RequiredField,
 };
 use self::{authority::check_host, browser::check_browser};
-use super::error::ProxyError;
 use crate::{
     client_token::ClientName,
     message::{Fields, RequestHead},
@@ -50,12 +53,12 @@ pub struct Admitted {
 /// Judges the head of a request of that peer.
 ///
 /// # Errors
-/// The response that it earns.
-pub fn admit(head: &RequestHead, peer: &Peer, rules: &Rules) -> Result<Admitted, ProxyError> {
+/// Why the request is not let in.
+pub fn admit(head: &RequestHead, peer: &Peer, rules: &Rules) -> Result<Admitted, Denied> {
     // Methods are case-sensitive, but not every server knows that.
     let is = |method: &str| head.method.as_str().eq_ignore_ascii_case(method);
     if is("TRACE") || is("TRACK") || is("CONNECT") {
-        return Err(ProxyError::Method);
+        return Err(Denied::Method);
     }
     let host = check_host(head, peer.node, rules)?;
     check_browser(&head.fields, host, peer.is_tls, rules)?;
@@ -69,8 +72,8 @@ pub fn admit(head: &RequestHead, peer: &Peer, rules: &Rules) -> Result<Admitted,
 /// Judges what a request shows of who sends it: the required field and the local token.
 ///
 /// # Errors
-/// The response that it earns.
-pub fn prove(fields: &Fields, rules: &Rules) -> Result<Admitted, ProxyError> {
+/// Why the request is not let in.
+pub fn prove(fields: &Fields, rules: &Rules) -> Result<Admitted, Denied> {
     if let Some(required) = &rules.required {
         required.check(fields)?;
     }
@@ -85,7 +88,7 @@ mod tests {
     use http::{Request, Version, header::HOST};
 
     use super::*;
-    use crate::server::Node;
+    use crate::{proxy::ProxyError, server::Node};
 
     fn judge(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<u16> {
         judge_from(Node::Ip(Ipv4Addr::LOCALHOST.into()), build)
@@ -111,7 +114,7 @@ mod tests {
             user: None,
         };
         let error = admit(&RequestHead::of_parts(&parts), &peer, &rules).err()?;
-        Some(error.answer().status.as_u16())
+        Some(ProxyError::from(error).answer().status.as_u16())
     }
 
     #[test]

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 
-use super::Admitted;
+use super::{Admitted, Denied};
 use crate::{
     client_token::{ClientName, ClientTokens, Hash},
     message::{Fields, Name},
-    proxy::error::ProxyError,
     server::Pass,
     telemetry::Metrics,
 };
@@ -59,21 +58,31 @@ impl Clients {
 
     /// Lets a request in that shows a valid token in any field that clients use for one. It may
     /// bring others besides: none of them goes on.
-    pub(super) fn check(&self, fields: &Fields) -> Result<Admitted, ProxyError> {
+    ///
+    /// # Errors
+    /// [`Denied::UnknownClient`] for one that shows none.
+    pub fn check(&self, fields: &Fields) -> Result<Admitted, Denied> {
+        presented(fields)
+            .find_map(|token| self.identify(token))
+            .ok_or(Denied::UnknownClient)
+    }
+
+    /// Whose token this is, if it is one's; counts a request of that client.
+    #[must_use]
+    pub fn identify(&self, token: &[u8]) -> Option<Admitted> {
         let known = self.known.load();
-        let client = presented(fields)
-            .find_map(|token| find(&known, token))
-            .ok_or(ProxyError::UnknownClient)?;
+        let client = find(&known, token)?;
         client.requests.inc();
         tracing::debug!(client = client.name.as_str(), "admitted a request");
-        Ok(Admitted {
+        Some(Admitted {
             client: Some(client.name.clone()),
             pass: client.pass,
         })
     }
 
     /// Whether the token is still listed that a request was let in by.
-    pub(in crate::proxy) fn know(&self, pass: Pass) -> bool {
+    #[must_use]
+    pub fn know(&self, pass: Pass) -> bool {
         self.known.load().iter().any(|known| known.pass == pass)
     }
 }
@@ -119,7 +128,7 @@ mod tests {
             sent.push(name.as_bytes(), value.as_bytes());
         }
         let admitted = clients.check(&sent);
-        assert!(matches!(admitted, Ok(_) | Err(ProxyError::UnknownClient)));
+        assert!(matches!(admitted, Ok(_) | Err(Denied::UnknownClient)));
         admitted.is_ok()
     }
 

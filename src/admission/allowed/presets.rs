@@ -103,7 +103,7 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::proxy::Allowed;
+    use crate::admission::Allowed;
 
     #[test]
     fn every_line_is_a_rule() {

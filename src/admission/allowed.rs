@@ -12,10 +12,8 @@ use http::Method;
 
 use self::pattern::Pattern;
 pub use self::presets::Preset;
-use crate::{
-    message::{Name, RequestHead},
-    proxy::error::ProxyError,
-};
+use super::Denied;
+use crate::message::{Name, RequestHead};
 
 /// The requests that are let through: those that one of the rules allows. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,12 +40,12 @@ impl Allowed {
         is_plain(path) && self.0.iter().any(|rule| rule.allows(method, path))
     }
 
-    pub(super) fn check(&self, head: &RequestHead) -> Result<(), ProxyError> {
+    pub(super) fn check(&self, head: &RequestHead) -> Result<(), Denied> {
         // No field may ask a server behind us for another method or path.
         if self.allows(&head.method, head.path()) && !head.fields.has(Name::Override) {
             Ok(())
         } else {
-            Err(ProxyError::NotAllowed)
+            Err(Denied::NotAllowed)
         }
     }
 }
@@ -281,7 +279,7 @@ mod tests {
         };
         assert_eq!(check("x-other"), Ok(()));
         for name in ["X-HTTP-Method-Override", "X-Original-URL", "x_rewrite_url"] {
-            assert_eq!(check(name), Err(ProxyError::NotAllowed));
+            assert_eq!(check(name), Err(Denied::NotAllowed));
         }
     }
 }

@@ -6,11 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use http::{Version, uri::Authority};
 
-use super::Rules;
+use super::{Denied, RefusedHost, Rules};
 use crate::{
     message::{Flaw, Name, RequestHead},
-    proxy::error::{ProxyError, RefusedHost},
-    server::{Node, Refusal},
+    server::Node,
 };
 
 /// RFC 9112 §3.2: exactly one valid Host with HTTP/1.1. What it names must be us. Gives what the
@@ -19,7 +18,7 @@ pub(super) fn check_host<'a>(
     head: &'a RequestHead,
     from: Node,
     rules: &Rules,
-) -> Result<Option<&'a [u8]>, ProxyError> {
+) -> Result<Option<&'a [u8]>, Denied> {
     let check = |named: &[u8], part| match from {
         Node::Unix if is_host(named) => Ok(()),
         Node::Unix => Err(malformed(part)),
@@ -48,13 +47,13 @@ pub(super) fn check_host<'a>(
     Ok(target.or(host))
 }
 
-fn malformed(part: &'static str) -> ProxyError {
-    Refusal::Malformed(Flaw::of(part)).into()
+fn malformed(part: &'static str) -> Denied {
+    Denied::Malformed(Flaw::of(part))
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2), to the letter: what is between brackets is an IPv6
 /// address, and a port is digits.
-fn authority(text: &[u8], part: &'static str) -> Result<Authority, ProxyError> {
+fn authority(text: &[u8], part: &'static str) -> Result<Authority, Denied> {
     let authority = Authority::try_from(text).map_err(|_| malformed(part))?;
     let host = authority.host();
     let rest = authority.as_str().strip_prefix(host);
@@ -138,7 +137,7 @@ impl Rules {
                 || self.hosts.iter().any(|host| is_ours(host)))
     }
 
-    fn check_authority(&self, authority: &Authority) -> Result<(), ProxyError> {
+    fn check_authority(&self, authority: &Authority) -> Result<(), Denied> {
         let host = authority.host();
         let mut hosts = self.hosts.iter();
         let ours = match address(host) {
@@ -156,7 +155,7 @@ impl Rules {
         if ours {
             Ok(())
         } else {
-            Err(ProxyError::Misdirected(RefusedHost::new(host)))
+            Err(Denied::Misdirected(RefusedHost::new(host)))
         }
     }
 }

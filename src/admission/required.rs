@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 
 use http::{HeaderName, HeaderValue};
 
-use crate::{message::Fields, proxy::error::ProxyError};
+use super::Denied;
+use crate::message::Fields;
 
 /// The field, and the value that it must have, if any value will not do.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,19 +73,19 @@ impl fmt::Display for RequiredField {
 }
 
 impl RequiredField {
-    pub(super) fn check(&self, fields: &Fields) -> Result<(), ProxyError> {
+    pub(super) fn check(&self, fields: &Fields) -> Result<(), Denied> {
         let mut values = fields.named(self.name.as_str().as_bytes()).peekable();
         let is_there = values.peek().is_some();
         let is_right = |value: &[u8]| self.value.as_ref().is_none_or(|expected| expected == value);
         if is_there && values.all(is_right) {
             Ok(())
         } else {
-            Err(ProxyError::FieldMissing)
+            Err(Denied::FieldMissing)
         }
     }
 
     /// Takes it off a request: it is between the client and us.
-    pub(in crate::proxy) fn remove(&self, fields: &mut Fields) {
+    pub fn remove(&self, fields: &mut Fields) {
         let name = self.name.as_str().as_bytes();
         fields.retain(|field| !field.name.eq_ignore_ascii_case(name));
     }
