@@ -2,9 +2,9 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets` and
-//! `broker` know the keys. `schema` makes the schema of the file of what these ask for; `running` finds the
-//! sidecar that a configuration belongs to.
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets`, `telemetry`
+//! and `broker` know the keys. `schema` makes the schema of the file of what these ask for; `running` finds
+//! the sidecar that a configuration belongs to.
 
 mod auth;
 mod broker;
@@ -22,6 +22,7 @@ mod sections;
 mod shape;
 mod sockets;
 mod table;
+mod telemetry;
 mod values;
 
 use std::{
@@ -30,6 +31,7 @@ use std::{
 };
 
 use serde::Serialize;
+use url::Url;
 
 pub use self::{
     auth::{Provider, advice},
@@ -47,7 +49,7 @@ use crate::{
     sandbox::Writable,
     secret::SecretSource,
     server::{Address, Inherited, Peers, ServerSettings, TlsSettings},
-    telemetry::{LogFormat, LogSettings},
+    telemetry::{LogFormat, LogSettings, spans::OtlpSettings},
     token::{
         endpoint::{EndpointSettings, TokenRequest},
         schedule::RefreshPolicy,
@@ -115,6 +117,8 @@ pub struct Config {
     pub broker: Broker,
     /// The log.
     pub log: LogSettings,
+    /// The collector of spans; `None` where nobody traces requests.
+    pub telemetry: Option<OtlpSettings>,
     /// The process itself.
     pub process: Process,
     /// The sockets that were passed to it.
@@ -167,6 +171,15 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Where tokens are asked for; `None` where nobody is called for them.
+    #[must_use]
+    pub fn token_url(&self) -> Option<&Url> {
+        match &self.credentials {
+            Credentials::Endpoint(request) => Some(request.url()),
+            Credentials::Static(_) => None,
+        }
+    }
+
     /// The host of the token service, and its port where that is not the usual one; `None` where
     /// there is none.
     #[must_use]

@@ -20,10 +20,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{
-    subject::{Change, Subject},
-    token::Lost,
-};
+pub(crate) use self::subject::{Change, Subject};
+use self::token::Lost;
 use crate::clock::seconds;
 
 pub use self::{

@@ -253,6 +253,7 @@ impl Inner {
             // What the client has sent stays in front of ours, as with Via.
             request.fields.push(b"Forwarded", forwarded.as_bytes());
         }
+        entry.tell_of_trace();
         Ok(is_websocket)
     }
 

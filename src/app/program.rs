@@ -166,6 +166,7 @@ impl Program {
         while self.workers.ended().await.is_some() {}
         // Whoever used the broker may have been finishing, too.
         self.broker.stop().await?;
+        self.shared.exporters.finish().await;
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())

@@ -94,6 +94,7 @@ impl Account {
                 id,
                 client: Client::of(None, peer),
                 address: peer.address(),
+                is_tls: peer.is_tls,
                 asked: None,
                 status: Some(response.status().as_u16()),
                 origin: Some(ORIGIN),

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 /// What works or fails.
 #[derive(Debug)]
-pub(super) struct Subject {
+pub(crate) struct Subject {
     epoch: Instant,
     /// Milliseconds since `epoch` and one more; 0 is never.
     last_success: AtomicU64,
@@ -44,15 +44,15 @@ struct State {
 
 /// The failures between two successes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Episode {
-    pub(super) since: Instant,
-    pub(super) failures: u64,
+pub(crate) struct Episode {
+    pub(crate) since: Instant,
+    pub(crate) failures: u64,
     is_told: bool,
 }
 
 /// A change that is worth a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It fails, or still does.
     Failing {
         episode: Episode,
@@ -112,16 +112,16 @@ impl Default for Subject {
 }
 
 impl Subject {
-    pub(super) fn is_failing(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Whether it has never worked.
-    pub(super) fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.last_success.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn succeeded(&self, now: Instant) -> Option<Change> {
+    pub(crate) fn succeeded(&self, now: Instant) -> Option<Change> {
         let millis = now.saturating_duration_since(self.epoch).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX).saturating_add(1);
         self.last_success.store(millis, Ordering::Relaxed);
@@ -138,7 +138,7 @@ impl Subject {
         None
     }
 
-    pub(super) fn failed(&self, error: LastError) -> Option<Change> {
+    pub(crate) fn failed(&self, error: LastError) -> Option<Change> {
         let now = error.at;
         let mut state = self.lock();
         self.is_failing.store(true, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Subject {
         Some(Change::Failing { episode, before })
     }
 
-    pub(super) fn health(&self) -> SubjectHealth {
+    pub(crate) fn health(&self) -> SubjectHealth {
         let state = self.lock();
         let last_success = self.last_success.load(Ordering::Relaxed).checked_sub(1);
         SubjectHealth {

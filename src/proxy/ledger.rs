@@ -17,11 +17,12 @@ use super::{answers::Fault, error::ProxyError, transfer::Broken};
 use crate::{
     client_token::ClientName,
     health::{Health, Outage},
-    message::{Fields, RequestHead, RequestId},
+    message::{Fields, RequestHead, RequestId, trace_parent},
     server::{Peer, Refusal},
     telemetry::{
         Metrics, Origin,
         access::{Access, Asked, Client, Record},
+        spans::{SpanContext, Tracer},
     },
     token::AccessToken,
 };
@@ -34,6 +35,8 @@ pub struct Ledger {
     limit: usize,
     health: Health,
     access: Access,
+    /// `None` where nobody traces requests.
+    tracer: Option<Tracer>,
 }
 
 impl Ledger {
@@ -46,16 +49,24 @@ impl Ledger {
             limit,
             health: Health::default(),
             access: Access::default(),
+            tracer: None,
         }
     }
 
     /// The same account with another limit, for what leads to an upstream of this health.
     #[must_use]
-    pub fn with(&self, limit: usize, health: Health, access: Access) -> Self {
+    pub fn with(
+        &self,
+        limit: usize,
+        health: Health,
+        access: Access,
+        tracer: Option<Tracer>,
+    ) -> Self {
         Self {
             limit,
             health,
             access,
+            tracer,
             ..self.clone()
         }
     }
@@ -69,12 +80,15 @@ impl Ledger {
     /// Opens the account of a request.
     pub(super) fn open<'a>(&'a self, request: &'a mut RequestHead, peer: Peer) -> Entry<'a> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let tracer = self.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.begin(request));
         Entry {
             ledger: self,
             request,
             peer,
             started_at: Instant::now(),
-            id: None,
+            id: span.as_ref().map(|span| span.id()),
+            span,
             client: None,
             outcome: None,
             error: None,
@@ -101,25 +115,30 @@ impl Ledger {
         let response = error.response(id);
         self.failed(&error);
         self.metrics.refused(response.status());
+        let record = Record {
+            id,
+            client: Client::of(None, peer),
+            address: peer.address(),
+            is_tls: peer.is_tls,
+            asked: None,
+            status: Some(response.status().as_u16()),
+            origin: Some(Origin::Sidecar.as_str()),
+            error: Some((error.answer().error, error.label())),
+            request_bytes: 0,
+            response_bytes: response.body().len() as u64,
+            duration: Duration::ZERO,
+            first_byte: None,
+            upstream: None,
+            held: Duration::ZERO,
+            generation: None,
+            is_replayed: false,
+            handed_out: None,
+        };
         if self.access.wants(true) {
-            self.access.write(&Record {
-                id,
-                client: Client::of(None, peer),
-                address: peer.address(),
-                asked: None,
-                status: Some(response.status().as_u16()),
-                origin: Some(Origin::Sidecar.as_str()),
-                error: Some((error.answer().error, error.label())),
-                request_bytes: 0,
-                response_bytes: response.body().len() as u64,
-                duration: Duration::ZERO,
-                first_byte: None,
-                upstream: None,
-                held: Duration::ZERO,
-                generation: None,
-                is_replayed: false,
-                handed_out: None,
-            });
+            self.access.write(&record);
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.refused(&record);
         }
         response
     }
@@ -169,7 +188,7 @@ impl Ledger {
 }
 
 /// One request in flight. When it is dropped the request is over, counted and, where it is wanted,
-/// logged.
+/// logged and traced.
 #[derive(Debug)]
 pub struct Entry<'a> {
     ledger: &'a Ledger,
@@ -178,6 +197,8 @@ pub struct Entry<'a> {
     started_at: Instant,
     /// Once somebody was told it.
     id: Option<RequestId>,
+    /// Its place in a trace that is recorded.
+    span: Option<Box<SpanContext>>,
     /// Whose local token it showed.
     pub(super) client: Option<ClientName>,
     /// What the client was told, and by whom; `None` when it went away before.
@@ -210,6 +231,15 @@ impl Entry<'_> {
         &self.peer
     }
 
+    /// Tells the upstream of the trace, where the client has said nothing of one.
+    pub(super) fn tell_of_trace(&mut self) {
+        let parent = self.span.as_ref().and_then(|span| span.traceparent());
+        if let Some(parent) = parent {
+            let fields = &mut self.request.fields;
+            fields.push(trace_parent::NAME, parent.as_bytes());
+        }
+    }
+
     /// Notes the response of the upstream.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.outcome = Some((status, Origin::Upstream));
@@ -221,10 +251,10 @@ impl Entry<'_> {
                 health.token_accepted(now);
             }
         }
-        if access.wants(status.is_server_error()) {
+        if access.wants(status.is_server_error()) || self.span.is_some() {
             self.head_at = Some(Instant::now());
         }
-        if !access.wants(true) {
+        if !access.wants(true) && self.span.is_none() {
             // A response may stream for long, and needs no room for its request.
             self.request.fields = Fields::default();
         }
@@ -280,14 +310,16 @@ impl Entry<'_> {
         }
     }
 
-    fn log(&mut self, now: Instant) {
+    /// Tells the log, and the tracer, what became of the request.
+    fn tell(&mut self, now: Instant, is_logged: bool) {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
-        self.ledger.access.write(&Record {
+        let record = Record {
             id,
             client: Client::of(self.client.as_ref(), &self.peer),
             address: self.peer.address(),
+            is_tls: self.peer.is_tls,
             asked: Some(Asked::of(self.request)),
             status: self.outcome.map(|(status, _)| status.as_u16()),
             origin: self.outcome.map(|(_, origin)| origin.as_str()),
@@ -303,7 +335,13 @@ impl Entry<'_> {
             generation: self.generation,
             is_replayed: self.is_replayed,
             handed_out: None,
-        });
+        };
+        if is_logged {
+            self.ledger.access.write(&record);
+        }
+        if let (Some(tracer), Some(span)) = (&self.ledger.tracer, &self.span) {
+            tracer.end(span, &record);
+        }
     }
 }
 
@@ -338,8 +376,9 @@ impl Drop for Entry<'_> {
             }
             Some((_, Origin::Sidecar)) | None => true,
         };
-        if access.wants(went_wrong) {
-            self.log(now);
+        let is_logged = access.wants(went_wrong);
+        if is_logged || self.span.is_some() {
+            self.tell(now, is_logged);
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct Metrics {
     credential_checks: Family<Labels<2>, Counter>,
     client_requests: Family<[(&'static str, String); 1], Counter>,
     client_tokens_reloads: Family<Labels<1>, Counter>,
+    spans_exported: Counter,
+    spans_dropped: Family<Labels<1>, Counter>,
     broker_tokens: Family<BrokerLabels, Counter>,
     broker_file_writes: Family<Labels<1>, Counter>,
     held: AtomicI64,
@@ -88,6 +90,9 @@ pub struct Metrics {
 
 /// What can become of a response that has begun.
 const BROKEN: [&str; 2] = ["broken_off", "stalled"];
+
+/// Why a span may not get to the collector.
+const SPANS_DROPPED: [&str; 3] = ["queue_full", "not_exported", "rejected"];
 
 /// What can become of a request that met a 401.
 const REPLAYS: [&str; 3] = ["accepted", "refused", "not_held"];
@@ -111,6 +116,8 @@ impl Default for Metrics {
             credential_checks: Family::default(),
             client_requests: Family::default(),
             client_tokens_reloads: Family::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Family::default(),
             broker_tokens: Family::default(),
             broker_file_writes: Family::default(),
             held: AtomicI64::new(0),
@@ -132,6 +139,9 @@ impl Metrics {
         }
         for result in REPLAYS {
             drop(self.replays.get_or_create(&[("result", result)]));
+        }
+        for reason in SPANS_DROPPED {
+            drop(self.spans_dropped.get_or_create(&[("reason", reason)]));
         }
         for answer in answers::ALL {
             let label = answer.label;
@@ -293,6 +303,27 @@ impl Metrics {
         self.client_tokens_reloads.get_or_create(&labels).inc();
     }
 
+    /// Counts spans that the collector has taken.
+    pub fn spans_exported(&self, count: u64) {
+        self.spans_exported.inc_by(count);
+    }
+
+    /// Counts spans that are lost.
+    pub fn spans_dropped(&self, reason: &'static str, count: u64) {
+        let labels = [("reason", reason)];
+        self.spans_dropped.get_or_create(&labels).inc_by(count);
+    }
+
+    /// The number of spans that were lost so far.
+    #[must_use]
+    pub fn dropped_spans(&self) -> u64 {
+        let counters = SPANS_DROPPED.iter().filter_map(|reason| {
+            let labels = [("reason", *reason)];
+            self.spans_dropped.get(&labels).map(|counter| counter.get())
+        });
+        counters.sum()
+    }
+
     /// What counts the tokens that the broker hands to a client by one of its endpoints. The names
     /// come from the list of clients, or are those of the users who may connect.
     pub fn broker_tokens(&self, client: &str, endpoint: &'static str) -> Counter {
@@ -327,7 +358,17 @@ impl Metrics {
             "Answers 401 of the upstream to our token",
             self.unauthorized.clone(),
         );
+        registry.register(
+            "spans_exported",
+            "Spans that the collector has taken",
+            self.spans_exported.clone(),
+        );
         for (name, help, family) in [
+            (
+                "spans_dropped",
+                "Spans that are lost, by why",
+                &self.spans_dropped,
+            ),
             (
                 "replays",
                 "Requests that met a 401, by what came of sending them again",

@@ -97,6 +97,8 @@ mod secrecy;
 mod shutdown;
 /// Random faults under load, and an account of every answer; a command of its own.
 mod soak;
+/// Spans of requests and token calls, and the collector that gets them.
+mod spans;
 /// What a running sidecar says of itself.
 mod status;
 /// The fakes, the client, the sidecar under test.

@@ -153,6 +153,7 @@ impl Drop for Entry<'_> {
             id: self.id,
             client: Client::of(self.client.as_ref(), self.peer),
             address: self.peer.address(),
+            is_tls: self.peer.is_tls,
             asked: Some(Asked::of(self.request)),
             status: self.status.map(|status| status.as_u16()),
             origin: self.status.map(|_| ORIGIN),
