@@ -45,7 +45,8 @@
 //! [`outbound`] makes the stream of bytes, whoever speaks over it.
 //!
 //! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
-//! `/metrics` say it.
+//! `/metrics` say it. `admin::trouble` makes of it what an operator is told: who is to blame, since
+//! when, and what to do.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
 //! holds the whole process, [`permissions`] says which files are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
@@ -62,6 +63,7 @@ pub mod clock;
 pub mod config;
 mod delegate;
 pub mod demo;
+mod descriptors;
 pub mod doctor;
 mod gather;
 pub mod health;
@@ -78,6 +80,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod status;
+mod subject;
 pub mod telemetry;
 mod text;
 mod timer;

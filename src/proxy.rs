@@ -25,6 +25,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::ledger::{address_of, client_of};
 pub use self::{
     admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit, prove},
     error::{PROXY_STATUS, ProxyError, RefusedHost},
@@ -185,7 +186,8 @@ struct Call<'a> {
 impl Drop for Call<'_> {
     /// Also where the client's connection has ended meanwhile.
     fn drop(&mut self) {
-        self.entry.request_bytes = self.upload.received();
+        // A WebSocket has no body, and has counted its bytes.
+        self.entry.request_bytes += self.upload.received();
     }
 }
 
@@ -461,7 +463,8 @@ impl Inner {
         {
             let timeout = self.settings.tunnel_idle_timeout;
             let carried = tunnel::carry(client, upstream, timeout).await;
-            entry.response_bytes = carried;
+            entry.request_bytes = carried.from_client;
+            entry.response_bytes = carried.from_upstream;
             entry.completed();
         }
     }

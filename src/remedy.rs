@@ -1,5 +1,5 @@
-//! What an operator can do about a failure, by its code or its reason: for `doctor`, `/status` and the
-//! page.
+//! What an operator can do about a failure, by its code or its reason: for the log, `doctor`, `/status`
+//! and the page.
 
 use crate::{
     proxy::answers,
@@ -107,12 +107,23 @@ fn of_reason(reason: Reason) -> &'static str {
 
 /// About an upstream that fails, by the label of the failure.
 pub(crate) fn of_upstream(label: &str) -> &'static str {
-    let mut answers = answers::ALL.iter();
-    let answer = answers.find(|answer| answer.label == label);
+    let answer = answers::of(label);
     // A response that broke off was none of ours.
     let otherwise = "Check the service and the way to it; `auth-sidecar doctor` tries both";
     answer.map_or(otherwise, |answer| answer.remedy)
 }
+
+/// About an upstream that answers 401 to fresh tokens.
+pub(crate) const UNAUTHORIZED: &str = "check that the credential belongs to this upstream (organisation, \
+     roles), and that it is the one that was meant; `auth-sidecar doctor` shows what its token claims";
+
+/// About an upstream that answers 403.
+pub(crate) const FORBIDDEN: &str = "give the app, user or service account of the credential the role \
+     for this request, or do not send it; `auth-sidecar doctor` shows what its token may do";
+
+/// About lines of the log that cannot be written.
+pub(crate) const LINES_LOST: &str = "make room on its disk, or see why whoever reads it does not; \
+     requests are served all the same";
 
 /// About a credential that has ended.
 pub(crate) const ENDED: &str = "Replace it; a changed file is noticed within a second";

@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::{Answer, text};
 use crate::{
+    client_token::ClientName,
     message::RequestHead,
     proxy::{ProxyError, Rules, prove},
     server::{Node, Peer},
@@ -32,24 +33,31 @@ impl Guard {
         })
     }
 
-    /// Why an order is refused, if it is.
-    pub(super) fn refuses_order(&self, head: &RequestHead, peer: &Peer) -> Option<Answer> {
+    /// Whose local token an order shows, where such are asked for.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) fn admit_order(
+        &self,
+        head: &RequestHead,
+        peer: &Peer,
+    ) -> Result<Option<ClientName>, Answer> {
         // Whoever could connect to the file was let in by its permissions and listen.allow_users.
         if peer.node == Node::Unix {
-            return None;
+            return Ok(None);
         }
         if self.takes_file {
-            return Some(refusal(
+            return Err(refusal(
                 "Whoever may use the sidecar proves who they are, which cannot be done here. Set\n\
                  admin.address to a unix socket, or listen.client_tokens_file.\n",
             ));
         }
         match prove(&head.fields, &self.proofs) {
-            Ok(_) => None,
-            Err(ProxyError::FieldMissing) => Some(refusal(
+            Ok(admitted) => Ok(admitted.client),
+            Err(ProxyError::FieldMissing) => Err(refusal(
                 "The field of listen.require_field is missing or wrong: orders take it as requests do.\n",
             )),
-            Err(_) => Some(refusal(
+            Err(_) => Err(refusal(
                 "Orders take a local token, as requests do: as Authorization: Bearer or X-AUTH-TOKEN.\n\
                  Without one they come by a unix socket (admin.address).\n",
             )),

@@ -8,6 +8,7 @@ use super::{
     Answer, View, chart,
     recent::Sample,
     status::{Status, status},
+    trouble::Trouble,
     words,
 };
 
@@ -42,8 +43,8 @@ fn page(status: &Status, samples: &[Sample]) -> String {
     );
     // Writing to a String cannot fail.
     let mut put = |text: String| page.write_str(&text).unwrap_or_default();
-    if let Some(remedy) = &status.remedy {
-        put(format!("<p class=remedy>{}.</p>", escape(remedy)));
+    for trouble in &status.troubles {
+        put(box_of(trouble, trouble.text != status.summary));
     }
     put("<dl>".to_owned());
     for (name, text) in rows(status) {
@@ -75,6 +76,31 @@ fn page(status: &Status, samples: &[Sample]) -> String {
             .to_owned(),
     );
     page
+}
+
+/// What is wrong, in a box; what happens stands above where it is the summary.
+fn box_of(trouble: &Trouble, has_text: bool) -> String {
+    let class = if trouble.degrades() {
+        "trouble"
+    } else {
+        "trouble minor"
+    };
+    let mut text = format!("<section class=\"{class}\">");
+    // Writing to a String cannot fail.
+    let mut put = |part: String| text.write_str(&part).unwrap_or_default();
+    if has_text {
+        put(format!("<p>{}</p>", escape(&trouble.text)));
+    }
+    put("<dl>".to_owned());
+    for (name, value) in [
+        ("To blame", trouble.culprit.clone()),
+        ("Since", words::since(trouble)),
+        ("To do", words::full_stop(&trouble.remedy)),
+    ] {
+        put(format!("<dt>{name}<dd>{}", escape(&value)));
+    }
+    put("</dl></section>".to_owned());
+    text
 }
 
 fn rows(status: &Status) -> Vec<(&'static str, String)> {

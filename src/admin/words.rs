@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::status::{Credential, LastReload, Token, Upstream};
+use super::{
+    status::{Credential, LastReload, Moment, Token, Upstream},
+    trouble::Trouble,
+};
 
 const DAY: f64 = 24.0 * 60.0 * 60.0;
 
@@ -47,6 +50,23 @@ pub(crate) fn end(credential: &Credential) -> String {
     } else {
         format!("{kind} ({place}) ends in {days}, at {expires_at}")
     }
+}
+
+/// Since when something is wrong, and how often it was so.
+pub(crate) fn since(trouble: &Trouble) -> String {
+    let Moment { at, seconds_ago } = &trouble.since;
+    let ago = duration(*seconds_ago);
+    match trouble.count {
+        0 => format!("{at}, {ago} ago"),
+        1 => format!("{at}, {ago} ago, once"),
+        many => format!("{at}, {ago} ago, {many} times"),
+    }
+}
+
+/// A text that ends as a sentence does.
+pub(crate) fn full_stop(text: &str) -> String {
+    let text = text.trim_end_matches('.');
+    format!("{text}.")
 }
 
 /// The token, as far as anybody may know it.

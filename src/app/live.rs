@@ -80,6 +80,7 @@ impl Live {
             in_use = Arc::default();
             let reporter = Reporter {
                 metrics: Arc::clone(&shared.metrics),
+                reloads: shared.reloads.clone(),
                 token_service: config.auth.token_service(),
                 in_use: Arc::clone(&in_use),
                 last_line: Mutex::default(),

@@ -8,6 +8,7 @@ use crate::{
     admin::Reloads,
     config::{Config, Loaded, Sources},
     permissions::GuardedFiles,
+    remedy,
     telemetry::Metrics,
 };
 
@@ -24,8 +25,9 @@ pub(super) struct Reload {
 /// What there is to do.
 #[derive(Debug)]
 pub(super) enum Reloaded {
-    /// Nothing but to read the secrets and the other files again.
-    Same,
+    /// Nothing but, where that was asked for, to read the secrets and the other files again: the
+    /// configuration is the one in use. One that was tried meanwhile is no longer wanted.
+    Same { asked: bool },
     /// To change to this.
     Changed(Box<Config>),
 }
@@ -67,8 +69,8 @@ impl Reload {
                         tracing::info!(
                             "SIGHUP: the configuration is the same; reading the secrets again"
                         );
-                        return Reloaded::Same;
                     }
+                    return Reloaded::Same { asked };
                 }
                 Ok(Loaded { config, .. }) => {
                     let warnings = config.warnings.iter();
@@ -81,7 +83,11 @@ impl Reload {
                     self.metrics.config_reloaded(false);
                     self.reloads.rejected(error.to_string().replace('\n', "; "));
                     for problem in error.problems() {
-                        tracing::error!(%problem, "the new configuration is wrong; the old one stays");
+                        tracing::error!(
+                            %problem,
+                            remedy = remedy::REJECTED,
+                            "the new configuration is wrong; the old one stays"
+                        );
                     }
                 }
             }

@@ -11,7 +11,9 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    admin::Reloads,
     clock::seconds,
+    remedy,
     telemetry::Metrics,
     token::{Attempt, Events, FetchError, Reason, Snapshot},
 };
@@ -20,6 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Reporter {
     pub(super) metrics: Arc<Metrics>,
+    pub(super) reloads: Reloads,
     /// The host of the token service; `None` where tokens come from a file.
     pub(super) token_service: Option<String>,
     /// Whether clients are served with this configuration by now.
@@ -76,6 +79,7 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
+                remedy = remedy::of_token(error),
                 "got no token"
             );
         } else {
@@ -88,11 +92,14 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
+                remedy = remedy::of_token(error),
                 "got no token"
             );
         }
         if !self.in_use.load(Ordering::Relaxed) {
             self.metrics.config_waits();
+            self.reloads
+                .rejected(format!("its credentials give no token: {error}"));
             tracing::warn!("the new configuration gives no token; the old one stays until it does");
         }
     }

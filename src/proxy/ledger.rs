@@ -2,6 +2,7 @@
 //! upstream.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,13 +17,14 @@ use tokio::time::Instant;
 use super::{answers::Fault, error::ProxyError, transfer::Broken};
 use crate::{
     client_token::ClientName,
-    health::{Health, Outage},
+    health::{Health, Outage, Refusal},
     message::{Fields, RequestHead, RequestId},
-    server::{Node, Peer, Refusal},
+    server::{self, Node, Peer},
     telemetry::{
         Metrics, Origin,
         access::{Access, Asked, Client, Record},
     },
+    text::for_terminal,
     token::AccessToken,
 };
 
@@ -95,15 +97,16 @@ impl Ledger {
     }
 
     /// Accounts for what was refused before there was a request to handle, and gives the response.
-    pub(super) fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+    pub(super) fn refuse(&self, refusal: server::Refusal, peer: &Peer) -> Response<Bytes> {
         let error = ProxyError::from(refusal);
         let id = RequestId::random();
         let response = error.response(id);
-        self.failed(&error);
+        self.failed(&error, &client_of(None, peer), address_of(peer));
         self.metrics.refused(response.status());
         if self.access.wants(true) {
             self.access.write(&Record {
                 id,
+                is_admin: false,
                 client: client_of(None, peer),
                 address: address_of(peer),
                 asked: None,
@@ -123,13 +126,26 @@ impl Ledger {
         response
     }
 
-    /// Counts an answer of our own, and what it says of the upstream and of the token: once, here.
-    fn failed(&self, error: &ProxyError) {
+    /// Counts an answer of our own, and what it says of the upstream, the token and the client: once,
+    /// here.
+    fn failed(&self, error: &ProxyError, client: &Client<'_>, address: Option<IpAddr>) {
         let answer = error.answer();
         self.metrics.responded(answer.status, answer.label);
         tracing::debug!(reason = answer.label, "refused a request: {error}");
         match answer.fault {
-            Fault::Client | Fault::Limit => self.metrics.rejected(answer.label),
+            fault @ (Fault::Client | Fault::Limit) => {
+                self.metrics.rejected(answer.label);
+                if answer.status.is_client_error() || answer.status.is_server_error() {
+                    let refusal = Refusal {
+                        reason: answer.label,
+                        client: &name_of(client, address),
+                        status: answer.status.as_u16(),
+                        remedy: answer.remedy,
+                        is_limit: fault == Fault::Limit,
+                    };
+                    self.health.refused_client(Instant::now(), &refusal);
+                }
+            }
             Fault::Token => {
                 if matches!(error, ProxyError::NoToken(_)) {
                     self.health.refused();
@@ -219,6 +235,13 @@ impl Entry<'_> {
             if status != StatusCode::UNAUTHORIZED {
                 health.token_accepted(now);
             }
+            if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                health.allowed(now, || asked_for(self.request));
+            }
+        }
+        if status == StatusCode::FORBIDDEN {
+            self.ledger.metrics.forbidden();
+            health.forbidden(Instant::now(), asked_for(self.request));
         }
         if access.wants(status.is_server_error()) {
             self.head_at = Some(Instant::now());
@@ -239,7 +262,8 @@ impl Entry<'_> {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let response = error.response(id);
-        self.ledger.failed(error);
+        let client = client_of(self.client.as_ref(), &self.peer);
+        self.ledger.failed(error, &client, address_of(&self.peer));
         self.outcome = Some((response.status(), Origin::Sidecar));
         self.error = Some((error.answer().error, error.label()));
         self.response_bytes = response.body().len() as u64;
@@ -294,6 +318,7 @@ impl Entry<'_> {
         };
         self.ledger.access.write(&Record {
             id,
+            is_admin: false,
             client: client_of(self.client.as_ref(), &self.peer),
             address: address_of(&self.peer),
             asked: Some(asked),
@@ -351,7 +376,30 @@ impl Drop for Entry<'_> {
     }
 }
 
-fn client_of<'a>(client: Option<&'a ClientName>, peer: &'a Peer) -> Client<'a> {
+/// What was asked for, on one line and without the query, which may hold secrets.
+fn asked_for(request: &RequestHead) -> String {
+    const LONGEST: usize = 200;
+    let target = request.target();
+    let path = target
+        .split(|byte| *byte == b'?')
+        .next()
+        .unwrap_or_default();
+    let path = for_terminal(&String::from_utf8_lossy(path), LONGEST);
+    format!("{} {path}", request.method)
+}
+
+/// Who asked, by what is known best.
+fn name_of(client: &Client<'_>, address: Option<IpAddr>) -> String {
+    match (client, address) {
+        (Client::Token(name), _) => format!("client {name}"),
+        (Client::Certificate(subject), _) => format!("certificate {subject}"),
+        (Client::User(number), _) => format!("user {number}"),
+        (Client::Unknown, Some(address)) => address.to_string(),
+        (Client::Unknown, None) => "a process of this machine".to_owned(),
+    }
+}
+
+pub(crate) fn client_of<'a>(client: Option<&'a ClientName>, peer: &'a Peer) -> Client<'a> {
     match (client, &peer.certificate, peer.user) {
         (Some(name), _, _) => Client::Token(name.as_str()),
         (None, Some(subject), _) => Client::Certificate(subject),
@@ -360,7 +408,7 @@ fn client_of<'a>(client: Option<&'a ClientName>, peer: &'a Peer) -> Client<'a> {
     }
 }
 
-fn address_of(peer: &Peer) -> Option<std::net::IpAddr> {
+pub(crate) fn address_of(peer: &Peer) -> Option<IpAddr> {
     match peer.node {
         Node::Ip(address) => Some(address),
         Node::Unix => None,
