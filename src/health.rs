@@ -95,7 +95,7 @@ pub struct Outage<'a> {
     /// What happened; no secret.
     pub detail: &'a str,
     /// What to do.
-    pub remedy: &'static str,
+    pub remedy: &'a str,
     /// Whether only a person can mend it.
     pub needs_operator: bool,
     /// What clients are told.

@@ -127,7 +127,7 @@ fn of_token(view: &View, known: Known<'_>) -> Option<Trouble> {
         culprit: culprit_of_token(failure, view.token_service.as_deref()),
         since: clock.moment(since),
         count: snapshot.consecutive_failures.into(),
-        remedy: sentence(remedy::of_token(failure)),
+        remedy: sentence(&remedy::of_token(failure)),
     })
 }
 
@@ -169,7 +169,7 @@ fn of_upstream(upstream: &Upstream) -> Option<Trouble> {
         culprit,
         since,
         count: upstream.failures,
-        remedy: sentence(remedy::of_upstream(&error.reason)),
+        remedy: sentence(&remedy::of_upstream(&error.reason, &error.detail)),
     })
 }
 

@@ -79,7 +79,7 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
-                remedy = remedy::of_token(error),
+                remedy = &*remedy::of_token(error),
                 "got no token"
             );
         } else {
@@ -92,7 +92,7 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
-                remedy = remedy::of_token(error),
+                remedy = &*remedy::of_token(error),
                 "got no token"
             );
         }

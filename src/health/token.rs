@@ -55,6 +55,7 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
                 let reason = failure.map(|failure| failure.reason.as_str());
                 let detail = failure.map(|failure| &*failure.detail);
                 let remedy = failure.map(remedy::of_token);
+                let remedy = remedy.as_deref();
                 let next = snapshot.next_attempt.saturating_duration_since(now);
                 let next_attempt_in_seconds = seconds(next);
                 let failures = snapshot.consecutive_failures;

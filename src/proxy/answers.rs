@@ -276,7 +276,7 @@ pub(super) const CONNECT_TIMEOUT: Answer = Answer {
     title: "The service cannot be reached in time",
     remedy: "No connection to the host of upstream.url within upstream.connect_timeout: often a firewall that drops packets, or a wrong port.",
 };
-pub(super) const CERTIFICATE: Answer = Answer {
+pub(crate) const CERTIFICATE: Answer = Answer {
     status: StatusCode::BAD_GATEWAY,
     code: "502",
     error: "tls_certificate_error",

@@ -19,6 +19,7 @@ use crate::{
     client_token::ClientName,
     health::{Health, Outage, Refusal},
     message::{Fields, RequestHead, RequestId},
+    remedy,
     server::{self, Node, Peer},
     telemetry::{
         Metrics, Origin,
@@ -153,10 +154,11 @@ impl Ledger {
             }
             fault @ (Fault::Unreachable | Fault::Operator | Fault::Upstream) => {
                 self.metrics.upstream_failed(answer.label);
+                let detail = error.to_string();
                 let outage = Outage {
                     reason: answer.label,
-                    detail: &error.to_string(),
-                    remedy: answer.remedy,
+                    remedy: &remedy::of_upstream(answer.label, &detail),
+                    detail: &detail,
                     needs_operator: fault == Fault::Operator,
                     status: answer.status.as_u16(),
                 };

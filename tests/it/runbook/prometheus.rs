@@ -1,0 +1,132 @@
+//! A real Prometheus with the rules that are shipped.
+
+use std::{
+    fmt::Write as _,
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{DEADLINE, eventually_async, try_request};
+
+pub struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _files: TempDir,
+}
+
+impl Prometheus {
+    /// One that scrapes these sidecars, by the name of their fault. `None` where it is not installed.
+    #[expect(clippy::print_stdout, reason = "whoever runs the tests wants to know")]
+    pub fn watching(targets: Vec<(String, String)>) -> Option<Self> {
+        let files = tempfile::tempdir().unwrap();
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/observability/alerts.yml");
+        let mut config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+             rule_files: [{}]\n\
+             scrape_configs:\n- job_name: sidecars\n  static_configs:\n",
+            rules.display()
+        );
+        for (fault, url) in targets {
+            let address = url.replace("http://", "");
+            writeln!(
+                config,
+                "  - {{targets: ['{address}'], labels: {{fault: '{fault}', instance: 'host-1'}}}}"
+            )
+            .unwrap();
+        }
+        let path = files.path().join("prometheus.yml");
+        std::fs::write(&path, config).unwrap();
+        let address = free_address();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", path.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                files.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        match child {
+            Ok(child) => Some(Self {
+                child,
+                address,
+                _files: files,
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                println!("the alerts are left out: prometheus is not installed");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// What it says of a fault, once it has these alerts and has rendered them.
+    pub async fn alerts(&self, fault: &str, wanted: &[&str]) -> String {
+        let mut found = Vec::new();
+        let has_all = async || {
+            let alerts = self.of(fault).await;
+            let is_there = |name: &&str| alerts.iter().any(|alert| name_of(alert) == *name);
+            let done = wanted.iter().all(is_there);
+            (done, alerts)
+        };
+        let mut last = Vec::new();
+        let told = async || has_all().await.0;
+        eventually_async(told, DEADLINE).await;
+        last.append(&mut has_all().await.1);
+        for alert in last {
+            if wanted.contains(&name_of(&alert)) {
+                found.push(shown(&alert));
+            }
+        }
+        found.sort();
+        found.join("\n")
+    }
+
+    async fn of(&self, fault: &str) -> Vec<Value> {
+        let url = format!("http://{}/api/v1/alerts", self.address);
+        let Ok(reply) = try_request("GET", &url, &[], "").await else {
+            return Vec::new();
+        };
+        let alerts = reply.json()["data"]["alerts"].clone();
+        let mut alerts: Vec<Value> = serde_json::from_value(alerts).unwrap_or_default();
+        alerts.retain(|alert| alert["labels"]["fault"] == fault);
+        alerts
+    }
+}
+
+fn name_of(alert: &Value) -> &str {
+    alert["labels"]["alertname"].as_str().unwrap()
+}
+
+fn shown(alert: &Value) -> String {
+    let text = |name: &str| alert["annotations"][name].as_str().unwrap();
+    let severity = alert["labels"]["severity"].as_str().unwrap();
+    format!(
+        "{} ({severity}): {}\n  {}\n  {}",
+        name_of(alert),
+        text("summary"),
+        text("description"),
+        text("runbook_url")
+    )
+}
+
+/// Nobody listens there at the moment.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
