@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -45,6 +46,13 @@ impl Reloads {
     /// Notes that a changed configuration cannot be used, and why; `problem` holds no secret.
     pub fn rejected(&self, problem: String) {
         self.set(Some(problem));
+    }
+
+    /// For how long none was accepted; nothing while the last one was.
+    #[must_use]
+    pub fn rejected_for(&self) -> Duration {
+        let since = self.last().and_then(|last| last.rejected_since);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether the last change did not come into use.

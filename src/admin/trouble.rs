@@ -165,7 +165,10 @@ fn of_upstream(upstream: &Upstream) -> Option<Trouble> {
     };
     Some(Trouble {
         kind: "upstream".to_owned(),
-        text: format!("{url} has failed for {lasted}: {}", error.detail),
+        text: format!(
+            "the upstream {url} has failed for {lasted}: {}",
+            error.detail
+        ),
         culprit,
         since,
         count: upstream.failures,
@@ -176,7 +179,7 @@ fn of_upstream(upstream: &Upstream) -> Option<Trouble> {
 fn unauthorized(url: &str, health: SubjectHealth, clock: Clock) -> Option<Trouble> {
     Some(Trouble {
         kind: "unauthorized".to_owned(),
-        text: format!("{url} answers 401 to fresh tokens, and clients get its 401"),
+        text: format!("the upstream {url} answers 401 to fresh tokens, and clients get its 401"),
         culprit: format!("the upstream {url}, or a credential that does not belong to it"),
         since: clock.moment(health.since?),
         count: health.failures,
@@ -188,7 +191,7 @@ fn forbidden(url: &str, health: SubjectHealth, clock: Clock) -> Option<Trouble> 
     let LastError { detail, .. } = health.last_error?;
     Some(Trouble {
         kind: "forbidden".to_owned(),
-        text: format!("{url} answers 403 to what a client asks for, last to {detail}"),
+        text: format!("the upstream {url} answers 403 to what a client asks for, last to {detail}"),
         culprit: "the credential in [auth], which lacks a permission".to_owned(),
         since: clock.moment(health.since?),
         count: health.failures,
@@ -204,7 +207,7 @@ fn ended(credential: &Credential) -> Option<Trouble> {
     let kind = credential.kind.replace('_', " ");
     (credential.expires_in_seconds <= 0.0).then(|| Trouble {
         kind: "ended".to_owned(),
-        text: format!("requests are served, but {}", words::end(credential)),
+        text: words::end(credential),
         culprit: format!("{kind} ({place})"),
         since: Moment {
             at: credential.expires_at.clone(),
@@ -248,10 +251,10 @@ fn of_refusals(refused: Refused, clock: Clock) -> Option<Trouble> {
         }
         (_, Fault::Limit) => {
             let culprit =
-                format!("more clients or a slower upstream than the bound is for; last {client}");
+                format!("more clients or a slower upstream than the bound is for (last: {client})");
             ("overload", culprit)
         }
-        _ => (CLIENTS, format!("the client, last {client}")),
+        _ => (CLIENTS, format!("the client (last: {client})")),
     };
     Some(Trouble {
         kind: kind.to_owned(),

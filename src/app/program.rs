@@ -164,6 +164,7 @@ impl Program {
         self.shared.metrics.config_reloaded(false);
         self.shared.reloads.rejected(format!("{error:#}"));
         tracing::error!(
+            failing_for_seconds = clock::seconds(self.shared.reloads.rejected_for()),
             remedy = remedy::REJECTED,
             "the new configuration cannot be used; the old one stays: {error:#}"
         );

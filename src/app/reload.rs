@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::Reloads,
+    clock::seconds,
     config::{Config, Loaded, Sources},
     permissions::GuardedFiles,
     remedy,
@@ -82,9 +83,11 @@ impl Reload {
                 Err(error) => {
                     self.metrics.config_reloaded(false);
                     self.reloads.rejected(error.to_string().replace('\n', "; "));
+                    let failing_for_seconds = seconds(self.reloads.rejected_for());
                     for problem in error.problems() {
                         tracing::error!(
                             %problem,
+                            failing_for_seconds,
                             remedy = remedy::REJECTED,
                             "the new configuration is wrong; the old one stays"
                         );

@@ -100,7 +100,10 @@ impl Reporter {
             self.metrics.config_waits();
             self.reloads
                 .rejected(format!("its credentials give no token: {error}"));
-            tracing::warn!("the new configuration gives no token; the old one stays until it does");
+            tracing::warn!(
+                failing_for_seconds = seconds(self.reloads.rejected_for()),
+                "the new configuration gives no token; the old one stays until it does"
+            );
         }
     }
 

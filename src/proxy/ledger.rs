@@ -393,7 +393,7 @@ fn asked_for(request: &RequestHead) -> String {
 /// Who asked, by what is known best.
 fn name_of(client: &Client<'_>, address: Option<IpAddr>) -> String {
     match (client, address) {
-        (Client::Token(name), _) => format!("client {name}"),
+        (Client::Token(name), _) => (*name).to_owned(),
         (Client::Certificate(subject), _) => format!("certificate {subject}"),
         (Client::User(number), _) => format!("user {number}"),
         (Client::Unknown, Some(address)) => address.to_string(),

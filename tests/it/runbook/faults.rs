@@ -59,11 +59,9 @@ impl Fault {
                 .iter()
                 .any(|word| lower.contains(&word.to_lowercase()))
         };
-        // A line of the log that tells of a change begins with its time, and one that tells later
-        // says for how long.
         let beginning: &[&str] = match voice {
-            "log" => &["failing_for_seconds", "ended_at", "stays"],
-            _ => &["since", "has ended"],
+            "log" => &["failing_for_seconds"],
+            _ => &["since <time>", "since: <time>", "since        <time>"],
         };
         let wanted = [
             ("who is to blame", self.culprit),
@@ -202,7 +200,7 @@ pub const FAULTS: [Fault; 10] = [
         log: &["requests are refused", "error.type=client_token"],
         alerts: &["AuthSidecarClientsRefused"],
         culprit: &[
-            "client, last 127.0.0.1",
+            "the client (last: 127.0.0.1)",
             "client=\"127.0.0.1\"",
             "the client is to blame",
         ],
@@ -236,8 +234,7 @@ impl Demo {
             .set("auth.type", "csp-oauth-app")
             .set("auth.base_url", format!("http://{}", gates.0.address()))
             .set("auth.client_id", tokens.client_id())
-            .set("auth.client_secret", tokens.client_secret())
-            .set("auth.hold_timeout", "0s");
+            .set("auth.client_secret", tokens.client_secret());
         Self {
             tokens: gates.0,
             instance: gates.1,
@@ -321,6 +318,7 @@ async fn ask(sidecar: &Process) -> u16 {
 
 async fn token_service_down() -> Scene {
     let mut demo = Demo::start(TokenService::new(SHORT)).await;
+    demo.settings = demo.settings.set("auth.hold_timeout", "0s");
     let sidecar = demo.run().await;
     demo.tokens.stop();
     lost(&sidecar).await;
@@ -330,6 +328,7 @@ async fn token_service_down() -> Scene {
 
 async fn secret_revoked() -> Scene {
     let mut demo = Demo::start(TokenService::new(SHORT)).await;
+    demo.settings = demo.settings.set("auth.hold_timeout", "0s");
     let sidecar = demo.run().await;
     let address = demo.tokens.address();
     demo.tokens.stop();

@@ -91,7 +91,9 @@ impl Prometheus {
 
     async fn of(&self, fault: &str) -> Vec<Value> {
         let url = format!("http://{}/api/v1/alerts", self.address);
-        let Ok(reply) = try_request("GET", &url, &[], "").await else {
+        let reply = try_request("GET", &url, &[], "").await;
+        // It says so with a 503 while it starts.
+        let Some(reply) = reply.ok().filter(|reply| reply.status == 200) else {
             return Vec::new();
         };
         let alerts = reply.json()["data"]["alerts"].clone();

@@ -34,13 +34,19 @@ impl Names {
                 "<time>",
             ),
             (r"_seconds=[0-9.]+", "_seconds=…"),
-            (r"\b(failures|refusals|lost|generation|unsaid)=\d+", "$1=…"),
+            (
+                r"\b(failures|refusals|lost|generation|days_since)=\d+",
+                "$1=…",
+            ),
             (r"request_id=[0-9a-f]{32}", "request_id=…"),
             (r"body\.size=\d+", "body.size=…"),
             // Times in words.
             (r"\b\d+(ms|s|m|h|days?)( \d+(ms|s|m|h|days?))*\b", "…"),
             (r"\b\d+ days\b", "… days"),
-            (r"\b(\d+ times|once)\b", "… times"),
+            (r"ago, (\d+ times|once)", "ago, … times"),
+            (r"\b(requestId|traceId) \w+", "$1 …"),
+            (r"verification time \d+", "verification time …"),
+            (r"\(\d+ seconds ago\)", "(… seconds ago)"),
             (r"token \d+\b", "token …"),
             (r"has lost [0-9.]+[a-z]? lines", "has lost … lines"),
             // Where there is no small disk to fill, a bound of files stands in for it.
