@@ -86,17 +86,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     }
     rows.push(("token", words::token(status.token.as_ref())));
     let refresh = &status.refresh;
-    let next = words::duration(refresh.next_attempt_in_seconds);
-    let failures = match refresh.consecutive_failures {
-        0 => String::new(),
-        1 => ", the last one failed".to_owned(),
-        many => format!(", the last {many} failed"),
-    };
-    let calls = format!(
-        "{} so far{failures}; the next one in {next}",
-        refresh.attempts
-    );
-    rows.push(("token calls", calls));
+    rows.push(("token calls", words::calls(refresh)));
     for attempt in refresh.last_attempts.iter().take(3) {
         let what = match (&attempt.reason, &attempt.detail, attempt.generation) {
             (Some(reason), Some(detail), _) => format!("{reason}: {detail}"),

@@ -11,6 +11,7 @@ use super::{
     trouble::Trouble,
     words,
 };
+use crate::text::sentence;
 
 /// Nothing is loaded, nothing runs, and no other page shows this one.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -38,8 +39,8 @@ fn page(status: &Status, samples: &[Sample]) -> String {
          <meta name=color-scheme content=\"light dark\">\
          <meta http-equiv=refresh content=5>\
          <title>auth-sidecar: {state}</title><style>{STYLE}</style>\
-         <h1 class={state}>auth-sidecar is {state}</h1><p>{}</p>",
-        escape(&status.summary)
+         <h1 class={state}>auth-sidecar is {state}</h1><p class=summary>{}</p>",
+        escape(&words::full_stop(&sentence(&status.summary)))
     );
     // Writing to a String cannot fail.
     let mut put = |text: String| page.write_str(&text).unwrap_or_default();
@@ -65,7 +66,7 @@ fn page(status: &Status, samples: &[Sample]) -> String {
         };
         put(format!(
             "<tr><td>{}<td>{}<td>{}<td>{what}",
-            escape(&attempt.at),
+            escape(&words::to_the_second(&attempt.at)),
             escape(&attempt.result),
             escape(attempt.reason.as_deref().unwrap_or_default()),
         ));
@@ -89,11 +90,14 @@ fn box_of(trouble: &Trouble, has_text: bool) -> String {
     // Writing to a String cannot fail.
     let mut put = |part: String| text.write_str(&part).unwrap_or_default();
     if has_text {
-        put(format!("<p>{}</p>", escape(&trouble.text)));
+        put(format!(
+            "<p>{}</p>",
+            escape(&words::full_stop(&sentence(&trouble.text)))
+        ));
     }
     put("<dl>".to_owned());
     for (name, value) in [
-        ("To blame", trouble.culprit.clone()),
+        ("To blame", sentence(&trouble.culprit)),
         ("Since", words::since(trouble)),
         ("To do", words::full_stop(&trouble.remedy)),
     ] {
@@ -105,17 +109,10 @@ fn box_of(trouble: &Trouble, has_text: bool) -> String {
 
 fn rows(status: &Status) -> Vec<(&'static str, String)> {
     let refresh = &status.refresh;
-    let next = words::duration(refresh.next_attempt_in_seconds);
     let requests = &status.requests;
     let mut rows = vec![
         ("Token", words::token(status.token.as_ref())),
-        (
-            "Token calls",
-            format!(
-                "{} so far, {} failed in a row; the next one in {next}",
-                refresh.attempts, refresh.consecutive_failures
-            ),
-        ),
+        ("Token calls", words::calls(refresh)),
         ("Upstream", words::upstream(&status.upstream)),
         (
             "Answers",

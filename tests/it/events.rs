@@ -1,13 +1,19 @@
 //! What the log says of the upstream, the token and the configuration: each change once.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Answer, FakeCsp, FakeService, Process, Settings, Validator, eventually, eventually_async, get,
-    pki::Authority, refused_address,
+    Answer, Connection, FakeCsp, FakeService, Process, RawServer, Settings, Validator, eventually,
+    eventually_async, get, pki::Authority, refused_address,
 };
 
 const SOON: Duration = Duration::from_secs(15);
@@ -300,24 +306,47 @@ async fn a_configuration_that_is_put_back_ends_the_trouble_with_the_one_that_was
     }
 }
 
+/// An upstream that forbids one path, until it no longer does.
+fn forbidding(forbids: &Arc<AtomicBool>) -> RawServer {
+    let forbids = Arc::clone(forbids);
+    RawServer::start(move |_, stream| {
+        let forbids = Arc::clone(&forbids);
+        async move {
+            let mut connection = Connection::from(stream);
+            while let Some(head) = connection.read_head().await {
+                let is_forbidden =
+                    head.starts_with("GET /forbidden") && forbids.load(Ordering::SeqCst);
+                let status = if is_forbidden { "403 No" } else { "200 OK" };
+                let response = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                connection.write(response).await;
+            }
+        }
+    })
+}
+
 #[tokio::test]
 async fn a_403_of_the_upstream_is_told_of_until_the_same_request_is_allowed() {
-    let service = FakeService::accepting(["a-token"]);
-    let sidecar = start(&Settings::static_token("a-token", &service)).await;
+    let forbids = Arc::new(AtomicBool::new(true));
+    let service = forbidding(&forbids);
+    let settings = Settings::to(&format!("http://{}", service.address()))
+        .set("auth.type", "static-token")
+        .set("auth.token", "a-token");
+    let sidecar = start(&settings).await;
     let ask = async |path: &str| get(&format!("{}{path}", sidecar.url())).await.status;
     for _ in 0..20 {
-        assert_eq!(ask("/status/403?secret=canary").await, 403);
+        assert_eq!(ask("/forbidden?secret=canary").await, 403);
     }
     let line = hear(&sidecar, "the upstream forbids").await;
     assert_eq!(
         (&line["level"], &line["request"]),
-        (&"WARN".into(), &"GET /status/403".into())
+        (&"WARN".into(), &"GET /forbidden".into())
     );
     assert!(text(&line, "remedy").contains("role"), "{line}");
-    let (_, json) = sidecar.admin_get("/status").await;
-    let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["state"], "degraded");
-    let trouble = &json["troubles"][0];
+    let status = async || -> Value {
+        let (_, json) = sidecar.admin_get("/status").await;
+        serde_json::from_str(&json).unwrap()
+    };
+    let trouble = &status().await["troubles"][0];
     assert_eq!(
         (&trouble["kind"], &trouble["count"]),
         (&"forbidden".into(), &20.into())
@@ -327,8 +356,14 @@ async fn a_403_of_the_upstream_is_told_of_until_the_same_request_is_allowed() {
     assert!(metric("auth_sidecar_upstream_forbidden_total 20\n").await);
     // Another request says nothing of this one.
     assert_eq!(ask("/x").await, 200);
-    assert!(!metric(r#"trouble_since_timestamp_seconds{kind="forbidden"} 0.0"#).await);
+    assert_eq!(status().await["state"], "degraded");
     assert_eq!(said(&sidecar, "the upstream").len(), 1);
+    forbids.store(false, Ordering::SeqCst);
+    assert_eq!(ask("/forbidden").await, 200);
+    let back = hear(&sidecar, "the upstream allows").await;
+    assert_eq!(back["refusals"], 20, "{back}");
+    assert_eq!(status().await["state"], "ready");
+    assert!(metric(r#"trouble_since_timestamp_seconds{kind="forbidden"} 0.0"#).await);
 }
 
 #[tokio::test]

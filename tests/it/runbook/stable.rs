@@ -43,7 +43,7 @@ impl Names {
             // Times in words.
             (r"\b\d+(ms|s|m|h|days?)( \d+(ms|s|m|h|days?))*\b", "…"),
             (r"\b\d+ days\b", "… days"),
-            (r"ago, (\d+ times|once)", "ago, … times"),
+            (r"ago; (\d+ times|once)", "ago; … times"),
             (r"\b(requestId|traceId) \w+", "$1 …"),
             (r"verification time \d+", "verification time …"),
             (r"\(\d+ seconds ago\)", "(… seconds ago)"),
