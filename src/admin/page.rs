@@ -56,19 +56,18 @@ fn page(status: &Status, samples: &[Sample]) -> String {
         put(chart);
     }
     put("</div><h2>Last token calls</h2><div class=wide><table>\
-         <tr><th>When<th>Result<th>Reason<th>What"
+         <tr><th>When<th>Result<th>What"
         .to_owned());
     for attempt in &status.refresh.last_attempts {
-        let what = match (&attempt.detail, attempt.generation) {
-            (Some(detail), _) => escape(detail),
-            (None, Some(generation)) => format!("token {generation}"),
-            (None, None) => String::new(),
+        let what = match (&attempt.reason, &attempt.detail, attempt.generation) {
+            (Some(reason), Some(detail), _) => escape(&format!("{reason}: {detail}")),
+            (_, _, Some(generation)) => format!("token {generation}"),
+            _ => String::new(),
         };
         put(format!(
-            "<tr><td>{}<td>{}<td>{}<td>{what}",
+            "<tr><td>{}<td>{}<td>{what}",
             escape(&words::to_the_second(&attempt.at)),
             escape(&attempt.result),
-            escape(attempt.reason.as_deref().unwrap_or_default()),
         ));
     }
     put(
