@@ -71,7 +71,7 @@ def measure(machine, subjects, names, rounds, seconds):
     running = {}
     for subject in subjects:
         for scheme in sorted({case.scheme for case in cases}):
-            if scheme == "http" or subject.has_https and subject.kind != "renewing":
+            if scheme == "http" or subject.has_https:
                 running[subject, scheme] = machine.start(subject.name, subject.launcher(scheme))
                 # What a process needs only once is not counted as the cost of a request.
                 load(running[subject, scheme], FRESH, 1)
@@ -84,7 +84,7 @@ def measure(machine, subjects, names, rounds, seconds):
                     note(results, case, subject, figures, number, rounds)
         if FRESH.name in names:
             for subject in order:
-                if subject.kind != "renewing":
+                if not subject.is_variant:
                     once, figures = fresh(machine, subject, seconds)
                     note(results, FRESH, subject, figures, number, rounds)
                     keep(results["once"].setdefault(subject.name, {}), once)

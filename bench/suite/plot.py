@@ -5,6 +5,7 @@ from statistics import median
 
 from .cases import TITLES
 from .report import number
+from .subjects import VARIANTS
 
 STYLE = """
   .surface { fill: #fff } text { font: 12px system-ui, sans-serif; fill: #24292f }
@@ -18,7 +19,7 @@ COLUMNS, WIDTH, BAR, GAP, LABEL = 2, 400, 15, 5, 92
 
 
 def svg(results):
-    kinds = {name: kind for name, kind in results["subjects"] if kind != "renewing"}
+    kinds = {name: kind for name, kind in results["subjects"] if kind not in VARIANTS}
     panels = []
     for case, subjects in results["load"].items():
         values = {name: median(subjects[name]["us"]) for name in kinds if name in subjects}

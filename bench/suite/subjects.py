@@ -18,7 +18,11 @@ class Subject:
 
     @property
     def has_https(self):
-        return self.kind != "relay"
+        return self.kind != "relay" and not self.is_variant
+
+    @property
+    def is_variant(self):
+        return self.kind in VARIANTS
 
     def launcher(self, scheme):
         """A function of the machine, a directory and a port: the command, its environment, and the
@@ -41,6 +45,7 @@ def sidecar(subject, machine, directory, port, scheme):
         "CSP_API_URL": token_service,
         "CSP_APP_ID": f"{'renew' if subject.kind == 'renewing' else 'app'}-{port}",
         "CSP_APP_SECRET": "secret",
+        **VARIANTS.get(subject.kind, {}),
     }
     if scheme == "https":
         environment["AUTH_SIDECAR_UPSTREAM__CA_FILE"] = str(machine.ca_file)
@@ -106,14 +111,22 @@ def template(name, machine, directory, port, scheme, **more):
     return str(file)
 
 
-#: What `--subjects` can name. "renewing" is the sidecar with tokens that last about a second.
+#: The sidecar in another configuration, for the difference that it makes: the variables that it adds.
+#: The token service gives "renewing" tokens that last about a second.
+VARIANTS = {
+    "renewing": {},
+    "unlogged": {"AUTH_SIDECAR_LOG__ACCESS": "off"},
+    "logged": {"AUTH_SIDECAR_LOG__ACCESS": "all"},
+}
+
+#: What `--subjects` can name.
 KINDS = {
     "relay": relay,
     "nginx": nginx,
     "haproxy": haproxy,
     "envoy": envoy,
     "auth-sidecar": sidecar,
-    "renewing": sidecar,
+    **dict.fromkeys(VARIANTS, sidecar),
 }
 
 

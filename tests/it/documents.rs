@@ -28,14 +28,42 @@ fn the_tests_that_the_threat_model_names_exist() {
     assert!(tests > 20, "{tests}");
 }
 
+/// Compares a file that is made of the program with what it has to be, or writes it where `WRITE_DOCS`
+/// is set.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever runs the tests says so by a variable"
+)]
+pub fn compare(file: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        std::fs::write(&path, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{file} is another: WRITE_DOCS=1 cargo test --test it"
+    );
+}
+
 /// The pages that people read, and where they are.
-fn pages() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+pub fn pages() -> Vec<(PathBuf, String)> {
     let mut pages = Vec::new();
-    for folder in ["", "docs", "bench", "fuzz"] {
-        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+    let mut folders = vec![
+        ("", false),
+        ("docs", true),
+        ("bench", false),
+        ("fuzz", false),
+    ]
+    .into_iter()
+    .map(|(folder, is_deep)| (Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), is_deep))
+    .collect::<Vec<_>>();
+    while let Some((folder, is_deep)) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "md") {
+            if is_deep && path.is_dir() {
+                folders.push((path, is_deep));
+            } else if path.extension().is_some_and(|extension| extension == "md") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 pages.push((path, text));
             }
@@ -99,6 +127,19 @@ fn every_link_between_pages_leads_somewhere() {
         }
     }
     assert!(followed > 10, "{followed}");
+}
+
+#[test]
+fn every_page_of_the_site_is_in_its_summary() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let summary = std::fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    let listed: BTreeSet<PathBuf> = links(&summary).iter().map(|page| docs.join(page)).collect();
+    let there: BTreeSet<PathBuf> = pages()
+        .into_iter()
+        .map(|(page, _)| page)
+        .filter(|page| page.starts_with(&docs) && !page.ends_with("SUMMARY.md"))
+        .collect();
+    assert_eq!(listed, there);
 }
 
 #[test]

@@ -67,6 +67,8 @@ mod names;
 mod outbound;
 /// Who may write to the files that decide who is let in, and read those that hold secrets.
 mod permissions;
+/// The page about every key of the configuration.
+mod reference;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
 /// A configuration that changes while the sidecar runs.

@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::documents::{compare, pages};
+
 const FULL: &str = include_str!("../../config/auth-sidecar.toml");
 
 fn root() -> &'static Path {
@@ -30,6 +32,13 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
+/// The schema as the program prints it.
+pub fn printed() -> String {
+    let (code, text, _) = run(&["schema"]);
+    assert_eq!(code, Some(0));
+    text
+}
+
 /// A validator that shares no code with the program.
 struct Schema {
     document: Value,
@@ -39,9 +48,7 @@ struct Schema {
 
 impl Schema {
     fn printed() -> Self {
-        let (code, text, _) = run(&["schema"]);
-        assert_eq!(code, Some(0));
-        let document: Value = serde_json::from_str(&text).unwrap();
+        let document: Value = serde_json::from_str(&printed()).unwrap();
         let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
         compiler
             .add_resource("schema.json", document.clone())
@@ -71,7 +78,7 @@ impl Schema {
 }
 
 /// The lines of a key in the full file: section, key and value, set or only shown.
-fn lines() -> Vec<(String, String, String)> {
+pub fn lines() -> Vec<(String, String, String)> {
     let mut section = String::new();
     let mut lines = Vec::new();
     for line in FULL.lines() {
@@ -89,13 +96,7 @@ fn lines() -> Vec<(String, String, String)> {
 
 #[test]
 fn the_printed_schema_is_the_shipped_one() {
-    let (_, printed, _) = run(&["schema"]);
-    let path = root().join("config/auth-sidecar.schema.json");
-    let shipped = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        printed == shipped,
-        "auth-sidecar schema > config/auth-sidecar.schema.json"
-    );
+    compare("config/auth-sidecar.schema.json", &printed());
     assert_eq!(
         Schema::printed().document["$schema"],
         "https://json-schema.org/draft/2020-12/schema"
@@ -191,11 +192,8 @@ fn every_shipped_and_every_documented_file_is_valid_and_names_its_schema() {
         let checked = schema.check(&text);
         assert!(checked.is_ok(), "{path:?}: {checked:?}");
     }
-    let mut documents = files("docs", "md");
-    documents.push(root().join("README.md"));
     let mut found = 0;
-    for path in documents {
-        let text = std::fs::read_to_string(&path).unwrap();
+    for (path, text) in pages() {
         for snippet in snippets(&text) {
             let checked = schema.check(snippet);
             assert!(checked.is_ok(), "{path:?}: {snippet}{checked:?}");
