@@ -198,7 +198,7 @@ fn judge(view: &View, request: &Parts, head: &RequestHead, peer: &Peer, id: Requ
         }
         match view.guard.admit_order(head, peer) {
             Ok(name) => client = name,
-            Err(answer) => return refused(answer, ("", "order")),
+            Err(why) => return refused(guard::refusal(why), ("", "order")),
         }
     }
     let answer = (route.answer)(view);

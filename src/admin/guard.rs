@@ -41,30 +41,30 @@ impl Guard {
         &self,
         head: &RequestHead,
         peer: &Peer,
-    ) -> Result<Option<ClientName>, Answer> {
+    ) -> Result<Option<ClientName>, &'static str> {
         // Whoever could connect to the file was let in by its permissions and listen.allow_users.
         if peer.node == Node::Unix {
             return Ok(None);
         }
         if self.takes_file {
-            return Err(refusal(
+            return Err(
                 "Whoever may use the sidecar proves who they are, which cannot be done here. Set\n\
                  admin.address to a unix socket, or listen.client_tokens_file.\n",
-            ));
+            );
         }
         match prove(&head.fields, &self.proofs) {
             Ok(admitted) => Ok(admitted.client),
-            Err(ProxyError::FieldMissing) => Err(refusal(
+            Err(ProxyError::FieldMissing) => Err(
                 "The field of listen.require_field is missing or wrong: orders take it as requests do.\n",
-            )),
-            Err(_) => Err(refusal(
+            ),
+            Err(_) => Err(
                 "Orders take a local token, as requests do: as Authorization: Bearer or X-AUTH-TOKEN.\n\
                  Without one they come by a unix socket (admin.address).\n",
-            )),
+            ),
         }
     }
 }
 
-fn refusal(why: &str) -> Answer {
+pub(super) fn refusal(why: &str) -> Answer {
     text(StatusCode::FORBIDDEN, why)
 }

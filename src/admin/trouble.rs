@@ -81,7 +81,7 @@ pub(super) fn all(view: &View, known: Known<'_>) -> Vec<Trouble> {
     let refusals = view.health.refusals();
     let mut all: Vec<_> = of_token(view, known).into_iter().collect();
     all.extend(of_upstream(known.upstream));
-    all.extend(unauthorized(url, view.health.acceptance(), clock));
+    all.extend(unauthorized(url, &view.health.acceptance(), clock));
     all.extend(forbidden(url, view.health.permission(), clock));
     let ended = known.credentials.iter().filter_map(ended);
     all.extend(ended);
@@ -176,7 +176,7 @@ fn of_upstream(upstream: &Upstream) -> Option<Trouble> {
     })
 }
 
-fn unauthorized(url: &str, health: SubjectHealth, clock: Clock) -> Option<Trouble> {
+fn unauthorized(url: &str, health: &SubjectHealth, clock: Clock) -> Option<Trouble> {
     Some(Trouble {
         kind: "unauthorized".to_owned(),
         text: format!("the upstream {url} answers 401 to fresh tokens, and clients get its 401"),

@@ -20,6 +20,7 @@ use self::{
 };
 
 const ALERTS: &str = include_str!("../../deploy/observability/alerts.yml");
+const DASHBOARD: &str = include_str!("../../deploy/observability/dashboard.json");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_voice_names_culprit_beginning_and_remedy_of_each_fault_as_the_runbook_has_it() {
@@ -50,6 +51,9 @@ async fn every_voice_names_culprit_beginning_and_remedy_of_each_fault_as_the_run
             silent.extend(fault.misses(name, &said));
             book.put(fault.heading, name, &said);
         }
+    }
+    if let Some(prometheus) = &prometheus {
+        silent.extend(prometheus.unanswered(DASHBOARD).await);
     }
     assert!(silent.is_empty(), "{}", silent.join("\n"));
     book.compare();

@@ -88,11 +88,11 @@ impl Queue {
         while let Some((lines, overflow)) = self.take() {
             let before = self.dropped() - overflow;
             owed = self.write(sink, &lines, overflow, owed, notice);
-            let lost = self.dropped().saturating_sub(before);
-            if lost == 0 {
+            let missing = self.dropped().saturating_sub(before);
+            if missing == 0 {
                 loss.ended();
             } else {
-                loss.goes_on(lost, sink.take_error().as_ref());
+                loss.goes_on(missing, sink.take_error().as_ref());
             }
             self.lock().writing = false;
             self.changed.notify_all();

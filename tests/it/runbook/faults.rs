@@ -47,7 +47,7 @@ pub struct Scene {
     pub sidecar: Process,
     /// Addresses and paths, and what the page calls them.
     pub names: Vec<(String, &'static str)>,
-    _kept: Vec<Box<dyn Any + Send>>,
+    kept: Vec<Box<dyn Any + Send>>,
 }
 
 impl Fault {
@@ -254,7 +254,7 @@ impl Demo {
         Scene {
             sidecar,
             names,
-            _kept: vec![Box::new(self.tokens), Box::new(self.instance)],
+            kept: vec![Box::new(self.tokens), Box::new(self.instance)],
         }
     }
 }
@@ -403,7 +403,7 @@ async fn certificate_ended() -> Scene {
     assert_eq!(ask(&sidecar).await, 502);
     trouble(&sidecar, "ended").await;
     let mut scene = demo.scene(sidecar);
-    scene._kept.push(Box::new(plain));
+    scene.kept.push(Box::new(plain));
     scene
 }
 
@@ -444,7 +444,7 @@ async fn disk_full() -> Scene {
     trouble(&sidecar, "log").await;
     let mut scene = demo.scene(sidecar);
     scene.names.push((directory, "/var/log/auth-sidecar"));
-    scene._kept.push(Box::new(logs));
+    scene.kept.push(Box::new(logs));
     scene
 }
 
@@ -483,7 +483,7 @@ async fn no_descriptors() -> Scene {
     }
     trouble(&sidecar, "descriptors").await;
     let mut scene = demo.scene(sidecar);
-    scene._kept.push(Box::new(idle));
+    scene.kept.push(Box::new(idle));
     scene
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use url::form_urlencoded;
 
 use crate::support::{DEADLINE, eventually_async, try_request};
 
@@ -87,6 +88,43 @@ impl Prometheus {
         }
         found.sort();
         found.join("\n")
+    }
+
+    /// Which queries of a dashboard have nothing to show, once they had the time for it.
+    pub async fn unanswered(&self, dashboard: &str) -> Vec<String> {
+        let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+        let mut silent = Vec::new();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let query = target["expr"].as_str().unwrap();
+                let whole = [
+                    ("$__rate_interval", "1m"),
+                    ("$__range", "1m"),
+                    ("$job", ".*"),
+                ];
+                let query = whole
+                    .iter()
+                    .fold(query.to_owned(), |query, (name, value)| {
+                        query.replace(name, value)
+                    })
+                    .replace("$instance", ".*");
+                if !self.has_result(&query).await {
+                    silent.push(format!("{}: {query}", panel["title"]));
+                }
+            }
+        }
+        silent
+    }
+
+    async fn has_result(&self, query: &str) -> bool {
+        let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let url = format!("http://{}/api/v1/query?query={query}", self.address);
+        let reply = try_request("GET", &url, &[], "").await.unwrap();
+        assert_eq!(reply.status, 200, "{query}: {}", reply.text());
+        !reply.json()["data"]["result"]
+            .as_array()
+            .unwrap()
+            .is_empty()
     }
 
     async fn of(&self, fault: &str) -> Vec<Value> {

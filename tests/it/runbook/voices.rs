@@ -87,9 +87,8 @@ fn words(page: &str) -> String {
     for part in parts {
         let (tag, words) = part.split_once('>').unwrap();
         match tag.split(' ').next().unwrap() {
-            "p" | "dt" => text.push('\n'),
+            "p" | "dt" | "section" => text.push('\n'),
             "dd" => text.push_str(": "),
-            "section" => text.push('\n'),
             _ => {}
         }
         text.push_str(words);
