@@ -166,7 +166,7 @@ impl App {
         let ledger = Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight);
         let shared = Shared {
             recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
-            reloads: Reloads::default(),
+            reloads: Reloads::of(reload.as_ref().and_then(|(_, file)| file.clone())),
             connections,
             broker_connections: Connections::default(),
             ledger,

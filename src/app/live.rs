@@ -94,6 +94,7 @@ impl Live {
             token_tracer = Arc::new(ArcSwapOption::from_pointee(tracer.clone()));
             let reporter = Reporter {
                 metrics: Arc::clone(&shared.metrics),
+                reloads: shared.reloads.clone(),
                 token_service: config.auth.token_service(),
                 in_use: Arc::clone(&in_use),
                 tracer: Arc::clone(&token_tracer),

@@ -12,7 +12,9 @@ use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::{
+    admin::Reloads,
     clock::seconds,
+    remedy,
     telemetry::{
         Metrics,
         spans::{TokenCall, Tracer},
@@ -24,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Reporter {
     pub(super) metrics: Arc<Metrics>,
+    pub(super) reloads: Reloads,
     /// The host of the token service; `None` where tokens come from a file.
     pub(super) token_service: Option<String>,
     /// Whether clients are served with this configuration by now.
@@ -82,6 +85,7 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
+                remedy = &*remedy::of_token(error),
                 "got no token"
             );
         } else {
@@ -94,12 +98,18 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
+                remedy = &*remedy::of_token(error),
                 "got no token"
             );
         }
         if !self.in_use.load(Ordering::Relaxed) {
             self.metrics.config_waits();
-            tracing::warn!("the new configuration gives no token; the old one stays until it does");
+            self.reloads
+                .rejected(format!("its credentials give no token: {error}"));
+            tracing::warn!(
+                failing_for_seconds = seconds(self.reloads.rejected_for()),
+                "the new configuration gives no token; the old one stays until it does"
+            );
         }
     }
 

@@ -92,6 +92,7 @@ impl Account {
         if self.access.wants(true) {
             self.access.write(&Record {
                 id,
+                is_admin: false,
                 client: Client::of(None, peer),
                 address: peer.address(),
                 is_tls: peer.is_tls,

@@ -2,6 +2,7 @@
 //! upstream.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,14 +17,16 @@ use tokio::time::Instant;
 use super::{answers::Fault, error::ProxyError, transfer::Broken};
 use crate::{
     client_token::ClientName,
-    health::{Health, Outage},
+    health::{Health, Outage, Refusal},
     message::{Fields, RequestHead, RequestId, trace_parent},
-    server::{Peer, Refusal},
+    remedy,
+    server::{self, Peer},
     telemetry::{
         Metrics, Origin,
         access::{Access, Asked, Client, Record},
         spans::{SpanContext, Tracer},
     },
+    text::for_terminal,
     token::AccessToken,
 };
 
@@ -109,14 +112,15 @@ impl Ledger {
     }
 
     /// Accounts for what was refused before there was a request to handle, and gives the response.
-    pub(super) fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+    pub(super) fn refuse(&self, refusal: server::Refusal, peer: &Peer) -> Response<Bytes> {
         let error = ProxyError::from(refusal);
         let id = RequestId::random();
         let response = error.response(id);
-        self.failed(&error);
+        self.failed(&error, &Client::of(None, peer), peer.address());
         self.metrics.refused(response.status());
         let record = Record {
             id,
+            is_admin: false,
             client: Client::of(None, peer),
             address: peer.address(),
             is_tls: peer.is_tls,
@@ -143,13 +147,26 @@ impl Ledger {
         response
     }
 
-    /// Counts an answer of our own, and what it says of the upstream and of the token: once, here.
-    fn failed(&self, error: &ProxyError) {
+    /// Counts an answer of our own, and what it says of the upstream, the token and the client: once,
+    /// here.
+    fn failed(&self, error: &ProxyError, client: &Client<'_>, address: Option<IpAddr>) {
         let answer = error.answer();
         self.metrics.responded(answer.status, answer.label);
         tracing::debug!(reason = answer.label, "refused a request: {error}");
         match answer.fault {
-            Fault::Client | Fault::Limit => self.metrics.rejected(answer.label),
+            fault @ (Fault::Client | Fault::Limit) => {
+                self.metrics.rejected(answer.label);
+                if answer.status.is_client_error() || answer.status.is_server_error() {
+                    let refusal = Refusal {
+                        reason: answer.label,
+                        client: &name_of(client, address),
+                        status: answer.status.as_u16(),
+                        remedy: answer.remedy,
+                        is_limit: fault == Fault::Limit,
+                    };
+                    self.health.refused_client(Instant::now(), &refusal);
+                }
+            }
             Fault::Token => {
                 if matches!(error, ProxyError::NoToken(_)) {
                     self.health.refused();
@@ -157,10 +174,11 @@ impl Ledger {
             }
             fault @ (Fault::Unreachable | Fault::Operator | Fault::Upstream) => {
                 self.metrics.upstream_failed(answer.label);
+                let detail = error.to_string();
                 let outage = Outage {
                     reason: answer.label,
-                    detail: &error.to_string(),
-                    remedy: answer.remedy,
+                    remedy: &remedy::of_upstream(answer.label, &detail),
+                    detail: &detail,
                     needs_operator: fault == Fault::Operator,
                     status: answer.status.as_u16(),
                 };
@@ -250,6 +268,13 @@ impl Entry<'_> {
             if status != StatusCode::UNAUTHORIZED {
                 health.token_accepted(now);
             }
+            if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                health.allowed(now, || asked_for(self.request));
+            }
+        }
+        if status == StatusCode::FORBIDDEN {
+            self.ledger.metrics.forbidden();
+            health.forbidden(Instant::now(), asked_for(self.request));
         }
         if access.wants(status.is_server_error()) || self.span.is_some() {
             self.head_at = Some(Instant::now());
@@ -270,7 +295,8 @@ impl Entry<'_> {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let response = error.response(id);
-        self.ledger.failed(error);
+        let client = Client::of(self.client.as_ref(), &self.peer);
+        self.ledger.failed(error, &client, self.peer.address());
         self.outcome = Some((response.status(), Origin::Sidecar));
         self.error = Some((error.answer().error, error.label()));
         self.response_bytes = response.body().len() as u64;
@@ -317,6 +343,7 @@ impl Entry<'_> {
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
         let record = Record {
             id,
+            is_admin: false,
             client: Client::of(self.client.as_ref(), &self.peer),
             address: self.peer.address(),
             is_tls: self.peer.is_tls,
@@ -380,6 +407,29 @@ impl Drop for Entry<'_> {
         if is_logged || self.span.is_some() {
             self.tell(now, is_logged);
         }
+    }
+}
+
+/// What was asked for, on one line and without the query, which may hold secrets.
+fn asked_for(request: &RequestHead) -> String {
+    const LONGEST: usize = 200;
+    let target = request.target();
+    let path = target
+        .split(|byte| *byte == b'?')
+        .next()
+        .unwrap_or_default();
+    let path = for_terminal(&String::from_utf8_lossy(path), LONGEST);
+    format!("{} {path}", request.method)
+}
+
+/// Who asked, by what is known best.
+fn name_of(client: &Client<'_>, address: Option<IpAddr>) -> String {
+    match (client, address) {
+        (Client::Token(name), _) => (*name).to_owned(),
+        (Client::Certificate(subject), _) => format!("certificate {subject}"),
+        (Client::User(number), _) => format!("user {number}"),
+        (Client::Unknown, Some(address)) => address.to_string(),
+        (Client::Unknown, None) => "a process of this machine".to_owned(),
     }
 }
 

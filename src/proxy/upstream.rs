@@ -273,8 +273,12 @@ impl Upstream {
                 Some(multiplexed) => multiplexed.connect(&self.connector).await.map(|()| None),
                 None => self.connector.connect().await.map(Some),
             };
-            let connected =
-                connected.inspect_err(|error| self.metrics.connect_failed(error.label()))?;
+            let connected = connected.inspect_err(|error| {
+                // That we have no room for a connection says nothing of the upstream.
+                if !error.is_refusal() {
+                    self.metrics.connect_failed(error.label());
+                }
+            })?;
             let lease = match connected {
                 Some(connection) => Some(Lease::Http1(Box::new(connection))),
                 None => self.kept(switches),

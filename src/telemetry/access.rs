@@ -59,6 +59,8 @@ pub struct Access {
 pub struct Record<'a> {
     /// Under which id it is told of.
     pub id: RequestId,
+    /// Whether it came to the admin listener.
+    pub is_admin: bool,
     /// Who asked.
     pub client: Client<'a>,
     /// From where, unless it came through a unix socket.
@@ -279,6 +281,9 @@ impl Access {
     fn each(&self, record: &Record<'_>, give: &mut Give<'_>) {
         let seconds = |duration| Value::Seconds(seconds(duration));
         give("request_id", Value::Text(&record.id.to_string()));
+        if record.is_admin {
+            give("listener", Value::Text("admin"));
+        }
         let user;
         let (kind, name) = match record.client {
             Client::Token(name) => ("token", name),
@@ -422,6 +427,7 @@ mod tests {
     fn record() -> Record<'static> {
         Record {
             id: RequestId::new(0xabc),
+            is_admin: false,
             client: Client::Token("grafana"),
             address: Some(IpAddr::from([127, 0, 0, 1])),
             is_tls: false,

@@ -67,6 +67,7 @@ pub struct Metrics {
     token_refresh: Family<Labels<2>, Counter>,
     token_refresh_duration: Histogram,
     unauthorized: Counter,
+    forbidden: Counter,
     replays: Family<Labels<1>, Counter>,
     rejected: Family<Labels<1>, Counter>,
     connect_errors: Family<Labels<1>, Counter>,
@@ -106,6 +107,7 @@ impl Default for Metrics {
             token_refresh: Family::default(),
             token_refresh_duration: Histogram::default(),
             unauthorized: Counter::default(),
+            forbidden: Counter::default(),
             replays: Family::default(),
             rejected: Family::default(),
             connect_errors: Family::default(),
@@ -237,6 +239,11 @@ impl Metrics {
         self.unauthorized.inc();
     }
 
+    /// Counts a 403 of the upstream to a request with one of our tokens.
+    pub fn forbidden(&self) {
+        self.forbidden.inc();
+    }
+
     /// Counts what came of a request that met a 401.
     pub fn replayed(&self, result: &'static str) {
         self.replays.get_or_create(&[("result", result)]).inc();
@@ -357,6 +364,11 @@ impl Metrics {
             "upstream_unauthorized",
             "Answers 401 of the upstream to our token",
             self.unauthorized.clone(),
+        );
+        registry.register(
+            "upstream_forbidden",
+            "Answers 403 of the upstream to a request with our token",
+            self.forbidden.clone(),
         );
         registry.register(
             "spans_exported",

@@ -87,6 +87,8 @@ mod reload;
 mod revocation;
 /// Secrets that change while the sidecar runs.
 mod rotation;
+/// Ten faults, and what each voice of the sidecar says of them.
+mod runbook;
 /// What the process gives up: to be read, to write, to execute.
 mod sandbox;
 /// The schema of the configuration file.

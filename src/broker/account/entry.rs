@@ -151,6 +151,7 @@ impl Drop for Entry<'_> {
         }
         self.account.access.write(&Record {
             id: self.id,
+            is_admin: false,
             client: Client::of(self.client.as_ref(), self.peer),
             address: self.peer.address(),
             is_tls: self.peer.is_tls,
