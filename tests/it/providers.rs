@@ -59,13 +59,18 @@ fn the_variables_of_each_page_mean_the_same_as_its_first_block() {
     for page in pages() {
         let files = Files::new(&page.name);
         let config = files.write(&page.blocks[0], "");
-        let by_file = files.check(&["--config", config.to_str().unwrap()], &[]);
+        let mut by_file = files.check(&["--config", config.to_str().unwrap()], &[]);
         let variables = files.localized_variables(&page);
         let variables: Vec<_> = variables
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let by_variables = files.check(&[], &variables);
+        let mut by_variables = files.check(&[], &variables);
+        // The vendor's own variables say without it whose they are.
+        if page.name == "csp" {
+            by_file.remove("auth.provider");
+            by_variables.remove("auth.provider");
+        }
         assert_eq!(by_variables, by_file, "{}", page.name);
     }
 }
