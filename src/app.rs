@@ -2,6 +2,7 @@
 
 mod broker;
 mod clients;
+mod exporters;
 mod listening;
 mod live;
 mod operators;
@@ -25,8 +26,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    broker::Brokering, clients::ClientList, listening::Listening, live::Live, operators::Operators,
-    program::Program, reload::Reload, service_manager::State, worker::Workers,
+    broker::Brokering, clients::ClientList, exporters::Exporters, listening::Listening, live::Live,
+    operators::Operators, program::Program, reload::Reload, service_manager::State,
+    worker::Workers,
 };
 pub(crate) use self::{live::credentials, source::Source};
 pub use self::{service_manager::ServiceManager, signals::shutdown_signal};
@@ -35,7 +37,7 @@ use crate::{
     config::{Config, Sources},
     proxy::{Ledger, upstream::Connector},
     server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
-    telemetry::{Metrics, access::AccessLog},
+    telemetry::{Metrics, access::AccessLog, spans::Collector},
 };
 
 /// A program whose sockets are bound, so that its addresses are known, and which serves nobody yet.
@@ -56,12 +58,13 @@ pub struct App {
 struct Shared {
     metrics: Arc<Metrics>,
     connections: Connections,
-    /// Those of the broker.
+    /// The connections of the broker.
     broker_connections: Connections,
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,
     tls: TlsInUse,
     access_log: AccessLog,
+    exporters: Exporters,
     stop: CancellationToken,
     started_at: Instant,
     /// The same by the wall clock.
@@ -163,13 +166,14 @@ impl App {
         let ledger = Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight);
         let shared = Shared {
             recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
-            reloads: Reloads::default(),
+            reloads: Reloads::of(reload.as_ref().and_then(|(_, file)| file.clone())),
             connections,
             broker_connections: Connections::default(),
             ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),
             access_log,
+            exporters: Exporters::default(),
             stop: CancellationToken::new(),
             started_at: Instant::now(),
             started_at_date: SystemTime::now(),
@@ -222,16 +226,19 @@ struct Parts {
     clients: Option<ClientList>,
     broker_clients: Option<ClientList>,
     tls: Option<TlsFiles>,
+    collector: Option<Collector>,
 }
 
 impl Parts {
     fn of(config: &Config) -> anyhow::Result<Self> {
         let connector = Connector::new(&config.upstream).context("upstream")?;
         let tls = config.listen.tls.as_ref();
+        let collector = config.telemetry.as_ref().map(Collector::new);
         Ok(Self {
             source: Source::new(config)?,
             connector: Arc::new(connector),
             clients: ClientList::of(config)?,
+            collector: collector.transpose().context("telemetry")?,
             broker_clients: ClientList::of_broker(config)?,
             tls: tls.map(TlsSettings::load).transpose().context("listen")?,
         })

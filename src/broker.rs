@@ -2,7 +2,7 @@
 //! of its own. Off by default, because a token that has left the process can be used anywhere.
 //!
 //! Three ways lead to it over HTTP, each a [`route`]: a token endpoint (RFC 6749 §4.4), the two paths
-//! of VMware Cloud Services in its own shape, and `/auth`, which responds to whoever asks before each
+//! of VMware Cloud Services in its own shape, and `/auth`, for a proxy that asks before each
 //! request. [`file`] writes tokens to files instead, and [`command`] fetches one for a script. All of
 //! them read the token path as requests do ([`TokenHandle::changed`]), and none can make it renew.
 //! [`Account`] knows who took which token.
@@ -26,7 +26,6 @@ use tokio::time::{Instant, timeout};
 pub use self::{
     account::Account,
     file::{FileFormat, FileSettings, TokenFile},
-    route::ENDPOINTS,
 };
 use self::{
     account::Entry,
@@ -48,7 +47,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Broker(Arc<ArcSwap<View>>);
 
-/// Whose tokens are handed out, and to whom.
+/// What one configuration hands out, and to whom.
 #[derive(Debug)]
 pub struct View {
     /// The token path.

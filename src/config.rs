@@ -2,8 +2,8 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets` and
-//! `broker` know the keys. `schema` makes the schema of the file of what these ask for; `running` finds
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets`, `telemetry`
+//! and `broker` know the keys. `schema` makes the schema of the file of what these ask for; `running` finds
 //! the sidecar that a configuration belongs to.
 
 mod auth;
@@ -22,6 +22,7 @@ mod sections;
 mod shape;
 mod sockets;
 mod table;
+mod telemetry;
 mod values;
 
 use std::{
@@ -30,6 +31,7 @@ use std::{
 };
 
 use serde::Serialize;
+use url::Url;
 
 pub use self::{
     auth::{Provider, advice},
@@ -47,7 +49,7 @@ use crate::{
     sandbox::Writable,
     secret::SecretSource,
     server::{Address, Inherited, Peers, ServerSettings, TlsSettings},
-    telemetry::{LogFormat, LogSettings},
+    telemetry::{LogFormat, LogSettings, spans::OtlpSettings},
     token::{
         endpoint::{EndpointSettings, TokenRequest},
         schedule::RefreshPolicy,
@@ -115,6 +117,8 @@ pub struct Config {
     pub broker: Broker,
     /// The log.
     pub log: LogSettings,
+    /// The collector of spans; `None` where nobody traces requests.
+    pub telemetry: Option<OtlpSettings>,
     /// The process itself.
     pub process: Process,
     /// The sockets that were passed to it.
@@ -167,6 +171,15 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Where tokens are asked for; `None` where nobody is called for them.
+    #[must_use]
+    pub fn token_url(&self) -> Option<&Url> {
+        match &self.credentials {
+            Credentials::Endpoint(request) => Some(request.url()),
+            Credentials::Static(_) => None,
+        }
+    }
+
     /// The host of the token service, and its port where that is not the usual one; `None` where
     /// there is none.
     #[must_use]
@@ -372,17 +385,8 @@ impl Config {
         silent(self) == silent(other)
     }
 
-    /// Where a refresh token is replaced when its service rotates it.
-    #[must_use]
-    pub fn refresh_token_directory(&self) -> Option<PathBuf> {
-        match &self.auth.credentials {
-            Credentials::Endpoint(request) => Some(request.refresh_token()?.directory()),
-            Credentials::Static(_) => None,
-        }
-    }
-
-    /// What the process goes on writing to: the directories of its sockets, of the access log, of the
-    /// files of tokens, and of a refresh token.
+    /// What the process goes on writing to: the directories of its sockets, of the access log, and of
+    /// the files of tokens.
     #[must_use]
     pub fn writable(&self) -> Writable {
         let addresses = self.listen.addresses.iter().chain(&self.admin.address);
@@ -391,17 +395,22 @@ impl Config {
             Address::Unix(path) => Some(directory_of(path)),
             _ => None,
         });
-        let tokens = self
-            .broker
-            .files
-            .iter()
-            .map(|file| directory_of(&file.path));
-        let tokens = tokens.chain(self.refresh_token_directory());
+        let tokens = self.broker.files.iter();
+        let tokens = tokens.map(|file| directory_of(&file.path));
         Writable {
             sockets: sockets.collect(),
             // The log is made anew behind a rotation.
             log: self.log.access.file.as_deref().map(directory_of),
-            tokens: tokens.collect(),
+            tokens: tokens.chain(self.refresh_token_directory()).collect(),
+        }
+    }
+
+    /// Where a refresh token is replaced when its service rotates it.
+    #[must_use]
+    pub fn refresh_token_directory(&self) -> Option<PathBuf> {
+        match &self.auth.credentials {
+            Credentials::Endpoint(request) => Some(request.refresh_token()?.directory()),
+            Credentials::Static(_) => None,
         }
     }
 }

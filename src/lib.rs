@@ -45,7 +45,8 @@
 //! [`outbound`] makes the stream of bytes, whoever speaks over it.
 //!
 //! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
-//! `/metrics` say it.
+//! `/metrics` say it. `admin::trouble` makes of it what an operator is told: who is to blame, since
+//! when, and what to do.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
 //! the token to programs that forward by themselves (a reader of the token path as requests are, by
@@ -66,6 +67,7 @@ pub mod clock;
 pub mod config;
 mod delegate;
 pub mod demo;
+mod descriptors;
 pub mod doctor;
 mod gather;
 pub mod health;
@@ -82,6 +84,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod status;
+mod subject;
 pub mod telemetry;
 mod text;
 mod timer;

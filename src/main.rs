@@ -183,7 +183,20 @@ fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
         path,
         output: form,
     } = flags;
-    let loaded = Config::load(&Sources::new(flags, process_environment()))?;
+    let sources = Sources::new(flags, process_environment());
+    let loaded = match Config::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(wrong) => {
+            if form == Form::Text {
+                block_on(async {
+                    let mut output = Output::asked_for();
+                    let report = doctor::Lines::new(&mut output);
+                    Ok(doctor::ask_running(&sources, report).await?)
+                })?;
+            }
+            return Err(wrong.into());
+        }
+    };
     if loaded.config.process.sandbox {
         // The token call that it makes may rotate the refresh token.
         let tokens = loaded.config.refresh_token_directory();

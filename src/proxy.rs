@@ -184,7 +184,8 @@ struct Call<'a> {
 impl Drop for Call<'_> {
     /// Also where the client's connection has ended meanwhile.
     fn drop(&mut self) {
-        self.entry.request_bytes = self.upload.received();
+        // A WebSocket has no body, and has counted its bytes.
+        self.entry.request_bytes += self.upload.received();
     }
 }
 
@@ -253,6 +254,7 @@ impl Inner {
             // What the client has sent stays in front of ours, as with Via.
             request.fields.push(b"Forwarded", forwarded.as_bytes());
         }
+        entry.tell_of_trace();
         Ok(is_websocket)
     }
 
@@ -461,7 +463,8 @@ impl Inner {
         {
             let timeout = self.settings.tunnel_idle_timeout;
             let carried = tunnel::carry(client, upstream, timeout).await;
-            entry.response_bytes = carried;
+            entry.request_bytes = carried.from_client;
+            entry.response_bytes = carried.from_upstream;
             entry.completed();
         }
     }

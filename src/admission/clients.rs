@@ -80,6 +80,13 @@ impl Clients {
         })
     }
 
+    /// The names of the clients that are let in.
+    #[must_use]
+    pub fn names(&self) -> Vec<ClientName> {
+        let known = self.known.load();
+        known.iter().map(|known| known.name.clone()).collect()
+    }
+
     /// Whether the token is still listed that a request was let in by.
     #[must_use]
     pub fn know(&self, pass: Pass) -> bool {

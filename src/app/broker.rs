@@ -140,7 +140,9 @@ pub(super) fn addresses(plan: &Plan) -> impl Iterator<Item = &Address> {
 fn account(live: &Live, shared: &Shared) -> Arc<Account> {
     let access = shared.access_log.of(&live.config.log);
     let metrics = Arc::clone(&shared.metrics);
-    Arc::new(Account::new(metrics, live.health.clone(), access))
+    let account = Account::new(metrics, live.health.clone(), access);
+    let users = &live.config.broker.peers.users;
+    Arc::new(account.expecting(live.broker_clients.as_ref(), users))
 }
 
 fn view(live: &Live, account: &Arc<Account>) -> View {

@@ -24,13 +24,13 @@ pub(super) struct ClientList {
 }
 
 impl ClientList {
-    /// That of a configuration, if it has one.
+    /// Reads the list of a configuration, if it has one.
     pub(super) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
         let file = config.listen.client_tokens_file.clone();
         Self::named("listen.client_tokens_file", file)
     }
 
-    /// That of the broker of a configuration, if it has one.
+    /// Reads the list of the broker of a configuration, if it has one.
     pub(super) fn of_broker(config: &Config) -> anyhow::Result<Option<Self>> {
         let file = config.broker.client_tokens_file.clone();
         Self::named("broker.client_tokens_file", file)

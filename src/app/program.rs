@@ -17,6 +17,7 @@ use super::{
 use crate::{
     clock::{self, Jump},
     config::Config,
+    remedy,
     telemetry::LogSettings,
 };
 
@@ -56,7 +57,13 @@ impl Program {
                 _ = self.workers.ended() => anyhow::bail!("a worker ended"),
                 Some(jump) = jumps.recv() => self.live.jumped(jump),
                 reloaded = reload.next(config) => match reloaded {
-                    Reloaded::Same => self.live.read_again(),
+                    Reloaded::Same { asked } => {
+                        next = None;
+                        self.reverted();
+                        if asked {
+                            self.live.read_again();
+                        }
+                    }
                     Reloaded::Changed(config) => next = self.prepare(&config),
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
@@ -148,10 +155,23 @@ impl Program {
         Ok(())
     }
 
+    /// Notes that the configuration is again the one in use, where another was rejected meanwhile.
+    fn reverted(&self) {
+        if self.shared.reloads.is_rejected() {
+            self.shared.metrics.config_reloaded(true);
+            self.shared.reloads.accepted();
+            tracing::info!("the configuration is again the one in use");
+        }
+    }
+
     fn rejected(&self, error: &anyhow::Error) {
         self.shared.metrics.config_reloaded(false);
         self.shared.reloads.rejected(format!("{error:#}"));
-        tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
+        tracing::error!(
+            failing_for_seconds = clock::seconds(self.shared.reloads.rejected_for()),
+            remedy = remedy::REJECTED,
+            "the new configuration cannot be used; the old one stays: {error:#}"
+        );
     }
 
     /// Drains: no more connections, and what is in flight within the drain time.
@@ -166,6 +186,7 @@ impl Program {
         while self.workers.ended().await.is_some() {}
         // Whoever used the broker may have been finishing, too.
         self.broker.stop().await?;
+        self.shared.exporters.finish().await;
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())

@@ -15,7 +15,7 @@ pub(super) enum Route {
 }
 
 /// The endpoints as the metric and the access log name them.
-pub const ENDPOINTS: [&str; 3] = ["oauth2", "csp", "auth"];
+pub(super) const ENDPOINTS: [&str; 3] = ["oauth2", "csp", "auth"];
 
 impl Route {
     /// The route of a request. Clients whose base URL ends in a slash send two.

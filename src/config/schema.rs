@@ -124,6 +124,12 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
             let kind = json!({"type": types, "minimum": least, "maximum": most, "pattern": NUMBER});
             (kind, None)
         }
+        Shape::Ratio => {
+            const RATIO: &str = r"^\s*\+?[0-9]*\.?[0-9]*\s*$";
+            let types = json!(["number", "string"]);
+            let kind = json!({"type": types, "minimum": 0, "maximum": 1, "pattern": RATIO});
+            (kind, None)
+        }
         Shape::Size { range, bounds } => {
             let (least, most) = (range.start(), range.end());
             let types = json!(["integer", "string"]);

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    Config, Listen, Process, auth, broker, legs, listen, net, reader::Reader, sockets, values,
+    Config, Listen, Process, auth, broker, legs, listen, net, reader::Reader, sockets, telemetry,
+    values,
 };
 use crate::{
     admission::{Allowed, Preset},
@@ -36,6 +37,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         .collect();
     let broker = broker::read(reader, &taken);
     let log = log(reader);
+    let telemetry = telemetry::read(reader);
     let process = process(reader);
     if let Some(inherited) = &reader.inherited {
         let unused = sockets::unused(inherited, &listen.addresses, admin.address.as_ref());
@@ -49,6 +51,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         admin,
         broker,
         log,
+        telemetry,
         process,
         inherited: reader.inherited.clone(),
         warnings: Vec::new(),
@@ -56,8 +59,15 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
 }
 
 /// The sections in the order of the file.
-const SECTIONS: [&str; 7] = [
-    "listen", "upstream", "auth", "admin", "broker", "log", "process",
+const SECTIONS: [&str; 8] = [
+    "listen",
+    "upstream",
+    "auth",
+    "admin",
+    "broker",
+    "log",
+    "telemetry",
+    "process",
 ];
 
 /// The place of a key's section in the file.

@@ -18,6 +18,8 @@ pub(super) enum Shape {
     Secret,
     /// A whole number.
     Integer(RangeInclusive<usize>),
+    /// A number from 0 to 1.
+    Ratio,
     /// A number of bytes, with or without a unit.
     Size {
         range: RangeInclusive<usize>,

@@ -1,7 +1,7 @@
 //! What to do about a token call that failed: the code that the service gave decides, or else what
 //! happened on the way.
 
-use super::{access::whole_seconds, finding::certificate_advice};
+use super::access::whole_seconds;
 use crate::{
     config::{Config, Credentials, advice as provider_advice},
     remedy,
@@ -77,6 +77,16 @@ fn of_way(error: &FetchError) -> String {
             "it says that the request conflicts with its state: see in its console whether the app \
              or the API token is deactivated or is being changed"
         }
+        Reason::BadStatus
+            if detail.starts_with("status 401") || detail.starts_with("status 403") =>
+        {
+            "it says no without a reason. Either something stands in between, a firewall or a proxy: \
+             check the way to it, auth.base_url, auth.token_path or auth.token_url, and whether it needs \
+             auth.proxy_url. Or it is a token endpoint that rejects a client without a word, as some do: \
+             check auth.client_id, that the secret is the present one and was copied whole, and \
+             auth.client_auth. A secret with characters like + / % : reaches all of them with \
+             client_secret_post; with client_secret_basic some expect it in another spelling"
+        }
         Reason::BadStatus if detail.starts_with("status 4") => {
             "this is no answer of a token endpoint about the credentials: a firewall or proxy may \
              stand in between, or the address is wrong. Check the way to it, auth.base_url, \
@@ -99,7 +109,7 @@ fn of_way(error: &FetchError) -> String {
              auth.proxy_url"
         }
         Reason::Network => {
-            return certificate_advice(detail, "auth.ca_file").unwrap_or_else(|| {
+            return remedy::of_certificate(detail, "auth.ca_file").unwrap_or_else(|| {
                 "nothing answers there: check auth.base_url or auth.token_url, the network, and \
                  whether it needs auth.proxy_url"
                     .to_owned()

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, StatusCode};
 use tokio::time::timeout;
 
-use super::{
-    access::now,
-    finding::{Finding, certificate_advice},
-};
+use super::{access::now, finding::Finding};
 use crate::{
     config::{Config, Loaded},
     message::{Name, RequestHead},
@@ -16,6 +13,7 @@ use crate::{
         ProxyError,
         upstream::{Connector, Upstream},
     },
+    remedy,
     telemetry::Metrics,
     text::sentence,
     token::Bearer,
@@ -132,7 +130,7 @@ fn explain(error: &ProxyError) -> String {
             "a firewall may swallow the connection: check the way to the host in upstream.url"
         }
         ProxyError::Certificate(why) => {
-            return certificate_advice(why, "upstream.ca_file")
+            return remedy::of_certificate(why, "upstream.ca_file")
                 .unwrap_or_else(|| "its certificate is not trusted; see upstream.ca_file".into());
         }
         ProxyError::ClientCertificate(_) => {

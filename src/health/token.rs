@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Health;
-use crate::{clock::seconds, token::TokenHandle};
+use crate::{clock::seconds, remedy, token::TokenHandle};
 
 /// What is known of the token's loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,18 +51,22 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
                 let failure = snapshot.failure.as_ref();
                 let reason = failure.map(|failure| failure.reason.as_str());
                 let detail = failure.map(|failure| &*failure.detail);
+                let remedy = failure.map(remedy::of_token);
+                let remedy = remedy.as_deref();
                 let next = snapshot.next_attempt.saturating_duration_since(now);
                 let next_attempt_in_seconds = seconds(next);
                 let failures = snapshot.consecutive_failures;
+                let since = snapshot.failing_since.unwrap_or(now).min(now);
+                let failing_for_seconds = seconds(now - since);
                 if failure.is_some_and(|failure| failure.reason.needs_operator()) {
                     tracing::error!(
                         token_service = service,
                         reason,
                         detail,
                         failures,
+                        failing_for_seconds,
                         next_attempt_in_seconds,
-                        remedy = "correct the credential in [auth]; `auth-sidecar doctor` says what \
-                                  is wrong with it",
+                        remedy,
                         "no usable token: requests wait for one, then get 503"
                     );
                 } else {
@@ -71,9 +75,9 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
                         reason,
                         detail,
                         failures,
+                        failing_for_seconds,
                         next_attempt_in_seconds,
-                        remedy = "the sidecar tries again by itself; see whether the token service \
-                                  works and can be reached from here",
+                        remedy,
                         "no usable token: requests wait for one, then get 503"
                     );
                 }

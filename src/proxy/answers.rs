@@ -195,6 +195,15 @@ pub(super) const TOO_MANY_CONNECTIONS: Answer = Answer {
     title: "Too many connections",
     remedy: "Send the request again. If it stays so, keep connections open for several requests, or raise listen.max_connections.",
 };
+pub(super) const NO_DESCRIPTORS: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "503",
+    error: "http_request_denied",
+    label: "no_descriptors",
+    fault: Fault::Limit,
+    title: "No file descriptors left",
+    remedy: "Send the request again. If it stays so, raise the sidecar's limit of open files (LimitNOFILE, ulimit -n), or lower listen.max_connections: a connection takes two.",
+};
 pub(super) const TOO_MANY_REQUESTS: Answer = Answer {
     status: StatusCode::SERVICE_UNAVAILABLE,
     code: "503",
@@ -267,7 +276,7 @@ pub(super) const CONNECT_TIMEOUT: Answer = Answer {
     title: "The service cannot be reached in time",
     remedy: "No connection to the host of upstream.url within upstream.connect_timeout: often a firewall that drops packets, or a wrong port.",
 };
-pub(super) const CERTIFICATE: Answer = Answer {
+pub(crate) const CERTIFICATE: Answer = Answer {
     status: StatusCode::BAD_GATEWAY,
     code: "502",
     error: "tls_certificate_error",
@@ -322,8 +331,14 @@ pub(super) const ANSWER_TIMEOUT: Answer = Answer {
     remedy: "No response within upstream.response_timeout. Ask for less at a time, or raise that key.",
 };
 
+/// The row of that label.
+#[must_use]
+pub fn of(label: &str) -> Option<&'static Answer> {
+    ALL.into_iter().find(|answer| answer.label == label)
+}
+
 /// All of them.
-pub const ALL: [&Answer; 31] = [
+pub const ALL: [&Answer; 32] = [
     &LAST_HOP,
     &MALFORMED,
     &NOT_TLS,
@@ -341,6 +356,7 @@ pub const ALL: [&Answer; 31] = [
     &VERSION,
     &LOOP,
     &TOO_MANY_CONNECTIONS,
+    &NO_DESCRIPTORS,
     &TOO_MANY_REQUESTS,
     &CREDENTIALS_REJECTED,
     &TOKEN_UNAVAILABLE,

@@ -99,6 +99,7 @@ impl ProxyError {
                 Refusal::TransferCoding => &answers::TRANSFER_CODING,
                 Refusal::Version => &answers::VERSION,
                 Refusal::NoRoom => &answers::TOO_MANY_CONNECTIONS,
+                Refusal::NoDescriptors => &answers::NO_DESCRIPTORS,
                 Refusal::NoRoomForBody => &answers::TOO_MANY_REQUESTS,
             },
             Self::Denied(denied) => match denied {
@@ -135,7 +136,7 @@ impl ProxyError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NoToken(unavailable) => Some(unavailable.retry_after),
-            Self::Refused(Refusal::NoRoom | Refusal::NoRoomForBody)
+            Self::Refused(Refusal::NoRoom | Refusal::NoDescriptors | Refusal::NoRoomForBody)
             | Self::Overloaded
             | Self::NotReplayed => Some(Duration::from_secs(1)),
             _ => None,
@@ -261,6 +262,7 @@ mod tests {
             ProxyError::Refused(Refusal::TransferCoding),
             ProxyError::Refused(Refusal::Version),
             ProxyError::Refused(Refusal::NoRoom),
+            ProxyError::Refused(Refusal::NoDescriptors),
             ProxyError::Refused(Refusal::NoRoomForBody),
             ProxyError::Refused(Refusal::Peer),
             ProxyError::Refused(Refusal::NotTls),

@@ -59,10 +59,14 @@ pub struct Access {
 pub struct Record<'a> {
     /// Under which id it is told of.
     pub id: RequestId,
+    /// Whether it came to the admin listener.
+    pub is_admin: bool,
     /// Who asked.
     pub client: Client<'a>,
     /// From where, unless it came through a unix socket.
     pub address: Option<IpAddr>,
+    /// Whether the client's connection is encrypted.
+    pub is_tls: bool,
     /// The method, path, query and version, as far as they were read.
     pub asked: Option<Asked<'a>>,
     /// What the client was told; `None` when it went away before.
@@ -141,6 +145,20 @@ impl<'a> Asked<'a> {
                 _ => "1.1",
             },
         }
+    }
+
+    /// The path, and the query behind its mark.
+    fn split(self) -> (&'a [u8], &'a [u8]) {
+        let end = memchr::memchr(b'?', self.target).unwrap_or(self.target.len());
+        self.target
+            .split_at_checked(end)
+            .unwrap_or((self.target, b""))
+    }
+
+    /// The path alone.
+    #[must_use]
+    pub fn path(self) -> &'a [u8] {
+        self.split().0
     }
 }
 
@@ -263,6 +281,9 @@ impl Access {
     fn each(&self, record: &Record<'_>, give: &mut Give<'_>) {
         let seconds = |duration| Value::Seconds(seconds(duration));
         give("request_id", Value::Text(&record.id.to_string()));
+        if record.is_admin {
+            give("listener", Value::Text("admin"));
+        }
         let user;
         let (kind, name) = match record.client {
             Client::Token(name) => ("token", name),
@@ -280,23 +301,17 @@ impl Access {
         if let Some(address) = record.address {
             give("client.address", Value::Text(&address.to_string()));
         }
-        if let Some(Asked {
-            method,
-            target,
-            version,
-        }) = record.asked
-        {
-            let end = memchr::memchr(b'?', target).unwrap_or(target.len());
-            let (path, query) = target.split_at_checked(end).unwrap_or((target, b""));
+        if let Some(asked) = record.asked {
+            let (path, query) = asked.split();
             give(
                 "http.request.method",
-                Value::Text(&shown(method.as_bytes())),
+                Value::Text(&shown(asked.method.as_bytes())),
             );
             give("url.path", Value::Text(&shown(path)));
             if let Some(query) = query.strip_prefix(b"?").filter(|_| self.has_query) {
                 give("url.query", Value::Text(&shown(query)));
             }
-            give("network.protocol.version", Value::Text(version));
+            give("network.protocol.version", Value::Text(asked.version));
         }
         if let Some(status) = record.status {
             give("http.response.status_code", Value::Number(status.into()));
@@ -376,7 +391,7 @@ enum Value<'a> {
 }
 
 /// Text for a line: what cannot be printed is written as `%XX` of a byte, and what is too long is cut.
-fn shown(text: &[u8]) -> String {
+pub(super) fn shown(text: &[u8]) -> String {
     let mut shown = String::with_capacity(text.len().min(LONGEST));
     for byte in text.iter().take(LONGEST) {
         if byte.is_ascii_graphic() || *byte == b' ' {
@@ -412,8 +427,10 @@ mod tests {
     fn record() -> Record<'static> {
         Record {
             id: RequestId::new(0xabc),
+            is_admin: false,
             client: Client::Token("grafana"),
             address: Some(IpAddr::from([127, 0, 0, 1])),
+            is_tls: false,
             asked: Some(Asked {
                 method: "DELETE",
                 target: b"/api/v2/alert/1 2\n\xe9?key=canary",

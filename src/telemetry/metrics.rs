@@ -67,6 +67,7 @@ pub struct Metrics {
     token_refresh: Family<Labels<2>, Counter>,
     token_refresh_duration: Histogram,
     unauthorized: Counter,
+    forbidden: Counter,
     replays: Family<Labels<1>, Counter>,
     rejected: Family<Labels<1>, Counter>,
     connect_errors: Family<Labels<1>, Counter>,
@@ -77,6 +78,8 @@ pub struct Metrics {
     credential_checks: Family<Labels<2>, Counter>,
     client_requests: Family<[(&'static str, String); 1], Counter>,
     client_tokens_reloads: Family<Labels<1>, Counter>,
+    spans_exported: Counter,
+    spans_dropped: Family<Labels<1>, Counter>,
     broker_tokens: Family<BrokerLabels, Counter>,
     broker_file_writes: Family<Labels<1>, Counter>,
     held: AtomicI64,
@@ -88,6 +91,9 @@ pub struct Metrics {
 
 /// What can become of a response that has begun.
 const BROKEN: [&str; 2] = ["broken_off", "stalled"];
+
+/// Why a span may not get to the collector.
+const SPANS_DROPPED: [&str; 3] = ["queue_full", "not_exported", "rejected"];
 
 /// What can become of a request that met a 401.
 const REPLAYS: [&str; 3] = ["accepted", "refused", "not_held"];
@@ -101,6 +107,7 @@ impl Default for Metrics {
             token_refresh: Family::default(),
             token_refresh_duration: Histogram::default(),
             unauthorized: Counter::default(),
+            forbidden: Counter::default(),
             replays: Family::default(),
             rejected: Family::default(),
             connect_errors: Family::default(),
@@ -111,6 +118,8 @@ impl Default for Metrics {
             credential_checks: Family::default(),
             client_requests: Family::default(),
             client_tokens_reloads: Family::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Family::default(),
             broker_tokens: Family::default(),
             broker_file_writes: Family::default(),
             held: AtomicI64::new(0),
@@ -132,6 +141,9 @@ impl Metrics {
         }
         for result in REPLAYS {
             drop(self.replays.get_or_create(&[("result", result)]));
+        }
+        for reason in SPANS_DROPPED {
+            drop(self.spans_dropped.get_or_create(&[("reason", reason)]));
         }
         for answer in answers::ALL {
             let label = answer.label;
@@ -227,6 +239,11 @@ impl Metrics {
         self.unauthorized.inc();
     }
 
+    /// Counts a 403 of the upstream to a request with one of our tokens.
+    pub fn forbidden(&self) {
+        self.forbidden.inc();
+    }
+
     /// Counts what came of a request that met a 401.
     pub fn replayed(&self, result: &'static str) {
         self.replays.get_or_create(&[("result", result)]).inc();
@@ -293,6 +310,27 @@ impl Metrics {
         self.client_tokens_reloads.get_or_create(&labels).inc();
     }
 
+    /// Counts spans that the collector has taken.
+    pub fn spans_exported(&self, count: u64) {
+        self.spans_exported.inc_by(count);
+    }
+
+    /// Counts spans that are lost.
+    pub fn spans_dropped(&self, reason: &'static str, count: u64) {
+        let labels = [("reason", reason)];
+        self.spans_dropped.get_or_create(&labels).inc_by(count);
+    }
+
+    /// The number of spans that were lost so far.
+    #[must_use]
+    pub fn dropped_spans(&self) -> u64 {
+        let counters = SPANS_DROPPED.iter().filter_map(|reason| {
+            let labels = [("reason", *reason)];
+            self.spans_dropped.get(&labels).map(|counter| counter.get())
+        });
+        counters.sum()
+    }
+
     /// What counts the tokens that the broker hands to a client by one of its endpoints. The names
     /// come from the list of clients, or are those of the users who may connect.
     pub fn broker_tokens(&self, client: &str, endpoint: &'static str) -> Counter {
@@ -314,20 +352,29 @@ impl Metrics {
         self.held.fetch_add(change, Ordering::Relaxed);
     }
 
-    /// The text of `/metrics`.
-    ///
-    /// # Errors
-    /// None that a `String` as the sink could cause.
-    pub fn encode(self: &Arc<Self>, sources: Sources) -> Result<String, fmt::Error> {
-        let mut registry = Registry::with_prefix("auth_sidecar");
-        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
-        registry.register("build", "The program that runs", build);
+    /// Registers what is counted here, each series by its name and its help.
+    fn register(&self, registry: &mut Registry) {
         registry.register(
             "upstream_unauthorized",
             "Answers 401 of the upstream to our token",
             self.unauthorized.clone(),
         );
+        registry.register(
+            "upstream_forbidden",
+            "Answers 403 of the upstream to a request with our token",
+            self.forbidden.clone(),
+        );
+        registry.register(
+            "spans_exported",
+            "Spans that the collector has taken",
+            self.spans_exported.clone(),
+        );
         for (name, help, family) in [
+            (
+                "spans_dropped",
+                "Spans that are lost, by why",
+                &self.spans_dropped,
+            ),
             (
                 "replays",
                 "Requests that met a 401, by what came of sending them again",
@@ -405,6 +452,17 @@ impl Metrics {
             "Tokens that the broker handed out, by who took them",
             self.broker_tokens.clone(),
         );
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    /// None that a `String` as the sink could cause.
+    pub fn encode(self: &Arc<Self>, sources: Sources) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("auth_sidecar");
+        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
+        registry.register("build", "The program that runs", build);
+        self.register(&mut registry);
         let started_at = sources.process_started_at;
         registry.register_collector(Box::new(Scrape {
             metrics: Arc::clone(self),

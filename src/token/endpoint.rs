@@ -16,7 +16,7 @@ mod service_account;
 use std::{path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, header::DATE};
+use http::{HeaderMap, StatusCode, header::DATE};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -54,6 +54,8 @@ pub struct TokenEndpoint {
     accepted: Which,
     /// How many calls the last attempt took.
     calls: u32,
+    /// The status of the last response of that attempt.
+    status: Option<StatusCode>,
     /// By how many seconds the service's clock is ahead of ours, where that matters.
     ahead: i64,
     /// Whether the service reads HTTP Basic credentials as they are, without decoding them.
@@ -94,6 +96,7 @@ impl TokenEndpoint {
             request,
             accepted: Which::Current,
             calls: 0,
+            status: None,
             ahead: 0,
             other_spelling: false,
             kept: None,
@@ -188,7 +191,9 @@ impl TokenEndpoint {
             other_spelling: self.other_spelling,
         })?;
         self.calls += 1;
+        self.status = None;
         let response = caller.post(fields, body).await?;
+        self.status = Some(response.status);
         // Dates have whole seconds, and responses take their time.
         if let Some(ahead) = ahead(&response).filter(|ahead| ahead.abs_diff(self.ahead) > 2) {
             self.ahead = ahead;
@@ -253,6 +258,10 @@ impl TokenSource for TokenEndpoint {
 
     fn calls(&self) -> u32 {
         self.calls
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        self.status
     }
 
     async fn changed(&mut self) {

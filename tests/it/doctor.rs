@@ -156,6 +156,14 @@ async fn what_answers_in_place_of_a_token_service_is_explained() {
             Answer::rate_limited("30"),
             ["status 429", "asks to wait 30s"],
         ),
+        (
+            Answer::Status(403, String::new(), Vec::new()),
+            ["firewall", "client_secret_post"],
+        ),
+        (
+            Answer::Status(401, String::new(), Vec::new()),
+            ["rejects a client without a word", "auth.client_id"],
+        ),
         (Answer::Hang, ["no answer in time", "firewall"]),
         (Answer::Reset, ["exchange failed", "nothing answers there"]),
     ] {

@@ -53,6 +53,7 @@ pub fn pages() -> Vec<(PathBuf, String)> {
         ("", false),
         ("docs", true),
         ("bench", false),
+        ("tests/oauth", false),
         ("fuzz", false),
     ]
     .into_iter()

@@ -73,6 +73,8 @@ mod names;
 mod outbound;
 /// Who may write to the files that decide who is let in, and read those that hold secrets.
 mod permissions;
+/// The pages about providers: their configurations as written, and the token requests that they make.
+mod providers;
 /// The page about every key of the configuration.
 mod reference;
 /// Refresh tokens that the service rotates, whatever happens to the process.
@@ -85,6 +87,8 @@ mod reload;
 mod revocation;
 /// Secrets that change while the sidecar runs.
 mod rotation;
+/// Ten faults, and what each voice of the sidecar says of them.
+mod runbook;
 /// What the process gives up: to be read, to write, to execute.
 mod sandbox;
 /// The schema of the configuration file.
@@ -95,6 +99,8 @@ mod secrecy;
 mod shutdown;
 /// Random faults under load, and an account of every answer; a command of its own.
 mod soak;
+/// Spans of requests and token calls, and the collector that gets them.
+mod spans;
 /// What a running sidecar says of itself.
 mod status;
 /// The fakes, the client, the sidecar under test.

@@ -36,7 +36,7 @@ pub(super) struct Place {
     written: Option<File>,
 }
 
-/// Whoever writes in this process. At a change of the configuration there can be two for one path.
+/// Held by whoever writes in this process: at a change of the configuration there can be two for one path.
 static WRITING: Mutex<()> = Mutex::new(());
 
 impl Place {

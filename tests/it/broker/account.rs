@@ -243,7 +243,7 @@ async fn a_request_that_gets_no_token_has_a_line_with_the_reason() {
         .await;
     connection.read_to_end().await;
     let lines = log.wait(6).await;
-    let told: Vec<_> = lines
+    let reasons: Vec<_> = lines
         .iter()
         .map(|line| {
             let status = line["http.response.status_code"].as_u64().unwrap();
@@ -251,7 +251,7 @@ async fn a_request_that_gets_no_token_has_a_line_with_the_reason() {
         })
         .collect();
     assert_eq!(
-        told,
+        reasons,
         [
             (401, "invalid_client"),
             (400, "invalid_grant"),

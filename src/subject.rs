@@ -9,7 +9,8 @@
 //! ```
 //!
 //! One that changes to and fro all the time gets a pair of lines every [`QUIET`], whose first tells how
-//! many failures were passed over.
+//! many failures were passed over. Where no success can be told from the absence of failures, a failure
+//! is forgotten after a while ([`Subject::forgetting`]), without a line.
 
 use std::{
     sync::{
@@ -23,12 +24,14 @@ use tokio::time::Instant;
 
 /// What works or fails.
 #[derive(Debug)]
-pub(super) struct Subject {
+pub(crate) struct Subject {
     epoch: Instant,
     /// Milliseconds since `epoch` and one more; 0 is never.
     last_success: AtomicU64,
     /// Whether there is an episode, so that a success of one that works takes no lock.
     is_failing: AtomicBool,
+    /// After how long without a failure it is taken to work; `None`: not before it succeeds.
+    forgets_after: Option<Duration>,
     state: Mutex<State>,
 }
 
@@ -44,15 +47,15 @@ struct State {
 
 /// The failures between two successes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Episode {
-    pub(super) since: Instant,
-    pub(super) failures: u64,
+pub(crate) struct Episode {
+    pub(crate) since: Instant,
+    pub(crate) failures: u64,
     is_told: bool,
 }
 
 /// A change that is worth a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It fails, or still does.
     Failing {
         episode: Episode,
@@ -106,22 +109,31 @@ impl Default for Subject {
             epoch: Instant::now(),
             last_success: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
+            forgets_after: None,
             state: Mutex::default(),
         }
     }
 }
 
 impl Subject {
-    pub(super) fn is_failing(&self) -> bool {
+    /// One that is taken to work again after a time without a failure.
+    pub(crate) fn forgetting(after: Duration) -> Self {
+        Self {
+            forgets_after: Some(after),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Whether it has never worked.
-    pub(super) fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.last_success.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn succeeded(&self, now: Instant) -> Option<Change> {
+    pub(crate) fn succeeded(&self, now: Instant) -> Option<Change> {
         let millis = now.saturating_duration_since(self.epoch).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX).saturating_add(1);
         self.last_success.store(millis, Ordering::Relaxed);
@@ -138,10 +150,14 @@ impl Subject {
         None
     }
 
-    pub(super) fn failed(&self, error: LastError) -> Option<Change> {
+    pub(crate) fn failed(&self, error: LastError) -> Option<Change> {
         let now = error.at;
         let mut state = self.lock();
         self.is_failing.store(true, Ordering::Relaxed);
+        if self.is_forgotten(&state, now) {
+            let passed = state.episode.take().filter(|episode| !episode.is_told);
+            state.passed_over += passed.map_or(0, |episode| episode.failures);
+        }
         let is_other = state
             .last_error
             .as_ref()
@@ -168,15 +184,23 @@ impl Subject {
         Some(Change::Failing { episode, before })
     }
 
-    pub(super) fn health(&self) -> SubjectHealth {
+    pub(crate) fn health(&self) -> SubjectHealth {
         let state = self.lock();
+        let is_forgotten = self.is_forgotten(&state, Instant::now());
+        let episode = state.episode.filter(|_| !is_forgotten);
         let last_success = self.last_success.load(Ordering::Relaxed).checked_sub(1);
         SubjectHealth {
             last_success: last_success.map(|millis| self.epoch + Duration::from_millis(millis)),
             last_error: state.last_error.clone(),
-            since: state.episode.map(|episode| episode.since),
-            failures: state.episode.map_or(0, |episode| episode.failures),
+            since: episode.map(|episode| episode.since),
+            failures: episode.map_or(0, |episode| episode.failures),
         }
+    }
+
+    fn is_forgotten(&self, state: &State, now: Instant) -> bool {
+        let last = state.last_error.as_ref().map(|error| error.at);
+        let times = self.forgets_after.zip(last);
+        times.is_some_and(|(after, last)| last + after < now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -233,6 +257,25 @@ mod tests {
             subject.failed(error(at, "connect")).is_some()
         });
         assert_eq!(lines.collect::<Vec<_>>(), [0, 60, 120, 180, 240]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_success_can_end_is_forgotten_after_a_while() {
+        let subject = Subject::forgetting(100 * SECOND);
+        let start = Instant::now();
+        assert!(subject.failed(error(start, "x")).is_some());
+        tokio::time::advance(99 * SECOND).await;
+        assert_eq!(subject.health().since, Some(start));
+        let again = Instant::now();
+        assert!(subject.failed(error(again, "x")).is_some());
+        assert_eq!(subject.health().failures, 2);
+        tokio::time::advance(101 * SECOND).await;
+        assert_eq!(subject.health().since, None);
+        let later = Instant::now();
+        let Some(Change::Failing { episode, .. }) = subject.failed(error(later, "x")) else {
+            panic!("no line");
+        };
+        assert_eq!((episode.since, episode.failures), (later, 1));
     }
 
     #[tokio::test(start_paused = true)]
