@@ -9,16 +9,21 @@ mod recent;
 mod reloads;
 mod state;
 mod status;
+mod trouble;
 pub(crate) mod words;
 
 use std::{
-    convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc, time::SystemTime,
+    convert::Infallible,
+    future::ready as ready_with,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -32,13 +37,18 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use self::{guard::Guard, recent::Recent, reloads::Reloads};
-pub(crate) use self::{state::State, status::Status};
+pub(crate) use self::{state::State, status::Status, trouble::Trouble};
 use crate::{
+    admission::{Rules, admit},
+    client_token::ClientName,
     health::Health,
     message::{RequestHead, RequestId},
-    proxy::{Ledger, ProxyError, Rules, admit},
+    proxy::{Ledger, ProxyError},
     server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Stream},
-    telemetry::{Metrics, Sources, access::AccessLog},
+    telemetry::{
+        Metrics, Origin, Sources,
+        access::{Access, AccessLog, Asked, Client, Record},
+    },
     token::{TokenHandle, foresight::Ends},
 };
 
@@ -65,6 +75,8 @@ pub struct View {
     pub recent: Recent,
     /// What became of the last change of the configuration.
     pub reloads: Reloads,
+    /// The host and port of the token service, where there is one.
+    pub token_service: Option<String>,
     /// The service behind us, as people name it.
     pub upstream: String,
     /// Where clients connect, as people name it.
@@ -81,8 +93,10 @@ pub struct View {
     pub started_at: Instant,
     /// The same by the wall clock.
     pub started_at_date: SystemTime,
-    /// The access log.
+    /// The logs that may lose lines.
     pub access_log: AccessLog,
+    /// Where refusals of this listener are logged.
+    pub access: Access,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -102,49 +116,133 @@ impl Admin {
     fn answer(&self, request: &Parts, peer: &Peer) -> Answer {
         let view = self.0.load();
         let head = RequestHead::of_parts(request);
-        if let Err(error) = admit(&head, peer, &view.rules) {
-            let response = error.response(RequestId::of(&head.fields));
-            let mut refused = response.map(Full::from);
-            close_behind(&mut refused);
-            return refused;
+        let id = RequestId::of(&head.fields);
+        let Judged {
+            answer,
+            error,
+            is_order,
+            client,
+        } = judge(&view, request, &head, peer, id);
+        if view.access.wants(error.is_some()) && (is_order || error.is_some()) {
+            let target = request.uri.path_and_query();
+            let asked = Asked {
+                method: request.method.as_str(),
+                target: target.map_or("", |target| target.as_str()).as_bytes(),
+                version: match request.version {
+                    Version::HTTP_10 => "1.0",
+                    _ => "1.1",
+                },
+            };
+            let client = Client::of(client.as_ref(), peer);
+            log(&view, id, (client, peer), Some(asked), &answer, error);
         }
-        let path = request.uri.path();
-        let Some(route) = ROUTES.iter().find(|route| route.paths.contains(&path)) else {
-            return text(
-                StatusCode::NOT_FOUND,
-                "There is nothing here. See / for people, /status for programs.\n",
-            );
-        };
-        if !route.is_asked_by(&request.method) {
-            let mut answer = text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "Another method is needed.\n",
-            );
-            let allow = if route.acts { "POST" } else { "GET, HEAD" };
-            answer
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(allow));
-            return answer;
-        }
-        if !route.for_all
-            && let Some(refused) = view.guard.refuses_place()
-        {
-            return refused;
-        }
-        if route.acts && !is_deliberate(&request.headers) {
-            return text(
+        answer
+    }
+}
+
+/// What becomes of a request.
+struct Judged {
+    answer: Answer,
+    /// Why it was refused, if it was: the type of RFC 9209, and our word for it.
+    error: Option<(&'static str, &'static str)>,
+    /// Whether it asks for something to be done.
+    is_order: bool,
+    /// Whose local token it showed.
+    client: Option<ClientName>,
+}
+
+fn judge(view: &View, request: &Parts, head: &RequestHead, peer: &Peer, id: RequestId) -> Judged {
+    let refused = |answer, error| Judged {
+        answer,
+        error: Some(error),
+        is_order: false,
+        client: None,
+    };
+    if let Err(denied) = admit(head, peer, &view.rules) {
+        let error = ProxyError::from(denied);
+        let mut answer = error.response(id).map(Full::from);
+        close_behind(&mut answer);
+        return refused(answer, (error.answer().error, error.label()));
+    }
+    let path = request.uri.path();
+    let Some(route) = ROUTES.iter().find(|route| route.paths.contains(&path)) else {
+        let answer = text(
+            StatusCode::NOT_FOUND,
+            "There is nothing here. See / for people, /status for programs.\n",
+        );
+        return refused(answer, ("", "not_found"));
+    };
+    if !route.is_asked_by(&request.method) {
+        let mut answer = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Another method is needed.\n",
+        );
+        let allow = if route.acts { "POST" } else { "GET, HEAD" };
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(allow));
+        return refused(answer, ("", "method"));
+    }
+    if !route.for_all
+        && let Some(answer) = view.guard.refuses_place()
+    {
+        return refused(answer, ("", "remote"));
+    }
+    let mut client = None;
+    if route.acts {
+        if !is_deliberate(&request.headers) {
+            let answer = text(
                 StatusCode::FORBIDDEN,
                 "A web page could have sent this. Send it without Origin, Sec-Fetch-Site and the\n\
                  Content-Type of a form, as curl -X POST does.\n",
             );
+            return refused(answer, ("", "cross_site"));
         }
-        if route.acts
-            && let Some(refused) = view.guard.refuses_order(&head, peer)
-        {
-            return refused;
+        match view.guard.admit_order(head, peer) {
+            Ok(name) => client = name,
+            Err(why) => return refused(guard::refusal(why), ("", "order")),
         }
-        (route.answer)(&view)
     }
+    let answer = (route.answer)(view);
+    // An order that is not carried out: it is off, or too early.
+    let is_refused = answer.status().is_client_error();
+    Judged {
+        answer,
+        error: is_refused.then_some(("", "order")),
+        is_order: route.acts,
+        client,
+    }
+}
+
+/// Logs what somebody wanted of the admin listener.
+fn log(
+    view: &View,
+    id: RequestId,
+    (client, peer): (Client<'_>, &Peer),
+    asked: Option<Asked<'_>>,
+    answer: &Answer,
+    error: Option<(&'static str, &'static str)>,
+) {
+    view.access.write(&Record {
+        id,
+        is_admin: true,
+        client,
+        address: peer.address(),
+        is_tls: peer.is_tls,
+        asked,
+        status: Some(answer.status().as_u16()),
+        origin: Some(Origin::Sidecar.as_str()),
+        error,
+        request_bytes: 0,
+        response_bytes: answer.body().size_hint().exact().unwrap_or_default(),
+        duration: Duration::ZERO,
+        first_byte: None,
+        upstream: None,
+        held: Duration::ZERO,
+        generation: None,
+        is_replayed: false,
+        handed_out: None,
+    });
 }
 
 /// Whether a request that acts is none that a browser sends, whatever page it shows: browsers name
@@ -300,6 +398,7 @@ fn sources(view: &View) -> Sources {
         token_issued: token.map(|token| clock.unix_seconds(token.requested_at)),
         consecutive_failures: snapshot.consecutive_failures,
         in_flight: view.ledger.in_flight(),
+        troubles: troubles_since(&status::status(view).troubles, clock),
         connections: view.connections.count(),
         credential_ends: view
             .ends
@@ -308,6 +407,20 @@ fn sources(view: &View) -> Sources {
             .map(|end| (end.kind, status::unix_seconds(end.at)))
             .collect(),
     }
+}
+
+/// Since when there is trouble of each kind, in seconds since 1970; 0 where there is none.
+fn troubles_since(troubles: &[Trouble], clock: status::Clock) -> Vec<(&'static str, f64)> {
+    let now = status::unix_seconds(clock.wall);
+    let since = |kind| {
+        let of_kind = troubles.iter().filter(|trouble| trouble.kind == kind);
+        let longest = of_kind
+            .map(|trouble| trouble.since.seconds_ago)
+            .reduce(f64::max);
+        // A moment without trouble is none, even where trouble has begun in 1970.
+        longest.map_or(0.0, |ago| (now - ago).max(1.0))
+    };
+    trouble::KINDS.map(|kind| (kind, since(kind))).to_vec()
 }
 
 fn refresh(view: &View) -> Answer {
@@ -423,7 +536,16 @@ impl Protocol for Admin {
         }
     }
 
-    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Response<Bytes> {
-        ProxyError::from(refusal).response(RequestId::random())
+    fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+        let (view, id) = (self.0.load(), RequestId::random());
+        let error = ProxyError::from(refusal);
+        let response = error.response(id);
+        if view.access.wants(true) {
+            let answer = response.clone().map(Full::from);
+            let error = (error.answer().error, error.label());
+            let who = (Client::of(None, peer), peer);
+            log(&view, id, who, None, &answer, Some(error));
+        }
+        response
     }
 }

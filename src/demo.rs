@@ -93,6 +93,16 @@ pub async fn run(
     }
 }
 
+/// Serves a token service until it is dropped.
+pub async fn serve_tokens(listener: tokio::net::TcpListener, tokens: Arc<TokenService>) {
+    http::serve(listener, tokens).await;
+}
+
+/// Serves a service instance until it is dropped.
+pub async fn serve_instance(listener: tokio::net::TcpListener, instance: Arc<Instance>) {
+    http::serve(listener, instance).await;
+}
+
 /// The usual address, unless something listens there; a race lost after this look ends in a clear error.
 fn free_address(usual: &str) -> String {
     match TcpListener::bind(usual) {

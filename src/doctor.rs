@@ -10,6 +10,7 @@ mod claims;
 mod finding;
 mod names;
 mod report;
+mod running;
 mod service;
 mod surroundings;
 
@@ -19,7 +20,17 @@ pub use self::{
     finding::{Finding, Verdict},
     report::{Document, Lines, Report},
 };
-use crate::config::Loaded;
+use crate::config::{Loaded, Sources, admin_address};
+
+/// Reports what the sidecar says of itself that may still run with the configuration before one that
+/// cannot be used.
+///
+/// # Errors
+/// When the report cannot be written.
+pub async fn ask_running(sources: &Sources, mut report: impl Report) -> io::Result<()> {
+    let admin = admin_address(sources).ok();
+    report.found(running::troubles(admin.as_ref()).await)
+}
 
 /// Examines everything, and reports each finding as soon as it is known. Says whether nothing has
 /// failed.
@@ -42,6 +53,7 @@ pub async fn examine(
     };
     all(surroundings::configuration(loaded))?;
     all(surroundings::listeners(config).await)?;
+    all(running::troubles(config.admin.address.as_ref()).await)?;
     // First the way that the configuration describes, whatever it is; only where that fails, names.
     let access = access::get(config).await;
     let is_granted = access.bearer.is_some();

@@ -1,5 +1,5 @@
-//! What is known of the two that every request needs, the upstream and a token: since when one of
-//! them fails, how often and why.
+//! What is known of the two that every request needs, the upstream and a token, and of what is refused:
+//! since when something fails, how often and why.
 //!
 //! Whoever serves reports here. The log hears of each change once, with what was counted since the
 //! last one; `/status`, `/readyz` and `/metrics` read the same state.
@@ -7,7 +7,7 @@
 //! A configuration with another upstream or other credentials has a health of its own: of another
 //! upstream nothing is known yet. What is known of the token goes on with the token.
 
-mod subject;
+mod refusals;
 mod token;
 
 use std::{
@@ -20,16 +20,19 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{
+use self::token::Lost;
+use crate::{
+    clock::seconds,
+    remedy,
     subject::{Change, Subject},
-    token::Lost,
 };
-use crate::clock::seconds;
 
+pub(crate) use self::refusals::Refusal;
 pub use self::{
-    subject::{LastError, SubjectHealth},
+    refusals::{Refusals, Refused},
     token::{TokenHealth, watch_token},
 };
+pub use crate::subject::{LastError, SubjectHealth};
 
 /// What is known of the upstream: when it last answered, why it last did not, and since when and how
 /// often it fails now.
@@ -39,7 +42,7 @@ pub type UpstreamHealth = SubjectHealth;
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     /// The host and port of the upstream, as the log names it.
     upstream: String,
@@ -47,9 +50,33 @@ struct Inner {
     answers: Subject,
     /// Whether the upstream takes a token that has just come.
     acceptance: Subject,
+    /// Whether the upstream allows what clients ask for.
+    permission: Subject,
+    /// The method and path that it last forbade.
+    forbidden: Mutex<Option<String>>,
+    /// What we refuse, whatever upstream there is.
+    refusals: Arc<Refusals>,
     /// Whether there is a token: the same for another upstream with the same credentials.
     token: Arc<Supply>,
 }
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            upstream: String::new(),
+            answers: Subject::default(),
+            acceptance: Subject::default(),
+            // That the others succeed says nothing of the one that does not.
+            permission: Subject::forgetting(FORGOTTEN),
+            forbidden: Mutex::default(),
+            refusals: Arc::default(),
+            token: Arc::default(),
+        }
+    }
+}
+
+/// After how long nobody needs to hear of a refusal any more.
+pub(crate) const FORGOTTEN: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug, Default)]
 struct Supply {
@@ -68,7 +95,7 @@ pub struct Outage<'a> {
     /// What happened; no secret.
     pub detail: &'a str,
     /// What to do.
-    pub remedy: &'static str,
+    pub remedy: &'a str,
     /// Whether only a person can mend it.
     pub needs_operator: bool,
     /// What clients are told.
@@ -90,6 +117,7 @@ impl Health {
     pub fn of_another(&self, upstream: String) -> Self {
         Self(Arc::new(Inner {
             upstream,
+            refusals: Arc::clone(&self.0.refusals),
             token: Arc::clone(&self.0.token),
             ..Inner::default()
         }))
@@ -108,6 +136,19 @@ impl Health {
         self.0.acceptance.health()
     }
 
+    /// What is known of how the upstream takes what clients ask for with our tokens: an error is a
+    /// 403, and its detail the method and path.
+    #[must_use]
+    pub fn permission(&self) -> SubjectHealth {
+        self.0.permission.health()
+    }
+
+    /// What we have refused in the last minutes.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.0.refusals.recent()
+    }
+
     /// What is known of the token's loss.
     #[must_use]
     pub fn token(&self) -> TokenHealth {
@@ -124,9 +165,13 @@ impl Health {
         let Inner {
             answers,
             acceptance,
+            permission,
             ..
         } = &*self.0;
-        answers.is_failing() || acceptance.is_failing() || answers.is_unknown()
+        answers.is_failing()
+            || acceptance.is_failing()
+            || permission.is_failing()
+            || answers.is_unknown()
     }
 
     /// The upstream has responded.
@@ -225,7 +270,7 @@ impl Health {
                 age_seconds,
                 refusals,
                 failing_for_seconds,
-                remedy = REFUSED,
+                remedy = remedy::UNAUTHORIZED,
                 "the upstream refuses a fresh token: clients get its 401"
             );
         } else {
@@ -236,10 +281,58 @@ impl Health {
                 age_seconds,
                 refusals,
                 failing_for_seconds,
-                remedy = REFUSED,
+                remedy = remedy::UNAUTHORIZED,
                 "the upstream refuses a fresh token: clients get its 401"
             );
         }
+    }
+
+    /// The upstream has answered 403 to a request with our token.
+    pub(crate) fn forbidden(&self, now: Instant, what: String) {
+        self.lock_forbidden().replace(what.clone());
+        let error = LastError {
+            at: now,
+            reason: "forbidden",
+            detail: what,
+        };
+        let asked = error.detail.clone();
+        let Some(Change::Failing { episode, before }) = self.0.permission.failed(error) else {
+            return;
+        };
+        tracing::warn!(
+            upstream = self.0.upstream,
+            status = 403,
+            request = asked,
+            refusals = episode.failures + before,
+            failing_for_seconds = seconds(now - episode.since),
+            remedy = remedy::FORBIDDEN,
+            "the upstream forbids what a client asks for: the credential lacks a permission"
+        );
+    }
+
+    /// The upstream has answered something else than 401 or 403.
+    pub(crate) fn allowed(&self, now: Instant, what: impl FnOnce() -> String) {
+        if !self.0.permission.is_failing() {
+            return;
+        }
+        let forbidden = self.lock_forbidden();
+        if forbidden.as_ref() != Some(&what()) {
+            return;
+        }
+        drop(forbidden);
+        if let Some(Change::Recovered(episode)) = self.0.permission.succeeded(now) {
+            tracing::info!(
+                upstream = self.0.upstream,
+                refusals = episode.failures,
+                lasted_seconds = seconds(now - episode.since),
+                "the upstream allows what it forbade"
+            );
+        }
+    }
+
+    /// A request or a connection was refused.
+    pub(crate) fn refused_client(&self, now: Instant, refusal: &Refusal<'_>) {
+        self.0.refusals.note(now, refusal);
     }
 
     /// A request has to wait for a token.
@@ -252,6 +345,11 @@ impl Health {
         self.0.token.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn lock_forbidden(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        let forbidden = self.0.forbidden.lock();
+        forbidden.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lost(&self) -> std::sync::MutexGuard<'_, Option<Lost>> {
         let lost = self.0.token.lost.lock();
         lost.unwrap_or_else(PoisonError::into_inner)
@@ -260,7 +358,3 @@ impl Health {
 
 /// How long not one request must have been accepted until that is taken for the credential's fault.
 const ALL_OF_IT: Duration = Duration::from_secs(60);
-
-const REFUSED: &str = "check that the credential belongs to this upstream (organisation, roles), and \
-                       that it is the one that was meant; `auth-sidecar doctor` shows what its token \
-                       claims";

@@ -27,6 +27,7 @@ use url::Url;
 use self::tunnel::Detour;
 pub use self::{no_proxy::NoProxy, proxy::OutboundProxy, stream::Stream};
 use crate::{
+    descriptors,
     secret::{Fingerprint, changed, warn_of_quotes},
     tls::{HandshakeError, Leg, TlsClient, TlsError, TlsSettings},
 };
@@ -40,6 +41,7 @@ pub struct Route {
     /// The name or address, as the system's resolver takes it.
     host: String,
     port: u16,
+    leg: Leg,
     detour: Option<Detour>,
     tls: Option<TlsClient>,
     timeout: Duration,
@@ -62,6 +64,9 @@ pub enum RouteError {
     /// Nothing takes connections there.
     #[error("cannot connect to it: {0}")]
     Connect(String),
+    /// There is no file descriptor for it.
+    #[error("the sidecar has no file descriptor left for it")]
+    NoDescriptors,
     /// Connecting takes longer than it may.
     #[error("connecting to it takes too long")]
     Timeout,
@@ -111,6 +116,7 @@ impl Route {
         Ok(Self {
             host,
             port,
+            leg,
             detour: detour.transpose()?,
             tls: tls.transpose()?,
             timeout,
@@ -171,6 +177,10 @@ impl Route {
             None => Stream::Tcp(dial::connect(&self.host, self.port).await?),
             Some(detour) => detour.connect().await?,
         };
+        // Those that are left are for token calls and operators.
+        if matches!(self.leg, Leg::Upstream) && !descriptors::are_left_behind(stream.tcp()) {
+            return Err(RouteError::NoDescriptors);
+        }
         let Some(tls) = &self.tls else {
             return Ok(stream);
         };

@@ -1,5 +1,7 @@
-//! What an operator can do about a failure, by its code or its reason: for `doctor`, `/status` and the
-//! page.
+//! What an operator can do about a failure, by its code or its reason: for the log, `doctor`, `/status`
+//! and the page.
+
+use std::borrow::Cow;
 
 use crate::{
     proxy::answers,
@@ -7,8 +9,15 @@ use crate::{
 };
 
 /// About a token that cannot be got.
-pub(crate) fn of_token(failure: &FetchError) -> &'static str {
-    of_code(failure).unwrap_or_else(|| of_reason(failure.reason))
+pub(crate) fn of_token(failure: &FetchError) -> Cow<'static, str> {
+    if let Some(of_code) = of_code(failure) {
+        return of_code.into();
+    }
+    let of_certificate = match failure.reason {
+        Reason::Network => of_certificate(&failure.detail, "auth.ca_file"),
+        _ => None,
+    };
+    of_certificate.map_or_else(|| of_reason(failure.reason).into(), Cow::from)
 }
 
 /// The same by the code that the service gave, if that is what matters.
@@ -120,14 +129,59 @@ fn of_reason(reason: Reason) -> &'static str {
     }
 }
 
-/// About an upstream that fails, by the label of the failure.
-pub(crate) fn of_upstream(label: &str) -> &'static str {
-    let mut answers = answers::ALL.iter();
-    let answer = answers.find(|answer| answer.label == label);
+/// About an upstream that fails, by the label of the failure and what happened.
+pub(crate) fn of_upstream(label: &str, detail: &str) -> Cow<'static, str> {
+    if label == answers::CERTIFICATE.label
+        && let Some(remedy) = of_certificate(detail, "upstream.ca_file")
+    {
+        return remedy.into();
+    }
+    let answer = answers::of(label);
     // A response that broke off was none of ours.
     let otherwise = "Check the service and the way to it; `auth-sidecar doctor` tries both";
-    answer.map_or(otherwise, |answer| answer.remedy)
+    answer.map_or(otherwise, |answer| answer.remedy).into()
 }
+
+/// What is wrong with a certificate, from the words of the TLS library; `ca_file` is the key that
+/// names other authorities to trust.
+pub(crate) fn of_certificate(why: &str, ca_file: &str) -> Option<String> {
+    if why.contains("UnknownIssuer") || why.contains("BadSignature") {
+        Some(format!(
+            "nobody whom this machine trusts has signed its certificate. If it is your own \
+             authority, or a proxy that opens TLS, set {ca_file} to its certificate"
+        ))
+    } else if why.contains("NotValidForName") || why.contains("not valid for name") {
+        Some(
+            "its certificate is for another name: check the host in the URL, and that nobody \
+             answers in its place"
+                .to_owned(),
+        )
+    } else if why.contains("NotValidYet") || why.contains("not valid yet") {
+        Some("its certificate is not valid yet: check the clock of this machine".to_owned())
+    } else if why.to_lowercase().contains("expired") {
+        Some(
+            "its certificate has expired: its owner has to renew it, or the clock of this machine \
+             is wrong"
+                .to_owned(),
+        )
+    } else if why.contains("certificate") {
+        Some(format!("its certificate is not trusted; see {ca_file}"))
+    } else {
+        None
+    }
+}
+
+/// About an upstream that answers 401 to fresh tokens.
+pub(crate) const UNAUTHORIZED: &str = "check that the credential belongs to this upstream (organisation, \
+     roles), and that it is the one that was meant; `auth-sidecar doctor` shows what its token claims";
+
+/// About an upstream that answers 403.
+pub(crate) const FORBIDDEN: &str = "give the app, user or service account of the credential the role \
+     for this request, or do not send it; `auth-sidecar doctor` shows what its token may do";
+
+/// About lines of the log that cannot be written.
+pub(crate) const LINES_LOST: &str = "make room on its disk, or see why whoever reads it does not; \
+     requests are served all the same";
 
 /// About a credential that has ended.
 pub(crate) const ENDED: &str = "Replace it; a changed file is noticed within a second";

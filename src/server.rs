@@ -46,7 +46,10 @@ use self::{
     pace::Pace,
     roster::{Reviews, Roster},
 };
-use crate::message::{Flaw, RequestHead};
+use crate::{
+    descriptors,
+    message::{Flaw, RequestHead},
+};
 
 /// The bounds of the connections of clients.
 #[derive(Clone, Debug, PartialEq)]
@@ -206,6 +209,9 @@ pub enum Refusal {
     /// There are too many connections.
     #[error("too many connections")]
     NoRoom,
+    /// There are too few file descriptors left.
+    #[error("no file descriptors left")]
+    NoDescriptors,
     /// There are too many requests that wait with the beginning of a body.
     #[error("no room for what may come of a body")]
     NoRoomForBody,
@@ -274,7 +280,11 @@ pub async fn serve<P: Protocol>(
             // Out of file descriptors, most often. Asking again at once would be a busy loop.
             Err(error) => {
                 if let Some(unsaid) = connections.warnings.accept.due() {
-                    tracing::warn!(%error, unsaid, "cannot accept a connection");
+                    let remedy = descriptors::are_exhausted(&error).then_some(
+                        "raise the limit of open files (LimitNOFILE, ulimit -n), or lower \
+                         listen.max_connections: a connection takes two",
+                    );
+                    tracing::warn!(%error, unsaid, remedy, "cannot accept a connection");
                 }
                 sleep(ACCEPT_PAUSE).await;
             }
@@ -319,6 +329,8 @@ impl Room<'_> {
 
 /// How many clients may be told at the same time that there are too many.
 const MAX_TOLD: usize = 256;
+/// The same while they take what is kept for operators.
+const MAX_TOLD_OF_DESCRIPTORS: usize = 4;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -335,17 +347,23 @@ fn accept<P: Protocol>(
     } = room;
     let warnings = &connections.warnings;
     // Judged first: whoever may not be here must not take the room of those who may.
-    let entered = if arrival.is_admitted(&settings.peers, &warnings.peers) {
-        room.enter(settings.max_connections).ok_or(Refusal::NoRoom)
-    } else {
+    let entered = if !arrival.is_admitted(&settings.peers, &warnings.peers) {
         Err(Refusal::Peer)
+    } else if !connections.gives_way && !arrival.leaves_descriptors() {
+        Err(Refusal::NoDescriptors)
+    } else {
+        room.enter(settings.max_connections).ok_or(Refusal::NoRoom)
     };
     let entered = match entered {
         Ok(entered) => entered,
         Err(refusal) => {
             let response = protocol.refuse(refusal, &arrival.peer());
             // Telling takes a moment and a file, so it has a bound too.
-            if let Some(entered) = Entered::enter(&connections.told, MAX_TOLD) {
+            let most = match refusal {
+                Refusal::NoDescriptors => MAX_TOLD_OF_DESCRIPTORS,
+                _ => MAX_TOLD,
+            };
+            if let Some(entered) = Entered::enter(&connections.told, most) {
                 let certificates = warnings.certificates.clone();
                 open.spawn(async move {
                     if let Welcome::In(stream, _) | Welcome::Refused(stream, ..) =

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use http::StatusCode;
 
 use crate::{
-    admin::{State, Status, words},
+    admin::{State, Status, Trouble, words},
     admin_client,
     server::Address,
     text::for_terminal,
@@ -39,6 +39,11 @@ pub async fn ask(admin: &Address) -> anyhow::Result<Asked> {
 }
 
 impl Asked {
+    /// What it says is wrong.
+    pub(crate) fn troubles(&self) -> &[Trouble] {
+        &self.status.troubles
+    }
+
     /// The exit code for the state.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -71,20 +76,17 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         "state",
         format!("{}: {}", status.state.as_str(), status.summary),
     )];
-    rows.extend(status.remedy.as_ref().map(|text| ("remedy", text.clone())));
+    for trouble in &status.troubles {
+        if trouble.text != status.summary {
+            rows.push(("also", trouble.text.clone()));
+        }
+        rows.push(("to blame", trouble.culprit.clone()));
+        rows.push(("since", words::since(trouble)));
+        rows.push(("remedy", words::full_stop(&trouble.remedy)));
+    }
     rows.push(("token", words::token(status.token.as_ref())));
     let refresh = &status.refresh;
-    let next = words::duration(refresh.next_attempt_in_seconds);
-    let failures = match refresh.consecutive_failures {
-        0 => String::new(),
-        1 => ", the last one failed".to_owned(),
-        many => format!(", the last {many} failed"),
-    };
-    let calls = format!(
-        "{} so far{failures}; the next one in {next}",
-        refresh.attempts
-    );
-    rows.push(("token calls", calls));
+    rows.push(("token calls", words::calls(refresh)));
     for attempt in refresh.last_attempts.iter().take(3) {
         let what = match (&attempt.reason, &attempt.detail, attempt.generation) {
             (Some(reason), Some(detail), _) => format!("{reason}: {detail}"),

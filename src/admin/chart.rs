@@ -17,8 +17,8 @@ pub(super) fn charts(samples: &[Sample]) -> Vec<String> {
         chart(name, unit, &values)
     };
     vec![
-        line("Answers of the service", "/s", &|one| rate(one.by_upstream)),
-        line("Answers of the sidecar", "/s", &|one| rate(one.by_sidecar)),
+        line("Service answers", "/s", &|one| rate(one.by_upstream)),
+        line("Sidecar answers", "/s", &|one| rate(one.by_sidecar)),
         line("Upstream failures", "/s", &|one| rate(one.failures)),
         line("In flight", "", &|one| size(one.in_flight)),
         line("Connections", "", &|one| size(one.connections)),
@@ -41,9 +41,9 @@ fn chart(name: &str, unit: &str, values: &[f64]) -> String {
     }
     let (now, most) = (number(now), number(most));
     format!(
-        "<figure><figcaption><span>{name}</span><span>{now}{unit}, at most {most}{unit}</span>\
+        "<figure><figcaption><span>{name}</span><span>{now}{unit}, most {most}{unit}</span>\
          </figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=none role=img \
-         aria-label=\"{name}: {now}{unit} now, at most {most}{unit}\">\
+         aria-label=\"{name}: {now}{unit} now, most {most}{unit}\">\
          <polyline points=\"{}\"/></svg></figure>",
         points.trim_end()
     )
@@ -73,7 +73,7 @@ mod tests {
             text.contains("points=\"0.0,47.0 120.0,1.0 240.0,24.0\""),
             "{text}"
         );
-        assert!(text.contains("2.5/s, at most 5/s"), "{text}");
+        assert!(text.contains("2.5/s, most 5/s"), "{text}");
         for values in [&[][..], &[7.0]] {
             assert!(chart("n", "", values).contains("points=\"\""));
         }

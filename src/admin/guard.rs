@@ -4,8 +4,9 @@ use http::StatusCode;
 
 use super::{Answer, text};
 use crate::{
+    admission::{Denied, Rules, prove},
+    client_token::ClientName,
     message::RequestHead,
-    proxy::{ProxyError, Rules, prove},
     server::{Node, Peer},
 };
 
@@ -32,31 +33,38 @@ impl Guard {
         })
     }
 
-    /// Why an order is refused, if it is.
-    pub(super) fn refuses_order(&self, head: &RequestHead, peer: &Peer) -> Option<Answer> {
+    /// Whose local token an order shows, where such are asked for.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) fn admit_order(
+        &self,
+        head: &RequestHead,
+        peer: &Peer,
+    ) -> Result<Option<ClientName>, &'static str> {
         // Whoever could connect to the file was let in by its permissions and listen.allow_users.
         if peer.node == Node::Unix {
-            return None;
+            return Ok(None);
         }
         if self.takes_file {
-            return Some(refusal(
+            return Err(
                 "Whoever may use the sidecar proves who they are, which cannot be done here. Set\n\
                  admin.address to a unix socket, or listen.client_tokens_file.\n",
-            ));
+            );
         }
         match prove(&head.fields, &self.proofs) {
-            Ok(_) => None,
-            Err(ProxyError::FieldMissing) => Some(refusal(
+            Ok(admitted) => Ok(admitted.client),
+            Err(Denied::FieldMissing) => Err(
                 "The field of listen.require_field is missing or wrong: orders take it as requests do.\n",
-            )),
-            Err(_) => Some(refusal(
+            ),
+            Err(_) => Err(
                 "Orders take a local token, as requests do: as Authorization: Bearer or X-AUTH-TOKEN.\n\
                  Without one they come by a unix socket (admin.address).\n",
-            )),
+            ),
         }
     }
 }
 
-fn refusal(why: &str) -> Answer {
+pub(super) fn refusal(why: &str) -> Answer {
     text(StatusCode::FORBIDDEN, why)
 }

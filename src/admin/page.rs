@@ -8,8 +8,10 @@ use super::{
     Answer, View, chart,
     recent::Sample,
     status::{Status, status},
+    trouble::Trouble,
     words,
 };
+use crate::text::sentence;
 
 /// Nothing is loaded, nothing runs, and no other page shows this one.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -37,13 +39,13 @@ fn page(status: &Status, samples: &[Sample]) -> String {
          <meta name=color-scheme content=\"light dark\">\
          <meta http-equiv=refresh content=5>\
          <title>auth-sidecar: {state}</title><style>{STYLE}</style>\
-         <h1 class={state}>auth-sidecar is {state}</h1><p>{}</p>",
-        escape(&status.summary)
+         <h1 class={state}>auth-sidecar is {state}</h1><p class=summary>{}</p>",
+        escape(&words::full_stop(&sentence(&status.summary)))
     );
     // Writing to a String cannot fail.
     let mut put = |text: String| page.write_str(&text).unwrap_or_default();
-    if let Some(remedy) = &status.remedy {
-        put(format!("<p class=remedy>{}.</p>", escape(remedy)));
+    for trouble in &status.troubles {
+        put(box_of(trouble, trouble.text != status.summary));
     }
     put("<dl>".to_owned());
     for (name, text) in rows(status) {
@@ -54,19 +56,18 @@ fn page(status: &Status, samples: &[Sample]) -> String {
         put(chart);
     }
     put("</div><h2>Last token calls</h2><div class=wide><table>\
-         <tr><th>When<th>Result<th>Reason<th>What"
+         <tr><th>When<th>Result<th>What"
         .to_owned());
     for attempt in &status.refresh.last_attempts {
-        let what = match (&attempt.detail, attempt.generation) {
-            (Some(detail), _) => escape(detail),
-            (None, Some(generation)) => format!("token {generation}"),
-            (None, None) => String::new(),
+        let what = match (&attempt.reason, &attempt.detail, attempt.generation) {
+            (Some(reason), Some(detail), _) => escape(&format!("{reason}: {detail}")),
+            (_, _, Some(generation)) => format!("token {generation}"),
+            _ => String::new(),
         };
         put(format!(
-            "<tr><td>{}<td>{}<td>{}<td>{what}",
-            escape(&attempt.at),
+            "<tr><td>{}<td>{}<td>{what}",
+            escape(&words::to_the_second(&attempt.at)),
             escape(&attempt.result),
-            escape(attempt.reason.as_deref().unwrap_or_default()),
         ));
     }
     put(
@@ -77,19 +78,40 @@ fn page(status: &Status, samples: &[Sample]) -> String {
     page
 }
 
+/// What is wrong, in a box; what happens stands above where it is the summary.
+fn box_of(trouble: &Trouble, has_text: bool) -> String {
+    let class = if trouble.degrades() {
+        "trouble"
+    } else {
+        "trouble minor"
+    };
+    let mut text = format!("<section class=\"{class}\">");
+    // Writing to a String cannot fail.
+    let mut put = |part: String| text.write_str(&part).unwrap_or_default();
+    if has_text {
+        put(format!(
+            "<p>{}</p>",
+            escape(&words::full_stop(&sentence(&trouble.text)))
+        ));
+    }
+    put("<dl>".to_owned());
+    for (name, value) in [
+        ("To blame", sentence(&trouble.culprit)),
+        ("Since", words::since(trouble)),
+        ("To do", words::full_stop(&trouble.remedy)),
+    ] {
+        put(format!("<dt>{name}<dd>{}", escape(&value)));
+    }
+    put("</dl></section>".to_owned());
+    text
+}
+
 fn rows(status: &Status) -> Vec<(&'static str, String)> {
     let refresh = &status.refresh;
-    let next = words::duration(refresh.next_attempt_in_seconds);
     let requests = &status.requests;
     let mut rows = vec![
         ("Token", words::token(status.token.as_ref())),
-        (
-            "Token calls",
-            format!(
-                "{} so far, {} failed in a row; the next one in {next}",
-                refresh.attempts, refresh.consecutive_failures
-            ),
-        ),
+        ("Token calls", words::calls(refresh)),
         ("Upstream", words::upstream(&status.upstream)),
         (
             "Answers",

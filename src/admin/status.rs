@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::{
     Answer, View,
-    state::{State, judge},
+    state::{State, judge, summary},
+    trouble::{self, Known, Trouble},
 };
 use crate::{
     clock::nameable,
     telemetry::Origin,
-    text::sentence,
     token::{Attempt, foresight::End},
     version,
 };
@@ -55,7 +55,7 @@ impl Clock {
         humantime::format_rfc3339_millis(nameable(wall)).to_string()
     }
 
-    fn moment(self, at: Instant) -> Moment {
+    pub(super) fn moment(self, at: Instant) -> Moment {
         Moment {
             at: self.text(at),
             seconds_ago: -self.seconds_until(at),
@@ -87,6 +87,9 @@ pub(crate) struct Status {
     /// What to do about it, where something is to be done.
     #[serde(default)]
     pub(crate) remedy: Option<String>,
+    /// Everything that is wrong, the worst first.
+    #[serde(default)]
+    pub(crate) troubles: Vec<Trouble>,
     pub(crate) uptime_seconds: f64,
     pub(crate) token: Option<Token>,
     pub(crate) refresh: Refresh,
@@ -149,6 +152,9 @@ pub(crate) struct LastReload {
     pub(crate) accepted: bool,
     /// Why it was not; the old configuration stays then.
     pub(crate) problem: Option<String>,
+    /// Since when none was accepted.
+    #[serde(default)]
+    pub(crate) rejected_since: Option<Moment>,
 }
 
 /// A credential whose end is known.
@@ -217,22 +223,26 @@ pub(super) fn status(view: &View) -> Status {
     let last_reload = view.reloads.last().map(|last| LastReload {
         moment: clock.moment(last.at),
         accepted: last.problem.is_none(),
+        rejected_since: last.rejected_since.map(|at| clock.moment(at)),
         problem: last.problem,
     });
-    let judgement = judge(
-        view.stop.is_cancelled(),
-        &snapshot,
-        clock.now,
-        &upstream,
-        &credentials,
-        last_reload.as_ref(),
-    );
+    let known = Known {
+        clock,
+        snapshot: &snapshot,
+        upstream: &upstream,
+        credentials: &credentials,
+        reload: last_reload.as_ref(),
+    };
+    let troubles = trouble::all(view, known);
+    let state = judge(view.stop.is_cancelled(), &snapshot, clock.now, &troubles);
+    let worst = troubles.iter().find(|trouble| trouble.degrades());
     Status {
         version: version::VERSION.into(),
         commit: version::COMMIT.into(),
-        state: judgement.state,
-        summary: judgement.summary,
-        remedy: judgement.remedy.map(sentence),
+        state,
+        summary: summary(state, &troubles),
+        remedy: worst.map(|trouble| trouble.remedy.clone()),
+        troubles,
         uptime_seconds: (clock.now - view.started_at).as_secs_f64(),
         token: snapshot.token.as_ref().map(|token| Token {
             usable: token.is_usable(clock.now),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::status::{Credential, LastReload, Token, Upstream};
+use super::{
+    status::{Credential, LastReload, Moment, Refresh, Token, Upstream},
+    trouble::Trouble,
+};
 
 const DAY: f64 = 24.0 * 60.0 * 60.0;
 
@@ -47,6 +50,45 @@ pub(crate) fn end(credential: &Credential) -> String {
     } else {
         format!("{kind} ({place}) ends in {days}, at {expires_at}")
     }
+}
+
+/// Since when something is wrong, and how often it was so.
+pub(crate) fn since(trouble: &Trouble) -> String {
+    let Moment { at, seconds_ago } = &trouble.since;
+    let (at, ago) = (to_the_second(at), duration(*seconds_ago));
+    match trouble.count {
+        0 => format!("{at}, {ago} ago"),
+        1 => format!("{at}, {ago} ago; once"),
+        many => format!("{at}, {ago} ago; {many} times"),
+    }
+}
+
+/// A date of ours without its fraction of a second.
+pub(crate) fn to_the_second(date: &str) -> String {
+    match date.split_once('.') {
+        Some((second, _)) => format!("{second}Z"),
+        None => date.to_owned(),
+    }
+}
+
+/// How many token calls there were, and when the next one comes.
+pub(crate) fn calls(refresh: &Refresh) -> String {
+    let next = duration(refresh.next_attempt_in_seconds);
+    let failures = match refresh.consecutive_failures {
+        0 => String::new(),
+        1 => ", the last one failed".to_owned(),
+        many => format!(", the last {many} failed"),
+    };
+    format!(
+        "{} so far{failures}; the next one in {next}",
+        refresh.attempts
+    )
+}
+
+/// A text that ends as a sentence does.
+pub(crate) fn full_stop(text: &str) -> String {
+    let text = text.trim_end_matches('.');
+    format!("{text}.")
 }
 
 /// The token, as far as anybody may know it.

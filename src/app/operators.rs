@@ -132,6 +132,7 @@ fn admin_view(address: Option<&Address>, live: &Live, shared: &Shared) -> admin:
         ends: live.ends.clone(),
         recent: shared.recent.clone(),
         reloads: shared.reloads.clone(),
+        token_service: live.config.auth.token_service(),
         upstream: live.config.upstream.url.to_string(),
         listeners: live.addresses.iter().map(ToString::to_string).collect(),
         rules: rules::admin(&live.config, address),
@@ -140,6 +141,7 @@ fn admin_view(address: Option<&Address>, live: &Live, shared: &Shared) -> admin:
         allow_quit: live.config.admin.allow_quit,
         started_at: shared.started_at,
         started_at_date: shared.started_at_date,
+        access: shared.access_log.of(&live.config.log),
         access_log: shared.access_log.clone(),
     }
 }

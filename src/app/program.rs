@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Parts, ServiceManager, Shared, addresses,
+    broker::Brokering,
     listening::Listening,
     live::Live,
     operators::Operators,
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     clock::{self, Jump},
     config::Config,
+    remedy,
     telemetry::LogSettings,
 };
 
@@ -25,6 +27,7 @@ pub(super) struct Program {
     pub(super) workers: Workers,
     pub(super) listeners: Vec<Listening>,
     pub(super) operators: Operators,
+    pub(super) broker: Brokering,
     pub(super) live: Live,
     pub(super) manager: ServiceManager,
 }
@@ -54,7 +57,13 @@ impl Program {
                 _ = self.workers.ended() => anyhow::bail!("a worker ended"),
                 Some(jump) = jumps.recv() => self.live.jumped(jump),
                 reloaded = reload.next(config) => match reloaded {
-                    Reloaded::Same => self.live.read_again(),
+                    Reloaded::Same { asked } => {
+                        next = None;
+                        self.reverted();
+                        if asked {
+                            self.live.read_again();
+                        }
+                    }
                     Reloaded::Changed(config) => next = self.prepare(&config),
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
@@ -99,6 +108,7 @@ impl Program {
             }
         }
         let operators = self.operators.plan(config)?;
+        let broker = self.broker.plan(config)?;
         let mut kept = self.listeners.iter();
         kept.try_for_each(|listening| listening.set_access(access))?;
         // From here on nothing fails but what would fail for the old configuration too.
@@ -138,16 +148,30 @@ impl Program {
             tracing::warn!("process.sandbox takes effect at the next start");
         }
         self.operators.change(operators, &live, &self.shared)?;
+        self.broker.change(broker, &live, &self.shared).await?;
         live.take_over(&mut self.live);
         live.come_into_use();
         self.live = live;
         Ok(())
     }
 
+    /// Notes that the configuration is again the one in use, where another was rejected meanwhile.
+    fn reverted(&self) {
+        if self.shared.reloads.is_rejected() {
+            self.shared.metrics.config_reloaded(true);
+            self.shared.reloads.accepted();
+            tracing::info!("the configuration is again the one in use");
+        }
+    }
+
     fn rejected(&self, error: &anyhow::Error) {
         self.shared.metrics.config_reloaded(false);
         self.shared.reloads.rejected(format!("{error:#}"));
-        tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
+        tracing::error!(
+            failing_for_seconds = clock::seconds(self.shared.reloads.rejected_for()),
+            remedy = remedy::REJECTED,
+            "the new configuration cannot be used; the old one stays: {error:#}"
+        );
     }
 
     /// Drains: no more connections, and what is in flight within the drain time.
@@ -160,6 +184,9 @@ impl Program {
             listening.stop.cancel();
         }
         while self.workers.ended().await.is_some() {}
+        // Whoever used the broker may have been finishing, too.
+        self.broker.stop().await?;
+        self.shared.exporters.finish().await;
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())

@@ -6,8 +6,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::Reloads,
+    clock::seconds,
     config::{Config, Loaded, Sources},
     permissions::GuardedFiles,
+    remedy,
     telemetry::Metrics,
 };
 
@@ -24,8 +26,9 @@ pub(super) struct Reload {
 /// What there is to do.
 #[derive(Debug)]
 pub(super) enum Reloaded {
-    /// Nothing but to read the secrets and the other files again.
-    Same,
+    /// Nothing but, where that was asked for, to read the secrets and the other files again: the
+    /// configuration is the one in use. One that was tried meanwhile is no longer wanted.
+    Same { asked: bool },
     /// To change to this.
     Changed(Box<Config>),
 }
@@ -67,8 +70,8 @@ impl Reload {
                         tracing::info!(
                             "SIGHUP: the configuration is the same; reading the secrets again"
                         );
-                        return Reloaded::Same;
                     }
+                    return Reloaded::Same { asked };
                 }
                 Ok(Loaded { config, .. }) => {
                     let warnings = config.warnings.iter();
@@ -80,8 +83,14 @@ impl Reload {
                 Err(error) => {
                     self.metrics.config_reloaded(false);
                     self.reloads.rejected(error.to_string().replace('\n', "; "));
+                    let failing_for_seconds = seconds(self.reloads.rejected_for());
                     for problem in error.problems() {
-                        tracing::error!(%problem, "the new configuration is wrong; the old one stays");
+                        tracing::error!(
+                            %problem,
+                            failing_for_seconds,
+                            remedy = remedy::REJECTED,
+                            "the new configuration is wrong; the old one stays"
+                        );
                     }
                 }
             }

@@ -8,11 +8,17 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::{
+    admin::Reloads,
     clock::seconds,
-    telemetry::Metrics,
+    remedy,
+    telemetry::{
+        Metrics,
+        spans::{TokenCall, Tracer},
+    },
     token::{Attempt, Events, FetchError, Reason, Snapshot},
 };
 
@@ -20,10 +26,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Reporter {
     pub(super) metrics: Arc<Metrics>,
+    pub(super) reloads: Reloads,
     /// The host of the token service; `None` where tokens come from a file.
     pub(super) token_service: Option<String>,
     /// Whether clients are served with this configuration by now.
     pub(super) in_use: Arc<AtomicBool>,
+    /// Makes a span of each call, where somebody collects them.
+    pub(super) tracer: Arc<ArcSwapOption<Tracer>>,
     pub(super) last_line: Mutex<Option<Line>>,
 }
 
@@ -76,6 +85,7 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
+                remedy = &*remedy::of_token(error),
                 "got no token"
             );
         } else {
@@ -88,12 +98,18 @@ impl Reporter {
                 failing_for_seconds = seconds(now - since),
                 next_attempt_in_seconds = seconds(next),
                 usable = snapshot.usable(now).is_some(),
+                remedy = &*remedy::of_token(error),
                 "got no token"
             );
         }
         if !self.in_use.load(Ordering::Relaxed) {
             self.metrics.config_waits();
-            tracing::warn!("the new configuration gives no token; the old one stays until it does");
+            self.reloads
+                .rejected(format!("its credentials give no token: {error}"));
+            tracing::warn!(
+                failing_for_seconds = seconds(self.reloads.rejected_for()),
+                "the new configuration gives no token; the old one stays until it does"
+            );
         }
     }
 
@@ -124,6 +140,18 @@ impl Events for Reporter {
         let reason = failure.map(|error| error.reason.as_str());
         self.metrics.token_refreshed(reason, attempt.duration);
         let now = Instant::now();
+        if let Some(tracer) = &*self.tracer.load() {
+            tracer.token_call(&TokenCall {
+                ago: now.saturating_duration_since(attempt.started_at),
+                duration: attempt.duration,
+                cause: attempt.cause.as_str(),
+                status: attempt.status.map(|status| status.as_u16()),
+                outcome: match &attempt.outcome {
+                    Ok(generation) => Ok(*generation),
+                    Err(error) => Err(error.reason.as_str()),
+                },
+            });
+        }
         match &attempt.outcome {
             Ok(generation) => self.succeeded(attempt, *generation, snapshot, now),
             Err(error) => self.failed(attempt, error, snapshot, now),

@@ -1,5 +1,7 @@
 //! The kinds of token sources behind one type.
 
+use http::StatusCode;
+
 use crate::{
     config::{Config, Credentials},
     token::{
@@ -48,6 +50,13 @@ impl TokenSource for Source {
         match self {
             Self::Endpoint(endpoint) => endpoint.calls(),
             Self::Fixed(token) => token.calls(),
+        }
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.status(),
+            Self::Fixed(token) => token.status(),
         }
     }
 

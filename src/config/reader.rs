@@ -279,7 +279,9 @@ fn shown(value: &Value) -> String {
         Value::Bool(_, yes) => yes.to_string(),
         Value::Num(_, number) => number
             .to_i128()
-            .map_or_else(String::new, |number| number.to_string()),
+            .map(|number| number.to_string())
+            .or_else(|| number.to_f64().map(|number| format!("{number:?}")))
+            .unwrap_or_default(),
         Value::Array(_, items) => {
             let items: Vec<String> = items.iter().map(shown).collect();
             format!("[{}]", items.join(", "))

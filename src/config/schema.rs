@@ -124,6 +124,12 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
             let kind = json!({"type": types, "minimum": least, "maximum": most, "pattern": NUMBER});
             (kind, None)
         }
+        Shape::Ratio => {
+            const RATIO: &str = r"^\s*\+?[0-9]*\.?[0-9]*\s*$";
+            let types = json!(["number", "string"]);
+            let kind = json!({"type": types, "minimum": 0, "maximum": 1, "pattern": RATIO});
+            (kind, None)
+        }
         Shape::Size { range, bounds } => {
             let (least, most) = (range.start(), range.end());
             let types = json!(["integer", "string"]);
@@ -136,6 +142,16 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
         }
         Shape::List => (list(), None),
         Shape::OneOf(words) => (json!({"enum": words}), None),
+        Shape::Tables(keys) => {
+            let keys: Map<String, Json> = keys
+                .iter()
+                .map(|(name, shape)| ((*name).to_owned(), kind(shape, None).0))
+                .collect();
+            let table =
+                json!({"type": "object", "additionalProperties": false, "properties": keys});
+            let kind = json!({"type": ["array", "string"], "items": table});
+            (kind, None)
+        }
         Shape::AsShown => match shown {
             Some(Value::Bool(..)) => (json!({"enum": [true, false, "true", "false"]}), None),
             Some(Value::Num(..)) => (json!({"type": ["integer", "string"]}), None),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     secret::{RotatingSecret, SecretSource},
+    telemetry::spans::header_fields,
     text,
     tls::signing_key,
     token::endpoint::ServiceAccount,
@@ -36,6 +37,12 @@ const SERVICE_ACCOUNT: Rule = (
         let account = ServiceAccount::parse(&SecretString::from(text));
         account.is_ok_and(|account| signing_key(&account.private_key).is_some())
     },
+);
+
+const FIELDS: Rule = (
+    "must be header fields for the collector, a line \"Name: value\" each, none of which frames the message \
+     (Host, Content-Type, …)",
+    |text| header_fields(&SecretString::from(text)).is_some(),
 );
 
 const BEARER: Rule = (
@@ -108,12 +115,21 @@ impl Reader {
 
     /// Reads a key that can only be given as a file, and need not be given.
     pub(super) fn secret_in_file(&mut self, key: &str) -> Option<PathBuf> {
+        self.judged_in_file(key, ONE_LINE)
+    }
+
+    /// The same for header fields, which may hold a key.
+    pub(super) fn fields_in_file(&mut self, key: &str) -> Option<PathBuf> {
+        self.judged_in_file(key, FIELDS)
+    }
+
+    fn judged_in_file(&mut self, key: &str, rule: Rule) -> Option<PathBuf> {
         self.note(key, Shape::Text);
         let Some(found) = self.find(key) else {
             self.resolved(key, "(not set)".to_owned(), DEFAULT);
             return None;
         };
-        self.secret_file(key, &found, ONE_LINE)?.file().cloned()
+        self.secret_file(key, &found, rule)?.file().cloned()
     }
 
     fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {

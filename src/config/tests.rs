@@ -2,6 +2,7 @@
 
 mod client_auth;
 mod legs;
+mod providers;
 mod text;
 mod token_service;
 

@@ -86,6 +86,12 @@ impl Instance {
         let query = Query(query);
         let path: Vec<&str> = path.split('/').skip(1).collect();
         match (&request.head.method, path.as_slice()) {
+            (&Method::POST, ["report"] | ["api", "v2", "event"]) if !token.may_send => {
+                Err(Refused::new(
+                    StatusCode::FORBIDDEN,
+                    "the permission Direct Data Ingestion is missing",
+                ))
+            }
             (&Method::POST, ["report"]) => self.report(&query, request),
             (&Method::POST, ["api", "v2", "event"]) => Ok(self.event(request)),
             (method, ["api", "v2", "cloudintegration", rest @ ..]) => self
@@ -348,6 +354,22 @@ mod tests {
         }
         let (_, received) = call(&instance, "GET", "/demo/received", &fields, "").await;
         assert_eq!(received["count"], 3);
+    }
+
+    #[tokio::test]
+    async fn takes_data_from_those_alone_who_may_send_it() {
+        let tokens = Arc::new(TokenService::of_reader(LIFETIME));
+        let bearer = format!("Bearer {}", tokens.issue("test", LIFETIME).unwrap());
+        let instance = Instance::new(tokens);
+        let fields = [("authorization", bearer.as_str())];
+        for (method, target, expected) in [
+            ("POST", "/report", 403),
+            ("POST", "/api/v2/event", 403),
+            ("GET", "/api/v2/cloudintegration", 200),
+        ] {
+            let (status, answer) = call(&instance, method, target, &fields, "").await;
+            assert_eq!(status, expected, "{method} {target}: {answer}");
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ pub struct IssuedToken {
     pub number: u64,
     /// When it stops being accepted.
     pub expires_at: Instant,
+    /// Whether it may send data.
+    pub may_send: bool,
 }
 
 /// The table of live tokens.
@@ -32,7 +34,12 @@ pub(super) struct IssuedTokens {
 
 impl IssuedTokens {
     /// Issues a token with these claims, or `None` when too many are live.
-    pub(super) fn issue(&mut self, claims: &Value, lifetime: Duration) -> Option<String> {
+    pub(super) fn issue(
+        &mut self,
+        claims: &Value,
+        lifetime: Duration,
+        may_send: bool,
+    ) -> Option<String> {
         let now = Instant::now();
         self.live.retain(|_, issued| issued.expires_at > now);
         if self.live.len() >= MAX_LIVE {
@@ -45,6 +52,7 @@ impl IssuedTokens {
             IssuedToken {
                 number: self.count,
                 expires_at: now + lifetime,
+                may_send,
             },
         );
         Some(token)
@@ -78,9 +86,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_is_known_until_it_expires() {
         let mut tokens = IssuedTokens::default();
-        let first = tokens.issue(&json!({}), LIFETIME).unwrap();
+        let first = tokens.issue(&json!({}), LIFETIME, true).unwrap();
         tokio::time::advance(Duration::from_secs(2)).await;
-        let second = tokens.issue(&json!({}), LIFETIME).unwrap();
+        let second = tokens.issue(&json!({}), LIFETIME, true).unwrap();
         assert_eq!(tokens.find(&first).unwrap().number, 1);
         assert_eq!(tokens.find(&second).unwrap().number, 2);
 
@@ -94,12 +102,12 @@ mod tests {
     async fn the_table_is_bounded_and_forgets_what_expired() {
         let mut tokens = IssuedTokens::default();
         for _ in 0..MAX_LIVE {
-            assert!(tokens.issue(&json!({}), LIFETIME).is_some());
+            assert!(tokens.issue(&json!({}), LIFETIME, true).is_some());
         }
-        assert!(tokens.issue(&json!({}), LIFETIME).is_none());
+        assert!(tokens.issue(&json!({}), LIFETIME, true).is_none());
 
         tokio::time::advance(LIFETIME).await;
-        assert!(tokens.issue(&json!({}), LIFETIME).is_some());
+        assert!(tokens.issue(&json!({}), LIFETIME, true).is_some());
         assert_eq!(tokens.live.len(), 1);
     }
 }

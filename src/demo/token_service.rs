@@ -22,7 +22,9 @@ use super::{
 use crate::message::{Fields, Name, RequestHead};
 
 const PREFIX: &[u8] = b"/csp/gateway/am/api/auth/";
-const PERMISSIONS: [&str; 3] = ["aoa:directDataIngestion", "aoa/*", "csp:org_member"];
+const PERMISSIONS: &[&str] = &["aoa:directDataIngestion", "aoa/*", "csp:org_member"];
+/// Those of an app without the role to send data.
+const PERMISSIONS_TO_READ: &[&str] = &["aoa:metricsRead", "csp:org_member"];
 
 /// An embedded token service with one registered app and one user's API token.
 pub struct TokenService {
@@ -31,6 +33,7 @@ pub struct TokenService {
     client_secret: String,
     org_id: String,
     api_token: String,
+    permissions: &'static [&'static str],
     issued: Mutex<IssuedTokens>,
 }
 
@@ -45,7 +48,17 @@ impl TokenService {
             client_secret: format!("demo-secret-{}", random::alphanumeric(32)),
             org_id: random::uuid(),
             api_token: format!("demo-secret-{}", random::alphanumeric(53)),
+            permissions: PERMISSIONS,
             issued: Mutex::default(),
+        }
+    }
+
+    /// The same with an app that lacks the role to send data.
+    #[must_use]
+    pub fn of_reader(lifetime: Duration) -> Self {
+        Self {
+            permissions: PERMISSIONS_TO_READ,
+            ..Self::new(lifetime)
         }
     }
 
@@ -128,7 +141,7 @@ impl TokenService {
             "access_token": access_token,
             "token_type": "bearer",
             "expires_in": lifetime.as_secs(),
-            "scope": PERMISSIONS.join(" "),
+            "scope": self.permissions.join(" "),
             "refresh_token": null,
             "id_token": null,
             // Later versions of the service add fields; clients have to live with that.
@@ -185,13 +198,14 @@ impl TokenService {
             "context": random::uuid(),
             "context_name": self.org_id,
             "username": username,
-            "perms": PERMISSIONS,
+            "perms": self.permissions,
             "jti": random::uuid(),
             "iat": issued_at.as_secs(),
             "exp": (issued_at + lifetime).as_secs(),
         });
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        issued.issue(&claims, lifetime)
+        let may_send = self.permissions == PERMISSIONS;
+        issued.issue(&claims, lifetime, may_send)
     }
 }
 

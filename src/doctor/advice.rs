@@ -1,7 +1,7 @@
 //! What to do about a token call that failed: the code that the service gave decides, or else what
 //! happened on the way.
 
-use super::{access::whole_seconds, finding::certificate_advice};
+use super::access::whole_seconds;
 use crate::{
     config::{Config, Credentials, advice as provider_advice},
     remedy,
@@ -109,7 +109,7 @@ fn of_way(error: &FetchError) -> String {
              auth.proxy_url"
         }
         Reason::Network => {
-            return certificate_advice(detail, "auth.ca_file").unwrap_or_else(|| {
+            return remedy::of_certificate(detail, "auth.ca_file").unwrap_or_else(|| {
                 "nothing answers there: check auth.base_url or auth.token_url, the network, and \
                  whether it needs auth.proxy_url"
                     .to_owned()

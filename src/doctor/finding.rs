@@ -59,32 +59,3 @@ impl fmt::Display for Finding {
         write!(f, "{verdict:<8} {:<14} {}", self.subject, self.text)
     }
 }
-
-/// What is wrong with a certificate, from the words of the TLS library; `ca_file` is the key that
-/// names other authorities to trust.
-pub(super) fn certificate_advice(why: &str, ca_file: &str) -> Option<String> {
-    if why.contains("UnknownIssuer") || why.contains("BadSignature") {
-        Some(format!(
-            "nobody whom this machine trusts has signed its certificate. If it is your own \
-             authority, or a proxy that opens TLS, set {ca_file} to its certificate"
-        ))
-    } else if why.contains("NotValidForName") || why.contains("not valid for name") {
-        Some(
-            "its certificate is for another name: check the host in the URL, and that nobody \
-             answers in its place"
-                .to_owned(),
-        )
-    } else if why.contains("NotValidYet") || why.contains("not valid yet") {
-        Some("its certificate is not valid yet: check the clock of this machine".to_owned())
-    } else if why.to_lowercase().contains("expired") {
-        Some(
-            "its certificate has expired: its owner has to renew it, or the clock of this machine \
-             is wrong"
-                .to_owned(),
-        )
-    } else if why.contains("certificate") {
-        Some(format!("its certificate is not trusted; see {ca_file}"))
-    } else {
-        None
-    }
-}

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, StatusCode};
 use tokio::time::timeout;
 
-use super::{
-    access::now,
-    finding::{Finding, certificate_advice},
-};
+use super::{access::now, finding::Finding};
 use crate::{
     config::{Config, Loaded},
     message::{Name, RequestHead},
@@ -16,6 +13,7 @@ use crate::{
         ProxyError,
         upstream::{Connector, Upstream},
     },
+    remedy,
     telemetry::Metrics,
     text::sentence,
     token::Bearer,
@@ -37,13 +35,11 @@ pub(super) struct Visit {
 
 /// Something small to read: of Wavefront one source, of another service its root.
 pub(super) fn harmless_path(loaded: &Loaded) -> &'static str {
-    let is_other = |row: &crate::config::Resolved| {
-        row.key == "auth.type" && row.value == "oauth2-client-credentials"
-    };
-    if loaded.resolved.iter().any(is_other) {
-        "/"
-    } else {
+    let of_wavefront = ["csp-oauth-app", "csp-api-token", "static-token"];
+    if of_wavefront.contains(&loaded.config.auth.kind) {
         "/api/v2/source?limit=1"
+    } else {
+        "/"
     }
 }
 
@@ -134,7 +130,7 @@ fn explain(error: &ProxyError) -> String {
             "a firewall may swallow the connection: check the way to the host in upstream.url"
         }
         ProxyError::Certificate(why) => {
-            return certificate_advice(why, "upstream.ca_file")
+            return remedy::of_certificate(why, "upstream.ca_file")
                 .unwrap_or_else(|| "its certificate is not trusted; see upstream.ca_file".into());
         }
         ProxyError::ClientCertificate(_) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Health;
-use crate::{clock::seconds, token::TokenHandle};
+use crate::{clock::seconds, remedy, token::TokenHandle};
 
 /// What is known of the token's loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +34,8 @@ pub(super) struct Lost {
 pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<String>) {
     let service = service.as_deref().unwrap_or("none");
     let started_at = Instant::now();
-    let mut publications = tokens.publications();
+    let mut snapshot = tokens.snapshot();
     loop {
-        // Looked at after the mark is set: what is published in between is seen as a change.
-        publications.borrow_and_update();
-        let snapshot = tokens.snapshot();
         let now = Instant::now();
         let usable = snapshot.usable(now);
         let known = health.token();
@@ -54,18 +51,22 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
                 let failure = snapshot.failure.as_ref();
                 let reason = failure.map(|failure| failure.reason.as_str());
                 let detail = failure.map(|failure| &*failure.detail);
+                let remedy = failure.map(remedy::of_token);
+                let remedy = remedy.as_deref();
                 let next = snapshot.next_attempt.saturating_duration_since(now);
                 let next_attempt_in_seconds = seconds(next);
                 let failures = snapshot.consecutive_failures;
+                let since = snapshot.failing_since.unwrap_or(now).min(now);
+                let failing_for_seconds = seconds(now - since);
                 if failure.is_some_and(|failure| failure.reason.needs_operator()) {
                     tracing::error!(
                         token_service = service,
                         reason,
                         detail,
                         failures,
+                        failing_for_seconds,
                         next_attempt_in_seconds,
-                        remedy = "correct the credential in [auth]; `auth-sidecar doctor` says what \
-                                  is wrong with it",
+                        remedy,
                         "no usable token: requests wait for one, then get 503"
                     );
                 } else {
@@ -74,9 +75,9 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
                         reason,
                         detail,
                         failures,
+                        failing_for_seconds,
                         next_attempt_in_seconds,
-                        remedy = "the sidecar tries again by itself; see whether the token service \
-                                  works and can be reached from here",
+                        remedy,
                         "no usable token: requests wait for one, then get 503"
                     );
                 }
@@ -96,9 +97,7 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
         }
         let end = usable.and_then(|token| token.expires_at);
         tokio::select! {
-            changed = publications.changed() => if changed.is_err() {
-                return std::future::pending().await;
-            },
+            changed = tokens.changed(&snapshot) => snapshot = changed,
             () = sleep_until(end.unwrap_or(now + DAY)) => {}
         }
     }

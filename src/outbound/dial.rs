@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::RouteError;
+use crate::descriptors;
 
 /// How long an address has the race for itself (RFC 8305 §5 recommends this).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -25,7 +26,13 @@ pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, RouteErr
     if addresses.is_empty() {
         return Err(RouteError::Dns("the name has no address".to_owned()));
     }
-    let refused = |error: io::Error| RouteError::Connect(error.kind().to_string());
+    let refused = |error: io::Error| {
+        if descriptors::are_exhausted(&error) {
+            RouteError::NoDescriptors
+        } else {
+            RouteError::Connect(error.kind().to_string())
+        }
+    };
     let stream = race(addresses).await.map_err(refused)?;
     tune(&stream).map_err(refused)?;
     Ok(stream)

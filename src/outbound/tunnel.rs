@@ -69,7 +69,10 @@ impl Detour {
     /// A stream to the other side.
     pub(super) async fn connect(&self) -> Result<Stream, RouteError> {
         let stream = dial::connect(&self.host, self.port).await;
-        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        let stream = stream.map_err(|error| match error {
+            RouteError::NoDescriptors => error,
+            _ => failed(error.to_string()),
+        })?;
         let stream = match &self.tls {
             None => Stream::Tcp(stream),
             Some(tls) => {

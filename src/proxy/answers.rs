@@ -76,7 +76,7 @@ pub(super) const PEER: Answer = Answer {
     label: "peer",
     fault: Fault::Client,
     title: "This user may not use the socket",
-    remedy: "Add the user of the client's process to listen.allow_users, or its group to listen.allow_groups.",
+    remedy: "Add the user of the client's process to listen.allow_users, or its group to listen.allow_groups (at the broker, broker.allow_users and broker.allow_groups).",
 };
 pub(super) const CROSS_SITE: Answer = Answer {
     status: StatusCode::FORBIDDEN,
@@ -103,7 +103,7 @@ pub(super) const CLIENT_TOKEN: Answer = Answer {
     label: "client_token",
     fault: Fault::Client,
     title: "A valid local client token is needed",
-    remedy: "Send a token of `auth-sidecar local-token` as Authorization: Bearer, X-AUTH-TOKEN or csp-auth-token. listen.client_tokens_file lists who is let in.",
+    remedy: "Send a token of `auth-sidecar local-token` as Authorization: Bearer, X-AUTH-TOKEN or csp-auth-token. listen.client_tokens_file (at the broker, broker.client_tokens_file) lists who is let in.",
 };
 pub(super) const NOT_ALLOWED: Answer = Answer {
     status: StatusCode::FORBIDDEN,
@@ -148,7 +148,7 @@ pub(super) const HOST: Answer = Answer {
     label: "host",
     fault: Fault::Client,
     title: "This host is not served here",
-    remedy: "Use localhost or 127.0.0.1 in the client's URL, or add the name to listen.allow_hosts.",
+    remedy: "Use localhost or 127.0.0.1 in the client's URL, or add the name to listen.allow_hosts (at the broker, broker.allow_hosts).",
 };
 pub(super) const HEAD_TOO_LARGE: Answer = Answer {
     status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -194,6 +194,15 @@ pub(super) const TOO_MANY_CONNECTIONS: Answer = Answer {
     fault: Fault::Limit,
     title: "Too many connections",
     remedy: "Send the request again. If it stays so, keep connections open for several requests, or raise listen.max_connections.",
+};
+pub(super) const NO_DESCRIPTORS: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "503",
+    error: "http_request_denied",
+    label: "no_descriptors",
+    fault: Fault::Limit,
+    title: "No file descriptors left",
+    remedy: "Send the request again. If it stays so, raise the sidecar's limit of open files (LimitNOFILE, ulimit -n), or lower listen.max_connections: a connection takes two.",
 };
 pub(super) const TOO_MANY_REQUESTS: Answer = Answer {
     status: StatusCode::SERVICE_UNAVAILABLE,
@@ -267,7 +276,7 @@ pub(super) const CONNECT_TIMEOUT: Answer = Answer {
     title: "The service cannot be reached in time",
     remedy: "No connection to the host of upstream.url within upstream.connect_timeout: often a firewall that drops packets, or a wrong port.",
 };
-pub(super) const CERTIFICATE: Answer = Answer {
+pub(crate) const CERTIFICATE: Answer = Answer {
     status: StatusCode::BAD_GATEWAY,
     code: "502",
     error: "tls_certificate_error",
@@ -322,8 +331,14 @@ pub(super) const ANSWER_TIMEOUT: Answer = Answer {
     remedy: "No response within upstream.response_timeout. Ask for less at a time, or raise that key.",
 };
 
+/// The row of that label.
+#[must_use]
+pub fn of(label: &str) -> Option<&'static Answer> {
+    ALL.into_iter().find(|answer| answer.label == label)
+}
+
 /// All of them.
-pub const ALL: [&Answer; 31] = [
+pub const ALL: [&Answer; 32] = [
     &LAST_HOP,
     &MALFORMED,
     &NOT_TLS,
@@ -341,6 +356,7 @@ pub const ALL: [&Answer; 31] = [
     &VERSION,
     &LOOP,
     &TOO_MANY_CONNECTIONS,
+    &NO_DESCRIPTORS,
     &TOO_MANY_REQUESTS,
     &CREDENTIALS_REJECTED,
     &TOKEN_UNAVAILABLE,

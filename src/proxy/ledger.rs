@@ -2,6 +2,7 @@
 //! upstream.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,19 +11,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode, Version};
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{answers::Fault, error::ProxyError, transfer::Broken};
 use crate::{
     client_token::ClientName,
-    health::{Health, Outage},
-    message::{Fields, RequestHead, RequestId},
-    server::{Node, Peer, Refusal},
+    health::{Health, Outage, Refusal},
+    message::{Fields, RequestHead, RequestId, trace_parent},
+    remedy,
+    server::{self, Peer},
     telemetry::{
         Metrics, Origin,
         access::{Access, Asked, Client, Record},
+        spans::{SpanContext, Tracer},
     },
+    text::for_terminal,
     token::AccessToken,
 };
 
@@ -34,6 +38,8 @@ pub struct Ledger {
     limit: usize,
     health: Health,
     access: Access,
+    /// `None` where nobody traces requests.
+    tracer: Option<Tracer>,
 }
 
 impl Ledger {
@@ -46,16 +52,24 @@ impl Ledger {
             limit,
             health: Health::default(),
             access: Access::default(),
+            tracer: None,
         }
     }
 
     /// The same account with another limit, for what leads to an upstream of this health.
     #[must_use]
-    pub fn with(&self, limit: usize, health: Health, access: Access) -> Self {
+    pub fn with(
+        &self,
+        limit: usize,
+        health: Health,
+        access: Access,
+        tracer: Option<Tracer>,
+    ) -> Self {
         Self {
             limit,
             health,
             access,
+            tracer,
             ..self.clone()
         }
     }
@@ -69,12 +83,15 @@ impl Ledger {
     /// Opens the account of a request.
     pub(super) fn open<'a>(&'a self, request: &'a mut RequestHead, peer: Peer) -> Entry<'a> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let tracer = self.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.begin(request));
         Entry {
             ledger: self,
             request,
             peer,
             started_at: Instant::now(),
-            id: None,
+            id: span.as_ref().map(|span| span.id()),
+            span,
             client: None,
             outcome: None,
             error: None,
@@ -95,41 +112,61 @@ impl Ledger {
     }
 
     /// Accounts for what was refused before there was a request to handle, and gives the response.
-    pub(super) fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
+    pub(super) fn refuse(&self, refusal: server::Refusal, peer: &Peer) -> Response<Bytes> {
         let error = ProxyError::from(refusal);
         let id = RequestId::random();
         let response = error.response(id);
-        self.failed(&error);
+        self.failed(&error, &Client::of(None, peer), peer.address());
         self.metrics.refused(response.status());
+        let record = Record {
+            id,
+            is_admin: false,
+            client: Client::of(None, peer),
+            address: peer.address(),
+            is_tls: peer.is_tls,
+            asked: None,
+            status: Some(response.status().as_u16()),
+            origin: Some(Origin::Sidecar.as_str()),
+            error: Some((error.answer().error, error.label())),
+            request_bytes: 0,
+            response_bytes: response.body().len() as u64,
+            duration: Duration::ZERO,
+            first_byte: None,
+            upstream: None,
+            held: Duration::ZERO,
+            generation: None,
+            is_replayed: false,
+            handed_out: None,
+        };
         if self.access.wants(true) {
-            self.access.write(&Record {
-                id,
-                client: client_of(None, peer),
-                address: address_of(peer),
-                asked: None,
-                status: Some(response.status().as_u16()),
-                origin: Some(Origin::Sidecar.as_str()),
-                error: Some((error.answer().error, error.label())),
-                request_bytes: 0,
-                response_bytes: response.body().len() as u64,
-                duration: Duration::ZERO,
-                first_byte: None,
-                upstream: None,
-                held: Duration::ZERO,
-                generation: None,
-                is_replayed: false,
-            });
+            self.access.write(&record);
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.refused(&record);
         }
         response
     }
 
-    /// Counts an answer of our own, and what it says of the upstream and of the token: once, here.
-    fn failed(&self, error: &ProxyError) {
+    /// Counts an answer of our own, and what it says of the upstream, the token and the client: once,
+    /// here.
+    fn failed(&self, error: &ProxyError, client: &Client<'_>, address: Option<IpAddr>) {
         let answer = error.answer();
         self.metrics.responded(answer.status, answer.label);
         tracing::debug!(reason = answer.label, "refused a request: {error}");
         match answer.fault {
-            Fault::Client | Fault::Limit => self.metrics.rejected(answer.label),
+            fault @ (Fault::Client | Fault::Limit) => {
+                self.metrics.rejected(answer.label);
+                if answer.status.is_client_error() || answer.status.is_server_error() {
+                    let refusal = Refusal {
+                        reason: answer.label,
+                        client: &name_of(client, address),
+                        status: answer.status.as_u16(),
+                        remedy: answer.remedy,
+                        is_limit: fault == Fault::Limit,
+                    };
+                    self.health.refused_client(Instant::now(), &refusal);
+                }
+            }
             Fault::Token => {
                 if matches!(error, ProxyError::NoToken(_)) {
                     self.health.refused();
@@ -137,10 +174,11 @@ impl Ledger {
             }
             fault @ (Fault::Unreachable | Fault::Operator | Fault::Upstream) => {
                 self.metrics.upstream_failed(answer.label);
+                let detail = error.to_string();
                 let outage = Outage {
                     reason: answer.label,
-                    detail: &error.to_string(),
-                    remedy: answer.remedy,
+                    remedy: &remedy::of_upstream(answer.label, &detail),
+                    detail: &detail,
                     needs_operator: fault == Fault::Operator,
                     status: answer.status.as_u16(),
                 };
@@ -168,7 +206,7 @@ impl Ledger {
 }
 
 /// One request in flight. When it is dropped the request is over, counted and, where it is wanted,
-/// logged.
+/// logged and traced.
 #[derive(Debug)]
 pub struct Entry<'a> {
     ledger: &'a Ledger,
@@ -177,6 +215,8 @@ pub struct Entry<'a> {
     started_at: Instant,
     /// Once somebody was told it.
     id: Option<RequestId>,
+    /// Its place in a trace that is recorded.
+    span: Option<Box<SpanContext>>,
     /// Whose local token it showed.
     pub(super) client: Option<ClientName>,
     /// What the client was told, and by whom; `None` when it went away before.
@@ -209,6 +249,15 @@ impl Entry<'_> {
         &self.peer
     }
 
+    /// Tells the upstream of the trace, where the client has said nothing of one.
+    pub(super) fn tell_of_trace(&mut self) {
+        let parent = self.span.as_ref().and_then(|span| span.traceparent());
+        if let Some(parent) = parent {
+            let fields = &mut self.request.fields;
+            fields.push(trace_parent::NAME, parent.as_bytes());
+        }
+    }
+
     /// Notes the response of the upstream.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.outcome = Some((status, Origin::Upstream));
@@ -219,11 +268,18 @@ impl Entry<'_> {
             if status != StatusCode::UNAUTHORIZED {
                 health.token_accepted(now);
             }
+            if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                health.allowed(now, || asked_for(self.request));
+            }
         }
-        if access.wants(status.is_server_error()) {
+        if status == StatusCode::FORBIDDEN {
+            self.ledger.metrics.forbidden();
+            health.forbidden(Instant::now(), asked_for(self.request));
+        }
+        if access.wants(status.is_server_error()) || self.span.is_some() {
             self.head_at = Some(Instant::now());
         }
-        if !access.wants(true) {
+        if !access.wants(true) && self.span.is_none() {
             // A response may stream for long, and needs no room for its request.
             self.request.fields = Fields::default();
         }
@@ -239,7 +295,8 @@ impl Entry<'_> {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let response = error.response(id);
-        self.ledger.failed(error);
+        let client = Client::of(self.client.as_ref(), &self.peer);
+        self.ledger.failed(error, &client, self.peer.address());
         self.outcome = Some((response.status(), Origin::Sidecar));
         self.error = Some((error.answer().error, error.label()));
         self.response_bytes = response.body().len() as u64;
@@ -279,24 +336,18 @@ impl Entry<'_> {
         }
     }
 
-    fn log(&mut self, now: Instant) {
+    /// Tells the log, and the tracer, what became of the request.
+    fn tell(&mut self, now: Instant, is_logged: bool) {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
-        let asked = Asked {
-            method: self.request.method.as_str(),
-            target: self.request.target(),
-            version: match self.request.version {
-                Version::HTTP_10 => "1.0",
-                Version::HTTP_2 => "2",
-                _ => "1.1",
-            },
-        };
-        self.ledger.access.write(&Record {
+        let record = Record {
             id,
-            client: client_of(self.client.as_ref(), &self.peer),
-            address: address_of(&self.peer),
-            asked: Some(asked),
+            is_admin: false,
+            client: Client::of(self.client.as_ref(), &self.peer),
+            address: self.peer.address(),
+            is_tls: self.peer.is_tls,
+            asked: Some(Asked::of(self.request)),
             status: self.outcome.map(|(status, _)| status.as_u16()),
             origin: self.outcome.map(|(_, origin)| origin.as_str()),
             error: self.error,
@@ -310,7 +361,14 @@ impl Entry<'_> {
             held: self.held,
             generation: self.generation,
             is_replayed: self.is_replayed,
-        });
+            handed_out: None,
+        };
+        if is_logged {
+            self.ledger.access.write(&record);
+        }
+        if let (Some(tracer), Some(span)) = (&self.ledger.tracer, &self.span) {
+            tracer.end(span, &record);
+        }
     }
 }
 
@@ -345,25 +403,33 @@ impl Drop for Entry<'_> {
             }
             Some((_, Origin::Sidecar)) | None => true,
         };
-        if access.wants(went_wrong) {
-            self.log(now);
+        let is_logged = access.wants(went_wrong);
+        if is_logged || self.span.is_some() {
+            self.tell(now, is_logged);
         }
     }
 }
 
-fn client_of<'a>(client: Option<&'a ClientName>, peer: &'a Peer) -> Client<'a> {
-    match (client, &peer.certificate, peer.user) {
-        (Some(name), _, _) => Client::Token(name.as_str()),
-        (None, Some(subject), _) => Client::Certificate(subject),
-        (None, None, Some(user)) => Client::User(user),
-        (None, None, None) => Client::Unknown,
-    }
+/// What was asked for, on one line and without the query, which may hold secrets.
+fn asked_for(request: &RequestHead) -> String {
+    const LONGEST: usize = 200;
+    let target = request.target();
+    let path = target
+        .split(|byte| *byte == b'?')
+        .next()
+        .unwrap_or_default();
+    let path = for_terminal(&String::from_utf8_lossy(path), LONGEST);
+    format!("{} {path}", request.method)
 }
 
-fn address_of(peer: &Peer) -> Option<std::net::IpAddr> {
-    match peer.node {
-        Node::Ip(address) => Some(address),
-        Node::Unix => None,
+/// Who asked, by what is known best.
+fn name_of(client: &Client<'_>, address: Option<IpAddr>) -> String {
+    match (client, address) {
+        (Client::Token(name), _) => (*name).to_owned(),
+        (Client::Certificate(subject), _) => format!("certificate {subject}"),
+        (Client::User(number), _) => format!("user {number}"),
+        (Client::Unknown, Some(address)) => address.to_string(),
+        (Client::Unknown, None) => "a process of this machine".to_owned(),
     }
 }
 

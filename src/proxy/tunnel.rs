@@ -17,16 +17,25 @@ use tokio::{
 };
 use tokio_util::io::InspectReader;
 
-/// Carries the bytes of both sides, and says how many went to the client. A side that ends its half is
-/// still listened to.
+/// Bytes of both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) from_client: u64,
+    pub(super) from_upstream: u64,
+}
+
+/// Carries the bytes of both sides, and says how many there were. A side that ends its half is still
+/// listened to.
 pub(super) async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     upstream: impl AsyncRead + AsyncWrite + Unpin,
     idle_timeout: Duration,
-) -> u64 {
+) -> Carried {
     let activity = Activity::new();
-    let of_upstream = AtomicU64::new(0);
-    let mut client = activity.watch(client, |_| {});
+    let (of_client, of_upstream) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut client = activity.watch(client, |count| {
+        of_client.fetch_add(count as u64, Ordering::Relaxed);
+    });
     let mut upstream = activity.watch(upstream, |count| {
         of_upstream.fetch_add(count as u64, Ordering::Relaxed);
     });
@@ -40,7 +49,10 @@ pub(super) async fn carry(
             tracing::debug!("a WebSocket was silent for too long");
         }
     }
-    of_upstream.load(Ordering::Relaxed)
+    Carried {
+        from_client: of_client.load(Ordering::Relaxed),
+        from_upstream: of_upstream.load(Ordering::Relaxed),
+    }
 }
 
 /// When a byte was last read from either side.

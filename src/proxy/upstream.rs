@@ -174,6 +174,10 @@ impl Upstream {
                 pool.close_idle();
                 if let Some(multiplexed) = multiplexed.as_ref().and_then(Weak::upgrade) {
                     multiplexed.close_idle(idle_timeout);
+                } else if let Some(bell) = pool.next_put() {
+                    // A worker without work sleeps.
+                    drop(pool);
+                    bell.notified().await;
                 }
             }
         }
@@ -269,8 +273,12 @@ impl Upstream {
                 Some(multiplexed) => multiplexed.connect(&self.connector).await.map(|()| None),
                 None => self.connector.connect().await.map(Some),
             };
-            let connected =
-                connected.inspect_err(|error| self.metrics.connect_failed(error.label()))?;
+            let connected = connected.inspect_err(|error| {
+                // That we have no room for a connection says nothing of the upstream.
+                if !error.is_refusal() {
+                    self.metrics.connect_failed(error.label());
+                }
+            })?;
             let lease = match connected {
                 Some(connection) => Some(Lease::Http1(Box::new(connection))),
                 None => self.kept(switches),

@@ -10,6 +10,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use x509_cert::{Certificate, der::Decode};
 
 use super::{Peer, Peers, Refusal, Stream, TlsInUse, pace::Pace, peers::User};
+use crate::descriptors;
 
 /// A socket that is listened on.
 #[derive(Debug)]
@@ -94,6 +95,14 @@ impl Arrival {
         match self {
             Self::Unix(stream) => peers.admit_stream(stream, warnings),
             Self::Tcp(..) | Self::Tls(..) => true,
+        }
+    }
+
+    /// Whether there are file descriptors left for whoever needs them more.
+    pub(super) fn leaves_descriptors(&self) -> bool {
+        match self {
+            Self::Tcp(stream, _) | Self::Tls(stream, ..) => descriptors::are_left_behind(stream),
+            Self::Unix(stream) => descriptors::are_left_behind(stream),
         }
     }
 

@@ -5,6 +5,7 @@
 //! writer too; it is not used because it does not count the lines whose write failed, and prints
 //! to standard output at the end, which panics where that is closed.
 
+mod loss;
 mod queue;
 mod sink;
 
@@ -16,7 +17,7 @@ use std::{
     os::fd::AsFd,
     panic::PanicHookInfo,
     sync::{
-        Once,
+        LazyLock, Once,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -25,12 +26,14 @@ use std::{
 
 use serde::Serialize;
 
-pub(super) use self::{queue::Queue, sink::Sink};
+pub use self::loss::LosingLog;
+pub(super) use self::{loss::Loss, queue::Queue, sink::Sink};
 use super::LogFormat;
 use crate::clock;
 
 /// Standard error is one for the process, and so is what waits for it.
 static QUEUE: Queue = Queue::new();
+static LOSS: LazyLock<Loss> = LazyLock::new(Loss::default);
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 static WRITER: Once = Once::new();
 
@@ -47,8 +50,8 @@ pub fn start() {
         // A handle of its own, so that a write that hangs holds no lock.
         let stderr = io::stderr().as_fd().try_clone_to_owned();
         let write = move || match stderr {
-            Ok(stderr) => QUEUE.write_to(&mut Sink::new(File::from(stderr)), dropped),
-            Err(_) => QUEUE.write_to(&mut Sink::new(io::stderr()), dropped),
+            Ok(stderr) => QUEUE.write_to(&mut Sink::new(File::from(stderr)), dropped, &LOSS),
+            Err(_) => QUEUE.write_to(&mut Sink::new(io::stderr()), dropped, &LOSS),
         };
         // Without the thread lines are dropped, which is counted.
         drop(thread::Builder::new().name("log".to_owned()).spawn(write));
@@ -78,6 +81,11 @@ pub(super) fn push(line: &[u8]) {
 /// How many lines were dropped so far.
 pub(super) fn dropped_lines() -> u64 {
     QUEUE.dropped()
+}
+
+/// The log, while it loses lines.
+pub(super) fn loss() -> Option<LosingLog> {
+    LOSS.told()
 }
 
 /// What the log is written to. It never blocks, and never fails.

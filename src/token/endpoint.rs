@@ -1,33 +1,29 @@
 //! A token endpoint of OAuth 2.0 (RFC 6749), asked again and again: the request that a configuration
 //! describes is sent, and its response is read. It has never heard of a vendor.
 
+mod algorithm;
 pub mod answer;
 mod assertion;
 mod client;
 mod description;
 mod discovery;
 mod encoding;
+mod outgoing;
 mod request;
+mod rotation;
 mod service_account;
 
 use std::{path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, header::DATE};
+use http::{HeaderMap, StatusCode, header::DATE};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
 use url::Url;
 
 pub(super) use self::client::{CallResponse, Caller};
-use self::{
-    answer::Granted,
-    discovery::Discovery,
-    request::{Occasion, REFRESH_TOKEN, unreadable},
-};
 pub use self::{
-    assertion::{
-        Algorithm, Assertion, AssertionError, Audience, KeySource, Signer, Subject, Validity,
-    },
+    algorithm::Algorithm,
+    assertion::{Assertion, AssertionError, Audience, KeySource, Signer, Subject, Validity},
     client::EndpointSettings,
     discovery::{Issuer, Metadata},
     request::{
@@ -35,11 +31,9 @@ pub use self::{
     },
     service_account::ServiceAccount,
 };
+use self::{answer::Granted, discovery::Discovery, outgoing::Occasion, rotation::Kept};
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
-use super::{
-    FetchError, Lifetime, Reason, TokenResponse, TokenSource,
-    refresh_token::{HeldRefreshToken, RefreshTokenError},
-};
+use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{
     outbound::UnusableRoute,
     secret::{Fingerprint, RotatingSecret, Which, changed, warn_of_quotes},
@@ -60,6 +54,8 @@ pub struct TokenEndpoint {
     accepted: Which,
     /// How many calls the last attempt took.
     calls: u32,
+    /// The status of the last response of that attempt.
+    status: Option<StatusCode>,
     /// By how many seconds the service's clock is ahead of ours, where that matters.
     ahead: i64,
     /// Whether the service reads HTTP Basic credentials as they are, without decoding them.
@@ -73,16 +69,6 @@ pub struct TokenEndpoint {
 enum Way {
     Known { url: Url, caller: Box<Caller> },
     Discovered(Box<Discovery>),
-}
-
-/// A response whose refresh token could not be put in its place.
-#[derive(Debug)]
-struct Kept {
-    granted: Granted,
-    next: SecretString,
-    /// The refresh token that was sent for it.
-    sent: SecretString,
-    at: Instant,
 }
 
 impl TokenEndpoint {
@@ -110,6 +96,7 @@ impl TokenEndpoint {
             request,
             accepted: Which::Current,
             calls: 0,
+            status: None,
             ahead: 0,
             other_spelling: false,
             kept: None,
@@ -157,15 +144,15 @@ impl TokenEndpoint {
     ) -> Result<Granted, FetchError> {
         let ahead = self.ahead;
         let result = self.ask_once(which, refresh_token).await;
-        if !result.as_ref().is_err_and(may_be_the_secret) {
-            return result;
-        }
-        if ahead != self.ahead && self.request.has_assertion() {
+        // Services say all kinds of things to an assertion that is not good at their time.
+        let is_dated = ahead != self.ahead && self.request.has_assertion();
+        let is_limited = |error: &FetchError| error.reason == Reason::RateLimited;
+        if is_dated && result.is_err() && !result.as_ref().is_err_and(is_limited) {
             let seconds = self.ahead;
             tracing::warn!(
                 seconds,
                 "the clock of the token service is ahead of this machine's by so many seconds (or \
-                 behind it), so that it has rejected an assertion; by its own clock it gets another"
+                 behind it); assertions go by its clock"
             );
             return self.ask_once(which, refresh_token).await;
         }
@@ -197,8 +184,11 @@ impl TokenEndpoint {
             other_spelling: self.other_spelling,
         })?;
         self.calls += 1;
+        self.status = None;
         let response = caller.post(fields, body).await?;
-        if let Some(ahead) = ahead(&response) {
+        self.status = Some(response.status);
+        // Dates have whole seconds, and responses take their time.
+        if let Some(ahead) = ahead(&response).filter(|ahead| ahead.abs_diff(self.ahead) > 2) {
             self.ahead = ahead;
         }
         let read = (self.request.protocol.read)(&response, &self.request.expected);
@@ -226,83 +216,6 @@ impl TokenEndpoint {
         if is_told {
             refusal.description = None;
         }
-    }
-
-    /// Takes the refresh token, where there is one. Then nobody else sends it, and whatever follows it
-    /// can be stored.
-    async fn hold(&self) -> Result<Option<HeldRefreshToken>, FetchError> {
-        let Some(file) = self.request.refresh_token() else {
-            return Ok(None);
-        };
-        // Who has it now has it for one call.
-        let held = file.hold(self.settings.request_timeout).await;
-        held.map(Some).map_err(|error| not_stored(&error))
-    }
-
-    /// Stores the refresh token of a response, before the response is used.
-    fn store(
-        &mut self,
-        held: HeldRefreshToken,
-        granted: Granted,
-    ) -> Result<TokenResponse, FetchError> {
-        let next = granted.refresh_token.clone();
-        let Some(next) = next.filter(|next| !is_same(next, held.token())) else {
-            return Ok(granted.response);
-        };
-        let sent = held.token().clone();
-        let stored = held.replace(&next);
-        // Our own replacement is no change that somebody made.
-        self.seen = Fingerprint::of(&self.files);
-        match stored {
-            Ok(()) => {
-                tracing::debug!("the service has rotated the refresh token; the new one is stored");
-                Ok(granted.response)
-            }
-            Err(error) => {
-                self.kept = Some(Kept {
-                    granted,
-                    next,
-                    sent,
-                    at: Instant::now(),
-                });
-                Err(not_stored(&error))
-            }
-        }
-    }
-
-    /// Stores the refresh token of a response that is kept, and gives what the response is still good
-    /// for.
-    async fn resume(&mut self) -> Result<Option<TokenResponse>, FetchError> {
-        let Some(kept) = &self.kept else {
-            return Ok(None);
-        };
-        let Some(held) = self.hold().await? else {
-            return Ok(None);
-        };
-        // Whoever has put another token there since meant that one.
-        if is_same(held.token(), &kept.sent) {
-            let stored = held.replace(&kept.next);
-            self.seen = Fingerprint::of(&self.files);
-            stored.map_err(|error| not_stored(&error))?;
-        } else if !is_same(held.token(), &kept.next) {
-            self.kept = None;
-            return Ok(None);
-        }
-        let Some(kept) = self.kept.take() else {
-            return Ok(None);
-        };
-        let response = kept.granted.response;
-        Ok(match response.lifetime {
-            Lifetime::Limited(lifetime) => {
-                let left = lifetime.checked_sub(kept.at.elapsed());
-                left.filter(|left| !left.is_zero())
-                    .map(|left| TokenResponse {
-                        lifetime: Lifetime::Limited(left),
-                        ..response
-                    })
-            }
-            Lifetime::Unknown | Lifetime::Unlimited => Some(response),
-        })
     }
 }
 
@@ -340,6 +253,10 @@ impl TokenSource for TokenEndpoint {
         self.calls
     }
 
+    fn status(&self) -> Option<StatusCode> {
+        self.status
+    }
+
     async fn changed(&mut self) {
         let renewed = async {
             match &self.way {
@@ -372,19 +289,6 @@ fn rejects_client(error: &FetchError) -> bool {
         Some(refusal) => refusal.code == "invalid_client",
         None => may_be_the_secret(error),
     }
-}
-
-/// A refresh token that cannot be had, or not be replaced.
-fn not_stored(error: &RefreshTokenError) -> FetchError {
-    unreadable(error, Which::Current, REFRESH_TOKEN)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "both are ours, and nobody is told how they compare"
-)]
-fn is_same(one: &SecretString, other: &SecretString) -> bool {
-    one.expose_secret() == other.expose_secret()
 }
 
 /// By how many seconds the clock of the service is ahead of ours, as its response dates itself. A

@@ -8,8 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Connection, FakeCsp, FakeService, Process, Settings, Sidecar, eventually, get, http2::Http2,
-    request, send_raw, try_request,
+    Connection, FakeCsp, FakeService, Process, RawServer, Settings, Sidecar, eventually, get,
+    http2::Http2, request, send_raw, try_request,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -249,6 +249,91 @@ async fn requests_of_http2_are_there_with_those_that_are_refused() {
         assert_eq!(reply.status, 400);
         assert_eq!(lines[1]["error.type"], "malformed");
     }
+}
+
+#[tokio::test]
+async fn refusals_and_orders_of_the_admin_listener_are_there_and_its_probes_are_not() {
+    let log = Log::new();
+    let service = FakeService::accepting(["the-token"]);
+    let list = format!("grafana:{}\n", Hash::of(b"canary-token"));
+    let settings =
+        Settings::static_token("the-token", &service).file("listen.client_tokens_file", &list);
+    let sidecar = Sidecar::start(&log.of(settings, "all"));
+    sidecar.ready().await;
+    let order = async |path: &str, fields: &[(&str, &str)]| {
+        let url = format!("{}{path}", sidecar.admin_url());
+        request("POST", &url, fields, "").await.status.as_u16()
+    };
+    let token = ("x-auth-token", "canary-token");
+    assert_eq!(order("/refresh", &[("host", "evil.example")]).await, 421);
+    assert_eq!(order("/refresh", &[]).await, 403);
+    assert_eq!(
+        order("/refresh", &[token, ("origin", "http://localhost")]).await,
+        403
+    );
+    assert_eq!(order("/quitquitquit?q=canary-query", &[token]).await, 403);
+    assert_eq!(order("/refresh", &[token]).await, 202);
+    assert_eq!(sidecar.admin_get("/nowhere").await.0, 404);
+    let lines = log.wait(6).await;
+    let told: Vec<(u64, &str, &str)> = lines
+        .iter()
+        .map(|line| {
+            assert_eq!(line["listener"], "admin", "{line}");
+            assert_eq!(line["client.address"], "127.0.0.1");
+            let text = |name: &str| line[name].as_str().unwrap_or("");
+            let status = line["http.response.status_code"].as_u64().unwrap();
+            (status, text("error.type"), text("client.name"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (421, "host", ""),
+            (403, "order", ""),
+            (403, "cross_site", ""),
+            (403, "order", "grafana"),
+            (202, "", "grafana"),
+            (404, "not_found", ""),
+        ]
+    );
+    assert!(!log.text().contains("canary"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_websocket_is_a_line_with_the_bytes_of_both_directions() {
+    let log = Log::new();
+    let service = RawServer::start(|_, stream| async move {
+        let mut connection = Connection::from(stream);
+        connection.read_head().await.unwrap();
+        let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                      Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        connection.write(agreed).await;
+        connection.read_exact(10).await;
+        connection.write("hello").await;
+    });
+    let settings = Settings::to(&format!("http://{}", service.address()))
+        .set("auth.type", "static-token")
+        .set("auth.token", "the-token");
+    let sidecar = Sidecar::start(&log.of(settings, "all"));
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    let offer = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write(offer).await;
+    assert!(client.read_head().await.unwrap().contains(" 101 "));
+    client.write("0123456789").await;
+    assert_eq!(client.read_exact(5).await, b"hello");
+    drop(client);
+    let line = log.wait(1).await.remove(0);
+    assert_eq!(line["http.response.status_code"], 101);
+    assert_eq!(
+        (
+            &line["http.request.body.size"],
+            &line["http.response.body.size"]
+        ),
+        (&10.into(), &5.into()),
+        "{line}"
+    );
 }
 
 #[tokio::test]

@@ -186,6 +186,10 @@ fn versions_that_are_written_down_elsewhere_are_the_programs() {
             format!("image: auth-sidecar:{VERSION}"),
         ),
         (
+            "deploy/kubernetes-token-file.yaml",
+            format!("image: auth-sidecar:{VERSION}"),
+        ),
+        (
             "deploy/kustomize/component/pod.yaml",
             format!("image: auth-sidecar:{VERSION}"),
         ),

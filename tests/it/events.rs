@@ -1,13 +1,19 @@
 //! What the log says of the upstream, the token and the configuration: each change once.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Answer, FakeCsp, FakeService, Process, Settings, Validator, eventually, eventually_async, get,
-    pki::Authority, refused_address,
+    Answer, Connection, FakeCsp, FakeService, Process, RawServer, Settings, Validator, eventually,
+    eventually_async, get, pki::Authority, refused_address,
 };
 
 const SOON: Duration = Duration::from_secs(15);
@@ -162,8 +168,12 @@ async fn a_credential_that_is_refused_from_the_start_is_the_operator_s_to_mend()
         (&lost["level"], &lost["reason"]),
         (&"ERROR".into(), &"invalid_client".into())
     );
-    assert!(text(&lost, "remedy").contains("[auth]"), "{lost}");
-    assert_eq!(said(&sidecar, "got no token")[0]["level"], "ERROR");
+    assert!(text(&lost, "remedy").contains("auth.client_id"), "{lost}");
+    let got = said(&sidecar, "got no token").remove(0);
+    assert_eq!(
+        (&got["level"], &got["remedy"]),
+        (&"ERROR".into(), &lost["remedy"])
+    );
 }
 
 #[tokio::test]
@@ -255,6 +265,141 @@ async fn a_reload_is_told_of_with_its_result() {
     let causes = || said(&sidecar, "got a token");
     let asked = || causes().iter().any(|line| line["cause"] == "asked");
     eventually(asked, SOON).await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_put_back_ends_the_trouble_with_the_one_that_was_tried() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("log.access", "off");
+    let sidecar = start(&settings).await;
+    hear(&sidecar, "got a token").await;
+    let state = async || {
+        let (_, json) = sidecar.admin_get("/status").await;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        json["state"].as_str().unwrap().to_owned()
+    };
+    for (broken, message) in [
+        (
+            settings.clone().set("auth.hold_timeout", "soon"),
+            "the new configuration is wrong",
+        ),
+        // It is still being tried.
+        (
+            settings.clone().set("auth.client_id", "nobody"),
+            "the new configuration gives no token",
+        ),
+    ] {
+        sidecar.reconfigure(&broken);
+        let line = hear(&sidecar, message).await;
+        assert!(line["failing_for_seconds"].is_number(), "{line}");
+        eventually_async(async || state().await == "degraded", SOON).await;
+        let told = said(&sidecar, "the configuration is again").len();
+        sidecar.reconfigure(&settings);
+        eventually_async(async || state().await == "ready", SOON).await;
+        assert_eq!(said(&sidecar, "the configuration is again").len(), told + 1);
+        let (_, metrics) = sidecar.admin_get("/metrics").await;
+        assert!(
+            metrics.contains("config_last_reload_success 1.0\n"),
+            "{metrics}"
+        );
+    }
+}
+
+/// An upstream that forbids one path, until it no longer does.
+fn forbidding(forbids: &Arc<AtomicBool>) -> RawServer {
+    let forbids = Arc::clone(forbids);
+    RawServer::start(move |_, stream| {
+        let forbids = Arc::clone(&forbids);
+        async move {
+            let mut connection = Connection::from(stream);
+            while let Some(head) = connection.read_head().await {
+                let is_forbidden =
+                    head.starts_with("GET /forbidden") && forbids.load(Ordering::SeqCst);
+                let status = if is_forbidden { "403 No" } else { "200 OK" };
+                let response = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                connection.write(response).await;
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_403_of_the_upstream_is_told_of_until_the_same_request_is_allowed() {
+    let forbids = Arc::new(AtomicBool::new(true));
+    let service = forbidding(&forbids);
+    let settings = Settings::to(&format!("http://{}", service.address()))
+        .set("auth.type", "static-token")
+        .set("auth.token", "a-token");
+    let sidecar = start(&settings).await;
+    let ask = async |path: &str| get(&format!("{}{path}", sidecar.url())).await.status;
+    for _ in 0..20 {
+        assert_eq!(ask("/forbidden?secret=canary").await, 403);
+    }
+    let line = hear(&sidecar, "the upstream forbids").await;
+    assert_eq!(
+        (&line["level"], &line["request"]),
+        (&"WARN".into(), &"GET /forbidden".into())
+    );
+    assert!(text(&line, "remedy").contains("role"), "{line}");
+    let status = async || -> Value {
+        let (_, json) = sidecar.admin_get("/status").await;
+        serde_json::from_str(&json).unwrap()
+    };
+    let trouble = &status().await["troubles"][0];
+    assert_eq!(
+        (&trouble["kind"], &trouble["count"]),
+        (&"forbidden".into(), &20.into())
+    );
+    assert!(!sidecar.stderr().contains("canary"));
+    let metric = async |line: &str| sidecar.admin_get("/metrics").await.1.contains(line);
+    assert!(metric("auth_sidecar_upstream_forbidden_total 20\n").await);
+    // Another request says nothing of this one.
+    assert_eq!(ask("/x").await, 200);
+    assert_eq!(status().await["state"], "degraded");
+    assert_eq!(said(&sidecar, "the upstream").len(), 1);
+    forbids.store(false, Ordering::SeqCst);
+    assert_eq!(ask("/forbidden").await, 200);
+    let back = hear(&sidecar, "the upstream allows").await;
+    assert_eq!(back["refusals"], 20, "{back}");
+    assert_eq!(status().await["state"], "ready");
+    assert!(metric(r#"trouble_since_timestamp_seconds{kind="forbidden"} 0.0"#).await);
+}
+
+#[tokio::test]
+async fn clients_that_are_refused_are_told_of_once_with_the_last_of_them_and_what_to_do() {
+    let service = FakeService::accepting(["a-token"]);
+    let settings = Settings::static_token("a-token", &service);
+    let settings = settings.set("listen.require_field", "X-Here: yes");
+    let sidecar = start(&settings).await;
+    for _ in 0..50 {
+        assert_eq!(get(&sidecar.url()).await.status, 403);
+    }
+    let line = hear(&sidecar, "requests are refused").await;
+    assert_eq!(
+        (&line["level"], &line["reason"], &line["client"]),
+        (
+            &"INFO".into(),
+            &"required_field".into(),
+            &"127.0.0.1".into()
+        )
+    );
+    assert!(
+        text(&line, "remedy").contains("listen.require_field"),
+        "{line}"
+    );
+    assert_eq!(said(&sidecar, "requests are refused").len(), 1);
+    let (_, json) = sidecar.admin_get("/status").await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    // It is for the client to mend.
+    assert_eq!(
+        (&json["state"], &json["remedy"]),
+        (&"ready".into(), &Value::Null)
+    );
+    assert_eq!(
+        (&json["troubles"][0]["kind"], &json["troubles"][0]["count"]),
+        (&"clients".into(), &50.into())
+    );
 }
 
 #[tokio::test]

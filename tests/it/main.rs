@@ -21,6 +21,8 @@ mod activation;
 mod admin;
 /// What the sidecar says itself, and what to do about it.
 mod answers;
+/// Tokens for programs that forward by themselves.
+mod broker;
 /// The command line as it is typed.
 mod cli;
 /// Clients without a shared secret: signed assertions, and certificates.
@@ -85,6 +87,8 @@ mod reload;
 mod revocation;
 /// Secrets that change while the sidecar runs.
 mod rotation;
+/// Ten faults, and what each voice of the sidecar says of them.
+mod runbook;
 /// What the process gives up: to be read, to write, to execute.
 mod sandbox;
 /// The schema of the configuration file.
@@ -95,6 +99,8 @@ mod secrecy;
 mod shutdown;
 /// Random faults under load, and an account of every answer; a command of its own.
 mod soak;
+/// Spans of requests and token calls, and the collector that gets them.
+mod spans;
 /// What a running sidecar says of itself.
 mod status;
 /// The fakes, the client, the sidecar under test.

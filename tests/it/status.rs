@@ -1,6 +1,6 @@
 //! `auth-sidecar status`: what a running sidecar says of itself, and its exit codes.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -128,6 +128,31 @@ async fn a_rejected_configuration_is_told_until_a_good_one_comes() {
     process.reconfigure(&settings.set("listen.max_in_flight", 7));
     eventually_async(async || reload().await.0["accepted"] == true, DEADLINE).await;
     assert_eq!(reload().await.1, "ready");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_is_told_by_the_status_since_it_cannot_tell_itself() {
+    let service = FakeService::accepting([TOKEN]);
+    let admin = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}/admin.sock", admin.path().display());
+    let settings = Settings::static_token(TOKEN, &service).set("admin.address", socket.clone());
+    let files = tempfile::tempdir().unwrap();
+    let config = settings.write(files.path());
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2> /dev/full"]);
+    command.args([env!("CARGO_BIN_EXE_auth-sidecar"), "run", "--config"]);
+    command.arg(config);
+    let _sidecar = Process::spawn_command(files, command, &[]);
+    let told = async || {
+        let mut asked = Process::spawn(&["status", "--admin", &socket], &[]);
+        let code = asked.wait().await.code().unwrap();
+        let text = asked.output();
+        code == 3
+            && line(&text, "state").contains("the log on standard error loses lines (write)")
+            && line(&text, "to blame").contains("its disk")
+            && line(&text, "remedy").contains("Make room")
+    };
+    eventually_async(told, DEADLINE).await;
 }
 
 #[tokio::test]

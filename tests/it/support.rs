@@ -1,6 +1,7 @@
 //! What every test needs: the three actors, a small HTTP client, and waiting with a deadline.
 
 pub mod client;
+pub mod collector;
 pub mod csp;
 pub mod http2;
 pub mod issuer;
@@ -13,6 +14,7 @@ pub mod service;
 pub mod sidecar;
 
 pub use client::{Body, Client, Reply, get, next_data, request, try_request};
+pub use collector::{FakeCollector, Traced, Verdict};
 pub use csp::{Answer, FakeCsp};
 pub use issuer::{FakeIssuer, Said};
 pub use peer::{Connection, send_raw};

@@ -107,20 +107,8 @@ const CLIENT_ASSERTION: &str = "auth.client_assertion_file";
 
 const METHOD: &str = "auth.client_auth";
 
-/// The keys of every method, but for those of a secret, which others have too.
-pub(super) const KEYS: Keys = &[
-    METHOD,
-    CLIENT_ASSERTION,
-    "auth.private_key",
-    "auth.private_key_file",
-    "auth.private_key_next_file",
-    "auth.key_id",
-    "auth.key_next_id",
-    "auth.assertion_cert_file",
-    "auth.assertion_next_cert_file",
-    "auth.assertion_algorithm",
-    "auth.assertion_audience",
-];
+/// The keys that choose the method, and those of an assertion that somebody else has made.
+pub(super) const CHOICE: Keys = &[METHOD, CLIENT_ASSERTION];
 
 /// The names of the methods.
 pub(in crate::config) fn methods() -> impl Iterator<Item = &'static str> {

@@ -10,7 +10,7 @@ use super::{
 pub(super) static KIND: CredentialKind = CredentialKind {
     name: "oauth2-client-credentials",
     help: "the client itself, at any OAuth 2.0 server",
-    keys: &oauth2::KEYS,
+    keys: &[&oauth2::KEYS],
     variables: &[],
     fields: &[],
     read,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Credentials, reader::Reader, values},
-    kind::{CALLED, CredentialKind, Variable},
+    kind::{CALLED, CredentialKind, TYPED, Variable},
     provider::Provider,
     token_service,
 };
@@ -11,16 +11,17 @@ use crate::token::csp;
 pub(super) static KIND: CredentialKind = CredentialKind {
     name: "csp-api-token",
     help: "a user's API token of VMware Cloud Services",
-    keys: &[
+    keys: &[&[
         token_service::PRESET_KEYS,
         CALLED,
+        TYPED,
         &[
             "auth.api_token",
             "auth.api_token_file",
             "auth.api_token_next_file",
             "auth.api_token_field",
         ],
-    ],
+    ]],
     variables: &[Variable {
         name: "CSP_API_TOKEN",
         key: "auth.api_token",

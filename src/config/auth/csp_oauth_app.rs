@@ -4,7 +4,7 @@ use figment::value::Value;
 
 use super::{
     super::{Credentials, reader::Reader, values},
-    kind::{CALLED, CLIENT_SECRET, CredentialKind, Variable},
+    kind::{CALLED, CLIENT_SECRET, CredentialKind, TYPED, Variable},
     provider::Provider,
     token_service,
 };
@@ -13,12 +13,13 @@ use crate::token::csp;
 pub(super) static KIND: CredentialKind = CredentialKind {
     name: "csp-oauth-app",
     help: "an app of VMware Cloud Services: client credentials, for one organisation if it is named",
-    keys: &[
+    keys: &[&[
         token_service::PRESET_KEYS,
         CALLED,
+        TYPED,
         CLIENT_SECRET,
         &["auth.org_id"],
-    ],
+    ]],
     variables: &[
         Variable {
             name: "CSP_APP_ID",

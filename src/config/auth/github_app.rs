@@ -16,11 +16,11 @@ use crate::token::{endpoint::ClientAuth, github};
 pub(super) static KIND: CredentialKind = CredentialKind {
     name: "github-app",
     help: "an app of GitHub, as one of its installations",
-    keys: &[
+    keys: &[&[
         CALLED,
         ASSERTION,
         &["auth.base_url", "auth.app_id", "auth.installation_id"],
-    ],
+    ]],
     variables: &[],
     fields: &[],
     read,

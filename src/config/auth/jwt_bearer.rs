@@ -21,14 +21,7 @@ use crate::{
 pub(super) static KIND: CredentialKind = CredentialKind {
     name: "oauth2-jwt-bearer",
     help: "an account that signs, as service accounts of Google and connected apps of Salesforce do",
-    keys: &[
-        oauth2::KEYS[0],
-        oauth2::KEYS[1],
-        oauth2::KEYS[2],
-        oauth2::KEYS[3],
-        oauth2::KEYS[4],
-        OWN,
-    ],
+    keys: &[&oauth2::KEYS, &[OWN]],
     variables: &[],
     fields: &["assertion"],
     read,
@@ -45,7 +38,10 @@ const OWN: &[&str] = &[
 const SERVICE_ACCOUNT: &str = "auth.service_account";
 
 fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Credentials> {
-    let account = reader.service_account(SERVICE_ACCOUNT, is_given_by(provider));
+    let account = reader.service_account(
+        SERVICE_ACCOUNT,
+        provider.is_some_and(|one| one.has_key_files),
+    );
     let named = account.as_ref().and_then(|secret| account_of(secret));
     let of_file = named.as_ref().and_then(|account| account.token_uri.clone());
     let service = match of_file {
@@ -100,10 +96,6 @@ fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Cred
     let assertion = FormValue::Assertion(assertion);
     grant.form.push(("assertion".to_owned(), assertion));
     oauth2::read(reader, &KIND, provider, service, grant).map(Credentials::Endpoint)
-}
-
-fn is_given_by(provider: Option<&Provider>) -> bool {
-    provider.is_some_and(|provider| provider.name == "google")
 }
 
 fn is_account_given(reader: &mut Reader) -> bool {

@@ -19,7 +19,7 @@ pub(in crate::config) struct CredentialKind {
     /// What the kind is for, in a line.
     pub(in crate::config) help: &'static str,
     /// The keys that the kind takes, besides those of every kind.
-    pub(in crate::config) keys: &'static [Keys],
+    pub(in crate::config) keys: &'static [&'static [Keys]],
     /// The variables of the ecosystem that give one of these keys, and imply the kind by it.
     pub(in crate::config) variables: &'static [Variable],
     /// The fields of the token request that the kind makes, so that `auth.endpoint_params` cannot.
@@ -59,7 +59,13 @@ impl CredentialKind {
     }
 
     fn keys(&self) -> impl Iterator<Item = &'static str> {
-        self.keys.iter().flat_map(|keys| keys.iter().copied())
+        self.keys
+            .iter()
+            .copied()
+            .flatten()
+            .copied()
+            .flatten()
+            .copied()
     }
 
     /// The place of the kind in the list.
@@ -95,8 +101,10 @@ pub(super) const CALLED: Keys = &[
     "auth.client_cert_file",
     "auth.client_key_file",
     "auth.allow_insecure_http",
-    "auth.token_type",
 ];
+
+/// The key of a response that is as RFC 6749 has it.
+pub(super) const TYPED: Keys = &["auth.token_type"];
 
 /// The keys of a client's secret.
 pub(super) const CLIENT_SECRET: Keys = &[

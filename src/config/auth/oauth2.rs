@@ -7,17 +7,19 @@ use url::Url;
 use super::{
     super::{problem::Expected, reader::Reader, values},
     client_auth::{self, Client},
-    kind::{CALLED, CLIENT_SECRET, CredentialKind, Keys},
+    kind::{CALLED, CLIENT_SECRET, CredentialKind, Keys, TYPED},
     provider::{self, Provider},
     token_service,
 };
 use crate::token::endpoint::{FormValue, Location, TokenRequest, answer::Expected as Response};
 
 /// The keys of every grant.
-pub(super) const KEYS: [Keys; 5] = [
+pub(super) const KEYS: [Keys; 7] = [
     CALLED,
+    TYPED,
     CLIENT_SECRET,
-    client_auth::KEYS,
+    client_auth::CHOICE,
+    client_auth::ASSERTION,
     provider::PLACES,
     &[
         "auth.token_url",
@@ -54,6 +56,8 @@ pub(super) struct Grant {
     pub(super) keys: Keys,
     /// Whether the grant says who asks, so that the client need not.
     pub(super) names_client: bool,
+    /// Whether what the token is for was agreed to before.
+    pub(super) is_renewal: bool,
 }
 
 impl Grant {
@@ -67,6 +71,7 @@ impl Grant {
             default_method: "client_secret_basic",
             keys: &[],
             names_client: false,
+            is_renewal: false,
         }
     }
 }
@@ -105,9 +110,15 @@ pub(super) fn read(
     let audiences = reader.optional("auth.audience", values::scopes);
     let resources = reader.optional("auth.resource", resources);
     let (audiences, mut resources) = (audiences.unwrap_or_default(), resources.unwrap_or_default());
-    if provider.is_some_and(|provider| provider.resource_is_scope) && scopes.is_empty() {
+    if let Some(provider) = provider.filter(|provider| provider.resource_is_scope) {
         // What other servers take as a resource is part of the scope there.
         let resources = std::mem::take(&mut resources);
+        if !scopes.is_empty() && !resources.is_empty() {
+            let name = provider.name;
+            let text =
+                format!("means the scope RESOURCE/.default to {name}: keep it or auth.scopes");
+            reader.wrong("auth.resource", text);
+        }
         scopes.extend(resources.iter().map(|one| format!("{one}/.default")));
     }
     let mut made: Vec<&str> = FIELDS.iter().chain(kind.fields).copied().collect();
@@ -117,7 +128,7 @@ pub(super) fn read(
     let parameters = reader.value("auth.endpoint_params", |value: &Value| {
         endpoint_params(value, &made)
     });
-    if let Some(provider) = provider {
+    if let Some(provider) = provider.filter(|_| !grant.is_renewal) {
         let given = parameters.iter().map(|(name, _)| name.as_str());
         provider.require(reader, given);
     }

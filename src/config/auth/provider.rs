@@ -34,6 +34,8 @@ pub struct Provider {
     pub(super) client_auth: Option<&'static str>,
     /// The keys that a token request of it needs, with the reason.
     pub(super) needs: &'static [Need],
+    /// Whether its accounts come as JSON key files.
+    pub(super) has_key_files: bool,
     /// Whether a resource is named as the scope `RESOURCE/.default`.
     pub(super) resource_is_scope: bool,
     /// How assertions are signed whose key is known by a certificate.
@@ -269,6 +271,7 @@ pub(super) fn reject_foreign(
     kind: &CredentialKind,
 ) {
     let Some(provider) = provider else {
+        // The other kinds have a base of their own.
         for key in PLACES.iter().filter(|_| kind.takes("auth.tenant")) {
             if let Some(found) = reader.find(key) {
                 let owners = PROVIDERS.iter().filter(|one| one.takes(key));

@@ -15,14 +15,7 @@ use crate::token::{
 pub(super) static KIND: CredentialKind = CredentialKind {
     name: "oauth2-refresh-token",
     help: "a refresh token in a file, which is replaced when the service rotates it",
-    keys: &[
-        oauth2::KEYS[0],
-        oauth2::KEYS[1],
-        oauth2::KEYS[2],
-        oauth2::KEYS[3],
-        oauth2::KEYS[4],
-        &[FILE],
-    ],
+    keys: &[&oauth2::KEYS, &[&[FILE]]],
     variables: &[],
     fields: &["refresh_token"],
     read,
@@ -39,7 +32,10 @@ fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Cred
     if let Some(Err(error)) = path.as_deref().map(refresh_token::check) {
         reader.wrong(FILE, error.to_string());
     }
-    let mut grant = Grant::of("refresh_token");
+    let mut grant = Grant {
+        is_renewal: true,
+        ..Grant::of("refresh_token")
+    };
     if let Some(path) = path {
         let file = FormValue::RefreshToken(RefreshTokenFile::new(path));
         grant.form.push(("refresh_token".to_owned(), file));

@@ -10,7 +10,7 @@ pub(super) static KIND: CredentialKind = CredentialKind {
     name: "static-token",
     help: "an access token itself: of a subscription without cloud services, or one that another \
            program keeps in a file",
-    keys: &[&["auth.token", "auth.token_file"]],
+    keys: &[&[&["auth.token", "auth.token_file"]]],
     variables: &[Variable {
         name: "WAVEFRONT_TOKEN",
         key: "auth.token",

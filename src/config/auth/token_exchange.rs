@@ -17,12 +17,8 @@ pub(super) static KIND: CredentialKind = CredentialKind {
     name: "oauth2-token-exchange",
     help: "a token that another program keeps in a file, exchanged for one of this service",
     keys: &[
-        oauth2::KEYS[0],
-        oauth2::KEYS[1],
-        oauth2::KEYS[2],
-        oauth2::KEYS[3],
-        oauth2::KEYS[4],
-        &[
+        &oauth2::KEYS,
+        &[&[
             "auth.subject_token",
             "auth.subject_token_file",
             "auth.subject_token_type",
@@ -30,7 +26,7 @@ pub(super) static KIND: CredentialKind = CredentialKind {
             "auth.actor_token",
             "auth.actor_token_file",
             "auth.actor_token_type",
-        ],
+        ]],
     ],
     variables: &[],
     fields: &[

@@ -20,6 +20,7 @@ use crate::{
     gather::Gather,
     outbound::{Route, RouteError, Stream, UnusableRoute},
     proxy::error::ProxyError,
+    server::Refusal,
     tls::{HandshakeError, Leg},
 };
 
@@ -127,6 +128,7 @@ impl From<RouteError> for ProxyError {
         match error {
             RouteError::Dns(why) => Self::Dns(why),
             RouteError::Connect(why) => Self::Connect(why),
+            RouteError::NoDescriptors => Self::Refused(Refusal::NoDescriptors),
             RouteError::Timeout => Self::ConnectTimeout,
             RouteError::Proxy(why) => Self::OutboundProxy(why),
             RouteError::ProxyCredentials(why) => Self::OutboundProxyCredentials(why),

@@ -11,13 +11,14 @@ use std::{
 
 use rustix::{fs::OFlags, process::geteuid};
 
-use super::super::log::{Queue, Sink, dropped};
+use super::super::log::{LosingLog, Loss, Queue, Sink, dropped};
 
 /// A file, and the thread that writes to it.
 #[derive(Debug)]
 pub(super) struct AccessFile {
     path: PathBuf,
     queue: Arc<Queue>,
+    loss: Arc<Loss>,
     /// The file to go over to, until the thread has done so.
     next: Arc<Mutex<Option<File>>>,
 }
@@ -26,17 +27,19 @@ impl AccessFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = open(path)?;
         let (queue, next) = (Arc::new(Queue::new()), Arc::default());
+        let loss = Arc::new(Loss::of_file(path.to_owned()));
         let out = Reopened {
             file,
             next: Arc::clone(&next),
         };
-        let writing = Arc::clone(&queue);
+        let (writing, losing) = (Arc::clone(&queue), Arc::clone(&loss));
         thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || writing.write_to(&mut Sink::new(out), dropped))?;
+            .spawn(move || writing.write_to(&mut Sink::new(out), dropped, &losing))?;
         Ok(Self {
             path: path.to_owned(),
             queue,
+            loss,
             next,
         })
     }
@@ -49,6 +52,11 @@ impl AccessFile {
     /// How many lines were dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.queue.dropped()
+    }
+
+    /// The file, while it loses lines.
+    pub(super) fn loss(&self) -> Option<LosingLog> {
+        self.loss.told()
     }
 
     /// Opens the path again: behind a rotation another file is there. If that fails, the one before

@@ -4,7 +4,14 @@ use std::{future::Future, io, sync::Arc};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{super::LogSettings, Access, file::AccessFile};
+use super::{
+    super::{
+        LogSettings,
+        log::{self, LosingLog},
+    },
+    Access,
+    file::AccessFile,
+};
 
 /// Where lines go, for every configuration. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +59,13 @@ impl AccessLog {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.as_ref().map_or(0, |file| file.dropped())
+    }
+
+    /// The logs that lose lines now: the file, and standard error.
+    #[must_use]
+    pub fn losing(&self) -> Vec<LosingLog> {
+        let of_file = self.0.as_ref().and_then(|file| file.loss());
+        of_file.into_iter().chain(log::loss()).collect()
     }
 
     /// Waits until what was logged is written, but not for long.

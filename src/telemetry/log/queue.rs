@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::sink::Sink;
+use super::{loss::Loss, sink::Sink};
 
 /// The room for lines, in bytes. As much again may be on its way out.
 const ROOM: usize = 256 * 1024;
@@ -76,15 +76,24 @@ impl Queue {
     }
 
     /// Writes what comes, until the queue is closed. `notice` is the line that tells of dropped ones; it stands where
-    /// they would have been, or before the next line that gets through.
+    /// they would have been, or before the next line that gets through. `loss` knows since when lines
+    /// are dropped, and hears of it first.
     pub(in crate::telemetry) fn write_to(
         &self,
         sink: &mut Sink<impl Write>,
         notice: fn(u64) -> Vec<u8>,
+        loss: &Loss,
     ) {
         let mut owed = 0;
         while let Some((lines, overflow)) = self.take() {
+            let before = self.dropped() - overflow;
             owed = self.write(sink, &lines, overflow, owed, notice);
+            let missing = self.dropped().saturating_sub(before);
+            if missing == 0 {
+                loss.ended();
+            } else {
+                loss.goes_on(missing, sink.take_error().as_ref());
+            }
             self.lock().writing = false;
             self.changed.notify_all();
         }
@@ -185,7 +194,9 @@ mod tests {
                 script: scripted,
                 written: out,
             };
-            thread::spawn(move || own.write_to(&mut Sink::new(scripted), notice));
+            thread::spawn(move || {
+                own.write_to(&mut Sink::new(scripted), notice, &Loss::default());
+            });
             Self {
                 queue,
                 script,

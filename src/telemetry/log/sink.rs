@@ -1,7 +1,7 @@
 //! Where lines are written: whole ones, as far as that goes.
 
 use std::{
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     thread,
     time::Duration,
 };
@@ -15,6 +15,8 @@ pub(in crate::telemetry) struct Sink<W> {
     out: W,
     /// The last line broke off.
     is_torn: bool,
+    /// Why the last write failed, for whoever asks.
+    error: Option<io::Error>,
 }
 
 impl<W: Write> Sink<W> {
@@ -22,6 +24,7 @@ impl<W: Write> Sink<W> {
         Self {
             out,
             is_torn: false,
+            error: None,
         }
     }
 
@@ -41,6 +44,11 @@ impl<W: Write> Sink<W> {
         count(rest)
     }
 
+    /// Why the last write failed, unless that was asked for before.
+    pub(in crate::telemetry) fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
     /// What could not be written.
     fn write_all<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
@@ -52,7 +60,10 @@ impl<W: Write> Sink<W> {
                     ErrorKind::Interrupted => {}
                     // Somebody else has set it so, for reasons of their own.
                     ErrorKind::WouldBlock => thread::sleep(PAUSE),
-                    _ => break,
+                    _ => {
+                        self.error = Some(error);
+                        break;
+                    }
                 },
             }
         }

@@ -29,6 +29,8 @@ pub struct Sources {
     pub in_flight: usize,
     /// Open connections of clients.
     pub connections: usize,
+    /// Since when there is trouble of each kind, in seconds since 1970; 0 where there is none.
+    pub troubles: Vec<(&'static str, f64)>,
     /// When the credentials end, in seconds since 1970, by kind.
     pub credential_ends: Vec<(&'static str, f64)>,
     /// Whether the upstream answers; `None` while that is not known.
@@ -77,6 +79,16 @@ impl Collector for Scrape {
         for (kind, at) in &self.sources.credential_ends {
             let labels = [("kind", *kind)];
             ConstGauge::new(*at).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "trouble_since_timestamp_seconds",
+            "Since when there is trouble of a kind; 0 while there is none",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (kind, since) in &self.sources.troubles {
+            let labels = [("kind", *kind)];
+            ConstGauge::new(*since).encode(family.encode_family(&labels)?)?;
         }
         let dropped = ConstCounter::new(log::dropped_lines() + self.sources.access_lines_dropped);
         let kind = dropped.metric_type();

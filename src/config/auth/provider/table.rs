@@ -173,6 +173,7 @@ pub(in crate::config) static PROVIDERS: [Provider; 15] = [
             field: "scope",
             why: "what the token is to be for, like https://www.googleapis.com/auth/cloud-platform",
         }],
+        has_key_files: true,
         advice: &[
             Advice {
                 code: "invalid_grant",
@@ -314,6 +315,7 @@ impl Provider {
             endpoint: Endpoint::None,
             client_auth: None,
             needs: &[],
+            has_key_files: false,
             resource_is_scope: false,
             certificate_algorithm: None,
             audience: None,

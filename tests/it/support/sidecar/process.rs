@@ -169,6 +169,11 @@ impl Process {
         self.reader.changed.notify_all();
     }
 
+    /// Its configuration file.
+    pub fn config(&self) -> std::path::PathBuf {
+        self.files.path().join("auth-sidecar.toml")
+    }
+
     /// Its number, under which the system tells what it uses.
     pub fn pid(&self) -> u32 {
         self.child.id()
