@@ -23,7 +23,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -39,10 +39,11 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub use self::{guard::Guard, recent::Recent, reloads::Reloads};
 pub(crate) use self::{state::State, status::Status, trouble::Trouble};
 use crate::{
+    admission::{Rules, admit},
     client_token::ClientName,
     health::Health,
     message::{RequestHead, RequestId},
-    proxy::{Ledger, ProxyError, Rules, address_of, admit, client_of},
+    proxy::{Ledger, ProxyError},
     server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Stream},
     telemetry::{
         Metrics, Origin, Sources,
@@ -123,16 +124,8 @@ impl Admin {
             client,
         } = judge(&view, request, &head, peer, id);
         if view.access.wants(error.is_some()) && (is_order || error.is_some()) {
-            let target = request.uri.path_and_query();
-            let asked = Asked {
-                method: request.method.as_str(),
-                target: target.map_or("", |target| target.as_str()).as_bytes(),
-                version: match request.version {
-                    Version::HTTP_10 => "1.0",
-                    _ => "1.1",
-                },
-            };
-            let client = client_of(client.as_ref(), peer);
+            let asked = Asked::of(&head);
+            let client = Client::of(client.as_ref(), peer);
             log(&view, id, (client, peer), Some(asked), &answer, error);
         }
         answer
@@ -157,7 +150,8 @@ fn judge(view: &View, request: &Parts, head: &RequestHead, peer: &Peer, id: Requ
         is_order: false,
         client: None,
     };
-    if let Err(error) = admit(head, peer, &view.rules) {
+    if let Err(denied) = admit(head, peer, &view.rules) {
+        let error = ProxyError::from(denied);
         let mut answer = error.response(id).map(Full::from);
         close_behind(&mut answer);
         return refused(answer, (error.answer().error, error.label()));
@@ -224,8 +218,9 @@ fn log(
     view.access.write(&Record {
         id,
         is_admin: true,
+        is_tls: peer.is_tls,
         client,
-        address: address_of(peer),
+        address: peer.address(),
         asked,
         status: Some(answer.status().as_u16()),
         origin: Some(Origin::Sidecar.as_str()),
@@ -238,6 +233,7 @@ fn log(
         held: Duration::ZERO,
         generation: None,
         is_replayed: false,
+        handed_out: None,
     });
 }
 
@@ -539,7 +535,7 @@ impl Protocol for Admin {
         if view.access.wants(true) {
             let answer = response.clone().map(Full::from);
             let error = (error.answer().error, error.label());
-            let who = (client_of(None, peer), peer);
+            let who = (Client::of(None, peer), peer);
             log(&view, id, who, None, &answer, Some(error));
         }
         response

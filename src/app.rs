@@ -1,6 +1,8 @@
 //! Puts the program together and runs it: the only file that knows every other.
 
+mod broker;
 mod clients;
+mod exporters;
 mod listening;
 mod live;
 mod operators;
@@ -12,6 +14,7 @@ mod service_manager;
 mod signals;
 mod sockets;
 mod source;
+mod token_files;
 mod unix_socket;
 mod worker;
 
@@ -23,8 +26,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    clients::ClientList, listening::Listening, live::Live, operators::Operators, program::Program,
-    reload::Reload, service_manager::State, worker::Workers,
+    broker::Brokering, clients::ClientList, exporters::Exporters, listening::Listening, live::Live,
+    operators::Operators, program::Program, reload::Reload, service_manager::State,
+    worker::Workers,
 };
 pub(crate) use self::{live::credentials, source::Source};
 pub use self::{service_manager::ServiceManager, signals::shutdown_signal};
@@ -33,7 +37,7 @@ use crate::{
     config::{Config, Sources},
     proxy::{Ledger, upstream::Connector},
     server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
-    telemetry::{Metrics, access::AccessLog},
+    telemetry::{Metrics, access::AccessLog, spans::Collector},
 };
 
 /// A program whose sockets are bound, so that its addresses are known, and which serves nobody yet.
@@ -43,6 +47,7 @@ pub struct App {
     parts: Parts,
     listeners: Vec<Listening>,
     admin: Option<Listening>,
+    broker: broker::Plan,
     reload: Option<(Sources, Option<PathBuf>)>,
     manager: ServiceManager,
     access_log: AccessLog,
@@ -53,10 +58,13 @@ pub struct App {
 struct Shared {
     metrics: Arc<Metrics>,
     connections: Connections,
+    /// The connections of the broker.
+    broker_connections: Connections,
     ledger: Ledger,
     server: Arc<ArcSwap<ServerSettings>>,
     tls: TlsInUse,
     access_log: AccessLog,
+    exporters: Exporters,
     stop: CancellationToken,
     started_at: Instant,
     /// The same by the wall clock.
@@ -81,12 +89,14 @@ impl App {
         let admin = admin
             .map(|address| Listening::bind(address, &config, "admin.address"))
             .transpose()?;
+        let broker = broker::Plan::of(&config)?;
         Ok(Self {
             access_log: AccessLog::open(&config.log).context("log.access_file")?,
             config,
             parts,
             listeners,
             admin,
+            broker,
             reload: None,
             manager: ServiceManager::default(),
         })
@@ -120,6 +130,13 @@ impl App {
         self.admin.as_ref()?.address.socket()
     }
 
+    /// The ports where programs ask for tokens.
+    #[must_use]
+    pub fn broker_addresses(&self) -> Vec<SocketAddr> {
+        let addresses = broker::addresses(&self.broker);
+        addresses.filter_map(Address::socket).collect()
+    }
+
     /// Serves until `shutdown`, then drains: no more connections, what is in flight within the
     /// drain time, the end.
     ///
@@ -139,6 +156,7 @@ impl App {
             parts,
             listeners,
             admin,
+            broker,
             reload,
             manager,
             access_log,
@@ -150,10 +168,12 @@ impl App {
             recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
             reloads: Reloads::of(reload.as_ref().and_then(|(_, file)| file.clone())),
             connections,
+            broker_connections: Connections::default(),
             ledger,
             server: Arc::new(ArcSwap::from_pointee(config.listen.server.clone())),
             tls: TlsInUse::default(),
             access_log,
+            exporters: Exporters::default(),
             stop: CancellationToken::new(),
             started_at: Instant::now(),
             started_at_date: SystemTime::now(),
@@ -173,12 +193,14 @@ impl App {
             tracing::info!(address = %listening.address, upstream = %live.config.upstream.url, "listening");
         }
         let operators = Operators::start(admin, &live, &shared)?;
+        let broker = Brokering::start(broker, &live, &shared)?;
         let sampling = tokio::spawn(shared.recent.clone().watch());
         let mut program = Program {
             shared,
             workers,
             listeners,
             operators,
+            broker,
             live,
             manager,
         };
@@ -202,17 +224,22 @@ struct Parts {
     source: Source,
     connector: Arc<Connector>,
     clients: Option<ClientList>,
+    broker_clients: Option<ClientList>,
     tls: Option<TlsFiles>,
+    collector: Option<Collector>,
 }
 
 impl Parts {
     fn of(config: &Config) -> anyhow::Result<Self> {
         let connector = Connector::new(&config.upstream).context("upstream")?;
         let tls = config.listen.tls.as_ref();
+        let collector = config.telemetry.as_ref().map(Collector::new);
         Ok(Self {
             source: Source::new(config)?,
             connector: Arc::new(connector),
             clients: ClientList::of(config)?,
+            collector: collector.transpose().context("telemetry")?,
+            broker_clients: ClientList::of_broker(config)?,
             tls: tls.map(TlsSettings::load).transpose().context("listen")?,
         })
     }

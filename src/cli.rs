@@ -13,6 +13,7 @@ use self::help::{
     SCHEMA, START, STATUS, STATUS_EXIT_CODES, WAIT,
 };
 use crate::{
+    broker::command::{HELP as TOKEN, TokenFlags},
     client_token::ClientName,
     config::{self, ConfigError, Flags, Sources, plain_address},
     demo::DemoOptions,
@@ -63,6 +64,9 @@ pub enum Command {
     /// Makes a token for one client of the sidecar.
     #[command(long_about = LOCAL_TOKEN, after_long_help = EXIT_CODES)]
     LocalToken(LocalTokenFlags),
+    /// Prints a token of a running sidecar, for a script.
+    #[command(long_about = TOKEN, after_long_help = EXIT_CODES)]
+    Token(TokenFlags),
     /// Waits until a running sidecar is ready.
     #[command(long_about = WAIT, after_long_help = EXIT_CODES)]
     Wait(WaitFlags),

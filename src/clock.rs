@@ -53,6 +53,14 @@ pub fn nameable(at: SystemTime) -> SystemTime {
     at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST_NAMED)
 }
 
+/// Whole seconds for `Retry-After`, rounded up: whoever comes back then finds the attempt made. Never
+/// 0, which some clients take for an invitation to a hot loop.
+#[must_use]
+pub fn whole_seconds(duration: Duration) -> u64 {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    (duration.as_secs() + up).max(1)
+}
+
 /// A time as the log and the metrics have it: in seconds, to a thousandth, since what is below is
 /// noise to a reader.
 #[must_use]

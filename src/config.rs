@@ -2,14 +2,13 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `client_auth`,
-//! `token_service`, `legs` and `secrets` know the keys. `schema` makes the schema of the file of what
-//! these ask for; `running` finds the sidecar that a configuration belongs to.
+//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets`, `telemetry`
+//! and `broker` know the keys. `schema` makes the schema of the file of what these ask for; `running` finds
+//! the sidecar that a configuration belongs to.
 
 mod auth;
-mod client_auth;
+mod broker;
 mod files;
-mod kind;
 mod layers;
 mod legs;
 mod listen;
@@ -23,26 +22,34 @@ mod sections;
 mod shape;
 mod sockets;
 mod table;
-mod token_service;
+mod telemetry;
 mod values;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
+use url::Url;
 
-use self::{layers::Layers, reader::Reader, shape::Parser};
 pub use self::{
+    auth::{Provider, advice},
+    broker::broker_address,
     net::plain_address,
     problem::{ConfigError, Problem},
     running::admin_address,
     schema::schema,
     table::Table,
 };
+use self::{layers::Layers, reader::Reader, shape::Parser};
 use crate::{
+    broker::FileSettings,
     proxy::{ProxySettings, upstream::UpstreamSettings},
+    sandbox::Writable,
     secret::SecretSource,
-    server::{Address, Inherited, ServerSettings, TlsSettings},
-    telemetry::{LogFormat, LogSettings},
+    server::{Address, Inherited, Peers, ServerSettings, TlsSettings},
+    telemetry::{LogFormat, LogSettings, spans::OtlpSettings},
     token::{
         endpoint::{EndpointSettings, TokenRequest},
         schedule::RefreshPolicy,
@@ -106,8 +113,12 @@ pub struct Config {
     pub auth: Auth,
     /// The admin listener.
     pub admin: Admin,
+    /// The broker.
+    pub broker: Broker,
     /// The log.
     pub log: LogSettings,
+    /// The collector of spans; `None` where nobody traces requests.
+    pub telemetry: Option<OtlpSettings>,
     /// The process itself.
     pub process: Process,
     /// The sockets that were passed to it.
@@ -149,6 +160,8 @@ pub struct UnixAccess {
 pub struct Auth {
     /// The name of the kind, as `auth.type` has it.
     pub kind: &'static str,
+    /// The provider, where one is named.
+    pub provider: Option<&'static Provider>,
     /// The kind of credentials, and they themselves.
     pub credentials: Credentials,
     /// The bounds of a token call.
@@ -158,6 +171,15 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Where tokens are asked for; `None` where nobody is called for them.
+    #[must_use]
+    pub fn token_url(&self) -> Option<&Url> {
+        match &self.credentials {
+            Credentials::Endpoint(request) => Some(request.url()),
+            Credentials::Static(_) => None,
+        }
+    }
+
     /// The host of the token service, and its port where that is not the usual one; `None` where
     /// there is none.
     #[must_use]
@@ -165,8 +187,8 @@ impl Auth {
         let Credentials::Endpoint(request) = &self.credentials else {
             return None;
         };
-        let host = request.url.host_str()?;
-        Some(match request.url.port() {
+        let host = request.url().host_str()?;
+        Some(match request.url().port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         })
@@ -193,6 +215,21 @@ pub struct Admin {
     pub address: Option<Address>,
     /// Whether `POST /quitquitquit` stops the program.
     pub allow_quit: bool,
+}
+
+/// The broker, which hands tokens to other programs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broker {
+    /// Where the broker is asked; nowhere, when it is off.
+    pub addresses: Vec<Address>,
+    /// Further names that clients may use for it, without a port.
+    pub allow_hosts: Vec<String>,
+    /// The list of its clients; `None`: whoever the unix socket lets in.
+    pub client_tokens_file: Option<PathBuf>,
+    /// Who may connect to its unix sockets.
+    pub peers: Peers,
+    /// The files that it keeps.
+    pub files: Vec<FileSettings>,
 }
 
 /// The process itself.
@@ -348,31 +385,41 @@ impl Config {
         silent(self) == silent(other)
     }
 
-    /// Where the files of unix sockets are made.
+    /// What the process goes on writing to: the directories of its sockets, of the access log, and of
+    /// the files of tokens.
     #[must_use]
-    pub fn socket_directories(&self) -> Vec<PathBuf> {
+    pub fn writable(&self) -> Writable {
         let addresses = self.listen.addresses.iter().chain(&self.admin.address);
-        let directories = addresses.filter_map(|address| match address {
-            Address::Unix(path) => path.parent().map(PathBuf::from),
+        let addresses = addresses.chain(&self.broker.addresses);
+        let sockets = addresses.filter_map(|address| match address {
+            Address::Unix(path) => Some(directory_of(path)),
             _ => None,
         });
-        directories.collect()
+        let tokens = self.broker.files.iter();
+        let tokens = tokens.map(|file| directory_of(&file.path));
+        Writable {
+            sockets: sockets.collect(),
+            // The log is made anew behind a rotation.
+            log: self.log.access.file.as_deref().map(directory_of),
+            tokens: tokens.chain(self.refresh_token_directory()).collect(),
+        }
+    }
+
+    /// Where a refresh token is replaced when its service rotates it.
+    #[must_use]
+    pub fn refresh_token_directory(&self) -> Option<PathBuf> {
+        match &self.auth.credentials {
+            Credentials::Endpoint(request) => Some(request.refresh_token()?.directory()),
+            Credentials::Static(_) => None,
+        }
     }
 }
 
-impl Config {
-    /// Where the file of the access log is made, also anew behind a rotation.
-    #[must_use]
-    pub fn log_directory(&self) -> Option<PathBuf> {
-        let file = self.log.access.file.as_ref()?;
-        let directory = file.parent()?;
-        // That of a name alone is empty.
-        let here = directory.as_os_str().is_empty();
-        Some(if here {
-            PathBuf::from(".")
-        } else {
-            directory.to_owned()
-        })
+/// The directory of a file; that of a name alone is where the process was started.
+fn directory_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

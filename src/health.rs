@@ -21,17 +21,14 @@ use std::{
 use tokio::time::Instant;
 
 use self::token::Lost;
-use crate::{
-    clock::seconds,
-    remedy,
-    subject::{Change, Subject},
-};
+use crate::{clock::seconds, remedy};
 
 pub(crate) use self::refusals::Refusal;
 pub use self::{
     refusals::{Refusals, Refused},
     token::{TokenHealth, watch_token},
 };
+pub(crate) use crate::subject::{Change, Subject};
 pub use crate::subject::{LastError, SubjectHealth};
 
 /// What is known of the upstream: when it last answered, why it last did not, and since when and how

@@ -26,7 +26,7 @@
 //! 1. [`server::serve`] accepts, within bounds of number and time; `server::http1` or
 //!    `server::http2` reads a request, refuses what can be read in two ways, and makes an
 //!    [`server::Exchange`] of the rest, which is all that the proxy sees of the client.
-//! 2. `proxy::admission` refuses what comes from where it must not.
+//! 2. [`admission`] refuses what comes from where it must not, here and on the other listeners.
 //! 3. `proxy::fields` takes off what ends here; `proxy::upload` keeps a copy of a small body.
 //! 4. [`token::TokenHandle`] gives the token, or waits for it within a bound.
 //! 5. `proxy::transfer` moves both directions at once over a connection of [`proxy::upstream`]; a 401
@@ -48,15 +48,19 @@
 //! `/metrics` say it. `admin::trouble` makes of it what an operator is told: who is to blame, since
 //! when, and what to do.
 //!
-//! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`sandbox`]
-//! holds the whole process, [`permissions`] says which files are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
+//! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands
+//! the token to programs that forward by themselves (a reader of the token path as requests are, by
+//! [`token::TokenHandle::changed`]), [`sandbox`] holds the whole process, [`permissions`] says which files
+//! are to be followed, and only [`app`] knows everybody: `app.rs` puts the program together,
 //! `app/program.rs` changes its configuration and stops it. To find your way, read `app.rs`,
 //! `proxy.rs` and `token.rs`, in this order.
 
 pub mod admin;
 mod admin_client;
+pub mod admission;
 pub mod app;
 mod backlog;
+pub mod broker;
 pub mod cli;
 pub mod client_token;
 pub mod clock;

@@ -13,7 +13,7 @@ use auth_sidecar::{
     config::{Config, ConfigError, Loaded, Sources, log_format, process_environment, schema},
     demo, doctor, local_ca, local_token,
     output::Output,
-    sandbox::Sandbox,
+    sandbox::{Sandbox, Writable},
     server::{InheritError, Inherited},
     status,
     telemetry::{
@@ -91,8 +91,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             // Before the first other thread: they get it from this one.
             if config.process.sandbox {
-                let directories = config.socket_directories();
-                let restricted = sandbox.restrict(&directories, config.log_directory().as_deref());
+                let restricted = sandbox.restrict(&config.writable());
                 tracing::info!("sandbox: {restricted}");
             } else {
                 sandbox.open();
@@ -109,7 +108,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let settings = flags.log_settings();
             log::open(settings.format);
             telemetry::log_to(&settings, || LogWriter)?;
-            tracing::info!("sandbox: {}", sandbox.restrict(&[], None));
+            tracing::info!("sandbox: {}", sandbox.restrict(&Writable::default()));
             log::start();
             block_on(async {
                 // The whole program is in it: too large for the stack of whoever polls it.
@@ -124,6 +123,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             &mut io::stdout(),
             &mut LogWriter,
         )?,
+        Command::Token(flags) => {
+            let environment = process_environment();
+            block_on(async { flags.run(environment, &mut io::stdout()).await })?;
+        }
         Command::Wait(flags) => {
             let address = flags.running.address(process_environment())?;
             log::start();
@@ -195,7 +198,12 @@ fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
         }
     };
     if loaded.config.process.sandbox {
-        drop(sandbox.restrict(&[], None));
+        // The token call that it makes may rotate the refresh token.
+        let tokens = loaded.config.refresh_token_directory();
+        drop(sandbox.restrict(&Writable {
+            tokens: tokens.into_iter().collect(),
+            ..Writable::default()
+        }));
     }
     let healthy = block_on(async {
         let mut output = Output::asked_for();

@@ -10,6 +10,7 @@ mod head;
 mod name;
 mod pool;
 mod request_id;
+pub mod trace_parent;
 
 pub(crate) use self::{fields::Line, head::Span, pool::Lines};
 pub use self::{
@@ -18,6 +19,7 @@ pub use self::{
     name::Name,
     pool::Text,
     request_id::RequestId,
+    trace_parent::TraceParent,
 };
 
 /// What is known of a body's length before it has been read.

@@ -3,7 +3,6 @@
 //!
 //! Read `Inner::forward` from top to bottom: that is all that happens to a request.
 
-mod admission;
 pub mod answers;
 mod error;
 mod fields;
@@ -25,10 +24,8 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
-pub(crate) use self::ledger::{address_of, client_of};
 pub use self::{
-    admission::{Admitted, Allowed, Clients, Preset, RequiredField, Rule, Rules, admit, prove},
-    error::{PROXY_STATUS, ProxyError, RefusedHost},
+    error::{PROXY_STATUS, ProxyError},
     ledger::{Entry, Ledger},
     switch::Switch,
     upload::Budget,
@@ -40,6 +37,7 @@ use self::{
     upstream::{Failure, Lease, Outbound, Upstream},
 };
 use crate::{
+    admission::{Allowed, RequiredField, Rules, admit},
     message::{BodyLength, Fields, Flaw, Name, RequestHead, ResponseHead},
     server::{Exchange, Pass, Peer, Refusal, respond, unless_gone},
     token::{AccessToken, Renewal, TokenHandle},
@@ -201,7 +199,8 @@ impl Inner {
         if self.ledger.is_over_limit() {
             return Err(ProxyError::Overloaded.into());
         }
-        let admitted = admit(call.entry.request, call.entry.peer(), &self.rules)?;
+        let admitted = admit(call.entry.request, call.entry.peer(), &self.rules);
+        let admitted = admitted.map_err(ProxyError::from)?;
         call.entry.client = admitted.client;
         client.admitted(admitted.pass);
         let is_websocket = self.prepare(&mut call.entry)?;
@@ -255,6 +254,7 @@ impl Inner {
             // What the client has sent stays in front of ours, as with Via.
             request.fields.push(b"Forwarded", forwarded.as_bytes());
         }
+        entry.tell_of_trace();
         Ok(is_websocket)
     }
 

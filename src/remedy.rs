@@ -43,14 +43,14 @@ fn of_refusal(code: &str) -> Option<&'static str> {
              where it was made"
         }
         "invalid_grant" => {
-            "it does not accept these credentials: check that the secret or API token is the present \
-             one, was copied whole, has not ended and was not revoked, that it belongs to this \
+            "it does not accept these credentials: check that the secret, API token, refresh token or key \
+             is the present one, was copied whole, has not ended and was not revoked, that it belongs to this \
              auth.client_id and auth.org_id (the long identifier), and that auth.preset or \
              auth.base_url names the cloud where it was made"
         }
         "unauthorized_client" => {
             "it knows the client, which may not use this grant: have its owner allow the client \
-             credentials grant for it. Another secret will not help"
+             credentials grant for it, or whichever auth.type means. Another secret will not help"
         }
         "unsupported_grant_type" => {
             "it does not have this grant: check auth.type, and that auth.token_url (or \
@@ -65,8 +65,23 @@ fn of_refusal(code: &str) -> Option<&'static str> {
              forbids it. Ask its owner; another secret will not help"
         }
         "invalid_target" => {
-            "it does not know what the token is to be for: check auth.endpoint_params (resource, \
-             audience)"
+            "it does not know what the token is to be for: check auth.resource, auth.audience and \
+             auth.endpoint_params"
+        }
+        "use_dpop_nonce" | "invalid_dpop_proof" => {
+            "it wants tokens that are bound to a key by DPoP (RFC 9449), which the sidecar does not \
+             support: have the client registered for bearer tokens. Another secret will not help"
+        }
+        "github_app" => {
+            "GitHub does not accept the app's signature: check auth.app_id, that the key in \
+             auth.private_key_file is one of this app and was not deleted, and the clock of this machine"
+        }
+        "github_installation" => {
+            "the app has no such installation: check auth.installation_id, and that it was not \
+             uninstalled; its number is at the end of the address of its settings page"
+        }
+        "github_suspended" => {
+            "the installation is suspended: an owner of the account has to unsuspend it"
         }
         "server_error" | "temporarily_unavailable" => {
             "it has trouble of its own, and the credentials were not judged: try again later"
@@ -105,8 +120,8 @@ fn of_reason(reason: Reason) -> &'static str {
              `auth-sidecar doctor` says what it complains of"
         }
         Reason::SecretUnreadable => {
-            "Put the credential into that file, and see that the user of the sidecar may read it; it is \
-             noticed within a second"
+            "Put the credential into that file, and see that the user of the sidecar may read it (and, \
+             of a refresh token, write to its directory); it is noticed within a second"
         }
         Reason::RateLimited => {
             "Wait, and see what else uses these credentials: the token service allows only so many calls"
@@ -190,6 +205,10 @@ mod tests {
             "invalid_scope",
             "access_denied",
             "invalid_target",
+            "use_dpop_nonce",
+            "github_app",
+            "github_installation",
+            "github_suspended",
             "server_error",
             "organization_not_found",
             "unknown_api_token",

@@ -13,10 +13,7 @@
 mod calls;
 mod files;
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
 use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
@@ -31,6 +28,17 @@ pub struct Sandbox {
     missing: Vec<String>,
     /// The limit of core dumps as it was.
     core: Rlimit,
+}
+
+/// Directories in which the process goes on making files. Elsewhere it makes none.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Writable {
+    /// Of unix sockets, which a listener makes and removes at the start, at a reload and at the end.
+    pub sockets: Vec<PathBuf>,
+    /// Of the access log, which is made anew behind a rotation.
+    pub log: Option<PathBuf>,
+    /// Of files of tokens, which are replaced at each renewal and removed at the end.
+    pub tokens: Vec<PathBuf>,
 }
 
 impl Sandbox {
@@ -55,17 +63,9 @@ impl Sandbox {
         sandbox
     }
 
-    /// Takes what a proxy never needs: privileges by way of other programs, files to write, and
-    /// dangerous system calls.
-    ///
-    /// In `socket_directories` sockets can still be made and files removed, as a listener on a
-    /// unix socket does at start, at a reload and at the end. In `log_directory` files can still be made
-    /// and written to, as the access log is behind a rotation.
-    pub fn restrict(
-        mut self,
-        socket_directories: &[PathBuf],
-        log_directory: Option<&Path>,
-    ) -> Self {
+    /// Takes what a proxy never needs: privileges by way of other programs, files to write (but in
+    /// the directories of `writable`), and dangerous system calls.
+    pub fn restrict(mut self, writable: &Writable) -> Self {
         let none = Rlimit {
             current: Some(0),
             maximum: Some(0),
@@ -75,7 +75,7 @@ impl Sandbox {
             tracing::debug!(%error, "cannot lower the hard limit of core dumps");
         }
         self.note("no new privileges", set_no_new_privs(true));
-        match files::restrict(socket_directories, log_directory) {
+        match files::restrict(writable) {
             Ok(abi) => self.in_force.push(abi),
             Err(why) => self.missing.push(why),
         }

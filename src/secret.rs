@@ -1,6 +1,11 @@
 //! Where a secret comes from: a value given at start, or a file that is read each time it is used.
 
-use std::{fmt, fs, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{
+    fmt, fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, header::InvalidHeaderValue};
@@ -86,17 +91,28 @@ impl SecretSource {
 }
 
 fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
+    let file = fs::File::open(path).map_err(|error| SecretError::Unreadable {
+        path: path.clone(),
+        kind: error.kind(),
+    })?;
+    read_open(&file, path)
+}
+
+/// Reads a file that is open already, and was found under that path.
+///
+/// # Errors
+/// As [`SecretSource::read`].
+pub(crate) fn read_open(file: &fs::File, path: &Path) -> Result<SecretString, SecretError> {
     use io::Read;
 
     let unreadable = |error: io::Error| SecretError::Unreadable {
-        path: path.clone(),
+        path: path.to_owned(),
         kind: error.kind(),
     };
     let not_a_secret = |why| SecretError::NotASecret {
-        path: path.clone(),
+        path: path.to_owned(),
         why,
     };
-    let file = fs::File::open(path).map_err(unreadable)?;
     // Room for all of it at once: what outgrows its room leaves a copy behind that nobody wipes.
     let size = file.metadata().map_err(unreadable)?.len();
     let most = MAX_BYTES + AROUND;
@@ -120,7 +136,9 @@ fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
         return Err(too_large());
     }
     if text.trim().is_empty() {
-        return Err(SecretError::Empty { path: path.clone() });
+        return Err(SecretError::Empty {
+            path: path.to_owned(),
+        });
     }
     Ok(SecretString::from(text))
 }

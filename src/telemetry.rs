@@ -1,10 +1,11 @@
-//! What the program tells about itself: the log and the metrics. Neither ever holds a secret,
-//! because no type that it is given can print one.
+//! What the program tells about itself: the log, the metrics, and spans. None of them ever holds a
+//! secret, because no type that they are given can print one.
 
 pub mod access;
 mod histogram;
 pub mod log;
 mod metrics;
+pub mod spans;
 
 use std::{io, path::PathBuf};
 

@@ -18,14 +18,16 @@ pub mod csp;
 pub mod endpoint;
 pub mod fixed;
 pub mod foresight;
+pub mod github;
 mod handle;
+pub mod refresh_token;
 mod refresher;
 pub mod schedule;
 mod suspicion;
 
 use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
@@ -49,6 +51,11 @@ pub trait TokenSource: Send {
     /// How many calls the last fetch took: the floor between attempts is for each of them.
     fn calls(&self) -> u32 {
         1
+    }
+
+    /// The status of the last response to the last fetch; `None` where there was none.
+    fn status(&self) -> Option<StatusCode> {
+        None
     }
 
     /// Waits until the credential is another than at the last fetch; for ever where it cannot be.
@@ -112,6 +119,13 @@ impl Bearer {
     pub fn as_header_value(&self) -> &HeaderValue {
         &self.0
     }
+
+    /// The token alone, for whoever it is handed to. Never to be logged.
+    #[must_use]
+    pub fn expose_token(&self) -> &str {
+        let text = self.0.to_str().unwrap_or_default();
+        text.strip_prefix("Bearer ").unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for Bearer {
@@ -138,6 +152,12 @@ impl AccessToken {
     #[must_use]
     pub fn is_usable(&self, now: Instant) -> bool {
         self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// How long it lives in all; `None`: for ever.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        Some(self.expires_at? - self.requested_at)
     }
 }
 
@@ -198,7 +218,8 @@ pub enum Reason {
     BadResponse,
     /// It does not accept the credential.
     InvalidClient,
-    /// The file of the credential cannot be read, or holds none; the service was not asked.
+    /// The file of the credential cannot be read, holds none, or cannot be replaced where it must be;
+    /// the service was not asked.
     SecretUnreadable,
     /// It asked to be called less often.
     RateLimited,
@@ -306,6 +327,8 @@ pub struct Attempt {
     pub started_at: Instant,
     /// How long it took.
     pub duration: Duration,
+    /// The status of the response, if there was one.
+    pub status: Option<StatusCode>,
     /// What came of it: the generation that it brought, or the reason why not.
     pub outcome: Result<u64, FetchError>,
 }

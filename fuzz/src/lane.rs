@@ -12,9 +12,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use auth_sidecar::{
+    admission::Rules,
     config::{Config, Sources},
     proxy::{
-        Budget, Ledger, Proxy, Rules, Switch,
+        Budget, Ledger, Proxy, Switch,
         upstream::{Connector, Upstream},
     },
     secret::SecretSource,

@@ -4,9 +4,9 @@ use http::StatusCode;
 
 use super::{Answer, text};
 use crate::{
+    admission::{Denied, Rules, prove},
     client_token::ClientName,
     message::RequestHead,
-    proxy::{ProxyError, Rules, prove},
     server::{Node, Peer},
 };
 
@@ -54,7 +54,7 @@ impl Guard {
         }
         match prove(&head.fields, &self.proofs) {
             Ok(admitted) => Ok(admitted.client),
-            Err(ProxyError::FieldMissing) => Err(
+            Err(Denied::FieldMissing) => Err(
                 "The field of listen.require_field is missing or wrong: orders take it as requests do.\n",
             ),
             Err(_) => Err(

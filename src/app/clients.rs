@@ -9,27 +9,44 @@ use anyhow::Context;
 use tokio::sync::Notify;
 
 use crate::{
-    client_token::ClientTokens, config::Config, permissions::GuardedFiles, proxy::Clients,
+    admission::Clients, client_token::ClientTokens, config::Config, permissions::GuardedFiles,
     server::Connections, telemetry::Metrics,
 };
 
 /// The list as it was read.
 #[derive(Debug)]
 pub(super) struct ClientList {
+    /// The key that names it.
+    key: &'static str,
     path: PathBuf,
     file: GuardedFiles,
     pub(super) tokens: ClientTokens,
 }
 
 impl ClientList {
-    /// That of a configuration, if it has one.
+    /// Reads the list of a configuration, if it has one.
     pub(super) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
         let file = config.listen.client_tokens_file.clone();
+        Self::named("listen.client_tokens_file", file)
+    }
+
+    /// Reads the list of the broker of a configuration, if it has one.
+    pub(super) fn of_broker(config: &Config) -> anyhow::Result<Option<Self>> {
+        let file = config.broker.client_tokens_file.clone();
+        Self::named("broker.client_tokens_file", file)
+    }
+
+    fn named(key: &'static str, file: Option<PathBuf>) -> anyhow::Result<Option<Self>> {
         let list = file.map(|path| {
             // Looked at before it is read: what changes in between is seen as a change.
             let file = GuardedFiles::new(vec![path.clone()]);
-            let tokens = read(&path)?;
-            Ok(Self { path, file, tokens })
+            let tokens = read(key, &path)?;
+            Ok(Self {
+                key,
+                path,
+                file,
+                tokens,
+            })
         });
         list.transpose()
     }
@@ -44,10 +61,15 @@ impl ClientList {
         asked: Arc<Notify>,
         metrics: Arc<Metrics>,
     ) {
-        let Self { path, mut file, .. } = self;
+        let Self {
+            key,
+            path,
+            mut file,
+            ..
+        } = self;
         loop {
             file.changed_or(&asked).await;
-            match read(&path) {
+            match read(key, &path) {
                 Ok(tokens) => {
                     clients.set(&tokens);
                     connections.review();
@@ -66,11 +88,10 @@ impl ClientList {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<ClientTokens> {
-    let tokens = ClientTokens::read(path)
-        .with_context(|| format!("listen.client_tokens_file: {}", path.display()))?;
+fn read(key: &str, path: &Path) -> anyhow::Result<ClientTokens> {
+    let tokens = ClientTokens::read(path).with_context(|| format!("{key}: {}", path.display()))?;
     if tokens.is_empty() {
-        tracing::warn!("listen.client_tokens_file lists nobody: every request is refused");
+        tracing::warn!("{key} lists nobody: every request is refused");
     }
     Ok(tokens)
 }

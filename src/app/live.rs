@@ -9,16 +9,19 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use url::Url;
 
 use super::{Parts, Shared, reporter::Reporter};
 use crate::{
+    admission::Clients,
     clock::Jump,
     config::{Config, Credentials},
     health::{Health, watch_token},
-    proxy::{Clients, upstream::Connector},
+    proxy::upstream::Connector,
     server::{Address, TlsFiles},
+    telemetry::spans::{Collector, Tracer},
     tls::TlsSettings,
     token::{
         self, TokenHandle,
@@ -36,10 +39,16 @@ pub(super) struct Live {
     pub(super) health: Health,
     /// Whether clients are served with it, so that the log can tell it from one that is tried.
     in_use: Arc<AtomicBool>,
+    /// Makes spans of what it does, where somebody collects them.
+    pub(super) tracer: Option<Tracer>,
+    /// The same for token calls, whose path may be that of the generation before.
+    token_tracer: Arc<ArcSwapOption<Tracer>>,
     pub(super) ends: Ends,
     pub(super) connector: Arc<Connector>,
     /// Whom local tokens let in.
     pub(super) clients: Option<Clients>,
+    /// The same for the broker.
+    pub(super) broker_clients: Option<Clients>,
     tls: Option<TlsFiles>,
     /// Notified when the files are to be read again, whoever can write to them.
     asked: Arc<Notify>,
@@ -62,11 +71,14 @@ impl Live {
             source,
             connector,
             clients,
+            broker_clients,
             tls,
+            collector,
         } = parts;
         let upstream = host_and_port(&config.upstream.url);
+        let tracer = tracer(&config, collector, shared, current);
         let mut refresher = JoinSet::new();
-        let (tokens, health, in_use);
+        let (tokens, health, in_use, token_tracer);
         if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
             tokens = current.tokens.clone();
             health = if current.config.upstream == config.upstream {
@@ -75,14 +87,17 @@ impl Live {
                 current.health.of_another(upstream)
             };
             in_use = Arc::clone(&current.in_use);
+            token_tracer = Arc::clone(&current.token_tracer);
         } else {
             health = Health::of(upstream);
             in_use = Arc::default();
+            token_tracer = Arc::new(ArcSwapOption::from_pointee(tracer.clone()));
             let reporter = Reporter {
                 metrics: Arc::clone(&shared.metrics),
                 reloads: shared.reloads.clone(),
                 token_service: config.auth.token_service(),
                 in_use: Arc::clone(&in_use),
+                tracer: Arc::clone(&token_tracer),
                 last_line: Mutex::default(),
             };
             let policy = config.auth.policy.clone();
@@ -111,25 +126,33 @@ impl Live {
             });
         }
         let asked = Arc::<Notify>::default();
-        let clients = clients.map(|list| {
+        let lists = [
+            (clients, &shared.connections),
+            (broker_clients, &shared.broker_connections),
+        ];
+        let [clients, broker_clients] = lists.map(|(list, connections)| {
+            let list = list?;
             let clients = Clients::new(&list.tokens, Arc::clone(&shared.metrics));
             tasks.spawn(list.watch(
                 clients.clone(),
-                shared.connections.clone(),
+                connections.clone(),
                 Arc::clone(&asked),
                 Arc::clone(&shared.metrics),
             ));
-            clients
+            Some(clients)
         });
         Ok(Self {
             health,
             in_use,
+            tracer,
+            token_tracer,
             config,
             addresses: Vec::new(),
             tokens,
             ends,
             connector,
             clients,
+            broker_clients,
             tls,
             asked,
             refresher,
@@ -156,6 +179,7 @@ impl Live {
     /// Has the log tell when clients are without a token, from now on.
     pub(super) fn come_into_use(&mut self) {
         self.in_use.store(true, Ordering::Relaxed);
+        self.token_tracer.store(self.tracer.clone().map(Arc::new));
         let service = self.config.auth.token_service();
         let watching = watch_token(self.tokens.clone(), self.health.clone(), service);
         self.tasks.spawn(watching);
@@ -212,6 +236,25 @@ impl Live {
     }
 }
 
+/// What makes spans of a configuration: by the way to the collector that is in use, where that is the same.
+fn tracer(
+    config: &Config,
+    collector: Option<Collector>,
+    shared: &Shared,
+    current: Option<&Live>,
+) -> Option<Tracer> {
+    let (upstream, token_url) = (&config.upstream.url, config.auth.token_url());
+    let settings = config.telemetry.as_ref()?;
+    let kept = current.filter(|one| one.config.telemetry.as_ref() == Some(settings));
+    if let Some(kept) = kept.and_then(|one| one.tracer.as_ref()) {
+        return Some(kept.of_another(upstream, token_url));
+    }
+    let metrics = Arc::clone(&shared.metrics);
+    let (tracer, exporter) = Tracer::new(settings, collector?, metrics, upstream, token_url);
+    shared.exporters.start(exporter);
+    Some(tracer)
+}
+
 fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port_or_known_default() {
@@ -232,10 +275,11 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
         && let Some((url, secret)) = request.api_token()
     {
         let settings = &config.auth.endpoint;
-        credentials.push(Credential::api_token(&url, secret.clone(), settings)?);
+        credentials.push(Credential::api_token(&url, secret, settings)?);
     }
     let listener = config.listen.tls.as_ref();
     let (service, upstream) = (&config.auth.endpoint.tls, &config.upstream.tls);
+    let collector = config.telemetry.as_ref().map(|telemetry| &telemetry.tls);
     let of_client = |tls: &TlsSettings| tls.identity.as_ref().map(|one| one.cert_file.clone());
     let files = [
         (
@@ -259,6 +303,16 @@ pub(crate) fn credentials(config: &Config) -> anyhow::Result<Vec<Credential>> {
             "upstream_client_cert",
             "upstream.client_cert_file",
             of_client(upstream),
+        ),
+        (
+            "collector_ca",
+            "telemetry.ca_file",
+            collector.and_then(|tls| tls.ca_file.clone()),
+        ),
+        (
+            "collector_client_cert",
+            "telemetry.client_cert_file",
+            collector.and_then(of_client),
         ),
     ];
     credentials.extend(

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Parts, ServiceManager, Shared, addresses,
+    broker::Brokering,
     listening::Listening,
     live::Live,
     operators::Operators,
@@ -26,6 +27,7 @@ pub(super) struct Program {
     pub(super) workers: Workers,
     pub(super) listeners: Vec<Listening>,
     pub(super) operators: Operators,
+    pub(super) broker: Brokering,
     pub(super) live: Live,
     pub(super) manager: ServiceManager,
 }
@@ -106,6 +108,7 @@ impl Program {
             }
         }
         let operators = self.operators.plan(config)?;
+        let broker = self.broker.plan(config)?;
         let mut kept = self.listeners.iter();
         kept.try_for_each(|listening| listening.set_access(access))?;
         // From here on nothing fails but what would fail for the old configuration too.
@@ -145,6 +148,7 @@ impl Program {
             tracing::warn!("process.sandbox takes effect at the next start");
         }
         self.operators.change(operators, &live, &self.shared)?;
+        self.broker.change(broker, &live, &self.shared).await?;
         live.take_over(&mut self.live);
         live.come_into_use();
         self.live = live;
@@ -180,6 +184,9 @@ impl Program {
             listening.stop.cancel();
         }
         while self.workers.ended().await.is_some() {}
+        // Whoever used the broker may have been finishing, too.
+        self.broker.stop().await?;
+        self.shared.exporters.finish().await;
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())

@@ -8,13 +8,17 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::{
     admin::Reloads,
     clock::seconds,
     remedy,
-    telemetry::Metrics,
+    telemetry::{
+        Metrics,
+        spans::{TokenCall, Tracer},
+    },
     token::{Attempt, Events, FetchError, Reason, Snapshot},
 };
 
@@ -27,6 +31,8 @@ pub(super) struct Reporter {
     pub(super) token_service: Option<String>,
     /// Whether clients are served with this configuration by now.
     pub(super) in_use: Arc<AtomicBool>,
+    /// Makes a span of each call, where somebody collects them.
+    pub(super) tracer: Arc<ArcSwapOption<Tracer>>,
     pub(super) last_line: Mutex<Option<Line>>,
 }
 
@@ -134,6 +140,18 @@ impl Events for Reporter {
         let reason = failure.map(|error| error.reason.as_str());
         self.metrics.token_refreshed(reason, attempt.duration);
         let now = Instant::now();
+        if let Some(tracer) = &*self.tracer.load() {
+            tracer.token_call(&TokenCall {
+                ago: now.saturating_duration_since(attempt.started_at),
+                duration: attempt.duration,
+                cause: attempt.cause.as_str(),
+                status: attempt.status.map(|status| status.as_u16()),
+                outcome: match &attempt.outcome {
+                    Ok(generation) => Ok(*generation),
+                    Err(error) => Err(error.reason.as_str()),
+                },
+            });
+        }
         match &attempt.outcome {
             Ok(generation) => self.succeeded(attempt, *generation, snapshot, now),
             Err(error) => self.failed(attempt, error, snapshot, now),

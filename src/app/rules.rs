@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::Live;
 use crate::{
     admin::Guard,
+    admission::Rules,
     config::Config,
-    proxy::Rules,
     server::{Address, TlsSettings},
 };
 
@@ -31,6 +31,15 @@ pub(super) fn data(live: &Live) -> Rules {
         required: config.proxy.required_field.clone(),
         clients: live.clients.clone(),
         allowed: config.proxy.allowed.clone(),
+    }
+}
+
+/// The same for the broker, which listens where no other machine is, and whose clients show what they
+/// have to prove in ways of their own.
+pub(super) fn broker(config: &Config) -> Rules {
+    Rules {
+        hosts: config.broker.allow_hosts.clone(),
+        ..Rules::default()
     }
 }
 

@@ -1,8 +1,14 @@
 //! The kinds of token sources behind one type.
 
+use http::StatusCode;
+
 use crate::{
     config::{Config, Credentials},
-    token::{FetchError, TokenResponse, TokenSource, endpoint::TokenEndpoint, fixed::FixedToken},
+    token::{
+        FetchError, TokenResponse, TokenSource,
+        endpoint::{Metadata, TokenEndpoint},
+        fixed::FixedToken,
+    },
 };
 
 /// Where tokens come from.
@@ -13,6 +19,14 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// What an issuer has said of itself, where it was asked.
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.metadata(),
+            Self::Fixed(_) => None,
+        }
+    }
+
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         Ok(match &config.auth.credentials {
             Credentials::Endpoint(request) => Self::Endpoint(Box::new(TokenEndpoint::new(
@@ -36,6 +50,13 @@ impl TokenSource for Source {
         match self {
             Self::Endpoint(endpoint) => endpoint.calls(),
             Self::Fixed(token) => token.calls(),
+        }
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.status(),
+            Self::Fixed(token) => token.status(),
         }
     }
 

@@ -96,9 +96,12 @@ fn proxies(count: usize, live: &Live, shared: &Shared) -> Vec<Proxy> {
     );
     let access = shared.access_log.of(&config.log);
     let health = live.health.clone();
-    let ledger = shared
-        .ledger
-        .with(config.proxy.max_in_flight, health, access);
+    let ledger = shared.ledger.with(
+        config.proxy.max_in_flight,
+        health,
+        access,
+        live.tracer.clone(),
+    );
     let proxy = || {
         let connector = Arc::clone(&live.connector);
         Proxy::new(

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Config, Resolved, layers::DEFAULT};
 use crate::{
+    broker::FileSettings,
     permissions::{readable_by_all, takeable_by_others, writable_by_others},
     server::Address,
 };
@@ -41,13 +42,30 @@ pub(super) fn warnings(config: &Config, resolved: &[Resolved], file: Option<&Pat
     let listen = listen.map(|address| ("listen.address", address));
     let admin = config.admin.address.iter();
     let admin = admin.map(|address| ("admin.address", address));
-    for (key, address) in listen.chain(admin) {
+    let broker = config.broker.addresses.iter();
+    let broker = broker.map(|address| ("broker.address", address));
+    for (key, address) in listen.chain(admin).chain(broker) {
         if let Address::Unix(path) = address
             && let Some(found) = takeable_by_others(path)
         {
             warnings.push(format!(
                 "{key}: others can put a socket of theirs in the place of the sidecar's, and collect what \
                  clients send: {found}; or choose a directory of the sidecar's own"
+            ));
+        }
+    }
+    for FileSettings { path, mode, .. } in &config.broker.files {
+        if mode & 0o004 != 0 {
+            let path = path.display();
+            warnings.push(format!(
+                "broker.file: every user of this machine can read the token in {path}"
+            ));
+        }
+        if let Some(found) = takeable_by_others(path) {
+            warnings.push(format!(
+                "broker.file: others can put something else in the place of {}: {found}; or choose a \
+                 directory of the sidecar's own",
+                path.display()
             ));
         }
     }

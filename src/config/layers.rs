@@ -14,7 +14,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Flags, Sources, kind::Kind, problem::Problem};
+use super::{Flags, Sources, auth::CredentialKind, problem::Problem};
 
 /// What the defaults give as their place.
 pub(super) const DEFAULT: &str = "default";
@@ -43,7 +43,7 @@ pub(super) struct Layers {
 
 /// A kind of credentials that a variable of the ecosystem implies.
 pub(super) struct Implied {
-    pub(super) kind: Kind,
+    pub(super) kind: &'static CredentialKind,
     /// The key that it sets.
     pub(super) key: &'static str,
     pub(super) source: String,

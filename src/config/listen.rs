@@ -112,14 +112,14 @@ fn is_local(address: &Address) -> bool {
 }
 
 /// Whether two are the same, or would want the same port.
-fn has_twins(addresses: &[Address]) -> bool {
+pub(super) fn has_twins(addresses: &[Address]) -> bool {
     addresses.iter().enumerate().any(|(number, address)| {
         let mut later = addresses.iter().skip(number + 1);
         later.any(|other| is_same(address, other))
     })
 }
 
-fn is_same(a: &Address, b: &Address) -> bool {
+pub(super) fn is_same(a: &Address, b: &Address) -> bool {
     let fixed = |address: &Address| address.sockets().filter(|socket| socket.port() != 0);
     let mut all = fixed(a);
     all.any(|one| fixed(b).any(|other| one == other)) || a == b && a.socket().is_none()
@@ -209,8 +209,13 @@ pub(super) fn unix(reader: &mut Reader) -> UnixAccess {
 
 /// Who may use them. Members of a group are looked up now: at a connection there is no time for it.
 pub(super) fn peers(reader: &mut Reader) -> Peers {
-    let mut users = reader.value("listen.allow_users", values::each(user));
-    let groups = reader.value("listen.allow_groups", values::each(group));
+    peers_of(reader, "listen.allow_users", "listen.allow_groups")
+}
+
+/// The same for another listener.
+pub(super) fn peers_of(reader: &mut Reader, users: &str, groups: &str) -> Peers {
+    let mut users = reader.value(users, values::each(user));
+    let groups = reader.value(groups, values::each(group));
     for group in &groups {
         let found = Group::from_gid(Gid::from_raw(*group)).ok().flatten();
         let names = found.into_iter().flat_map(|group| group.mem);
@@ -231,7 +236,7 @@ fn mode(value: &Value) -> Result<u32, Expected> {
         })
 }
 
-fn user(text: &str) -> Result<u32, Expected> {
+pub(super) fn user(text: &str) -> Result<u32, Expected> {
     let known = || User::from_name(text).ok().flatten();
     // The last number is none: system calls mean by it that nothing is to change.
     let id = text.parse().ok().filter(|id| *id != u32::MAX);
@@ -239,7 +244,7 @@ fn user(text: &str) -> Result<u32, Expected> {
         .ok_or_else(|| "must be users that this system knows, or their numbers".to_owned())
 }
 
-fn group(text: &str) -> Result<u32, Expected> {
+pub(super) fn group(text: &str) -> Result<u32, Expected> {
     let known = || Group::from_name(text).ok().flatten();
     // The last number is none: system calls mean by it that nothing is to change.
     let id = text.parse().ok().filter(|id| *id != u32::MAX);

@@ -9,7 +9,12 @@ use figment::value::Value;
 use http::{Uri, uri::Authority};
 use url::{Host, Url};
 
-use super::{problem::Expected, sockets, values::text};
+use super::{
+    problem::Expected,
+    shape::{Parser, Shape},
+    sockets,
+    values::text,
+};
 use crate::server::{Address, Inherited, PassedAddress};
 
 /// `IP:port` or `localhost:port`.
@@ -177,6 +182,28 @@ pub(super) fn base_url(allow_insecure_http: bool) -> impl FnOnce(&Value) -> Resu
 pub(super) fn token_url(allow_insecure_http: bool) -> impl FnOnce(&Value) -> Result<Url, Expected> {
     move |value| https_url(value, allow_insecure_http, "auth")
 }
+
+/// The collector's address for OTLP over HTTP. As everywhere, the path of spans is added to it; who has
+/// written it already has meant the same.
+pub(super) fn otlp_endpoint() -> impl Parser<Url> {
+    Shape::Text.of(|value: &Value| {
+        let mut url = web_url(value, "must be a URL like \"http://127.0.0.1:4318\"")?;
+        if has_user(&url) || url.query().is_some() {
+            return Err(
+                "must have neither a user nor a query; a key goes into telemetry.otlp_headers_file"
+                    .to_owned(),
+            );
+        }
+        let path = url.path().trim_end_matches('/');
+        let base = path.strip_suffix(SPANS).unwrap_or(path);
+        let path = format!("{base}{SPANS}");
+        url.set_path(&path);
+        Ok(url)
+    })
+}
+
+/// The path of spans below a collector's address (OTLP 1.x, "OTLP/HTTP Request").
+const SPANS: &str = "/v1/traces";
 
 /// An HTTP proxy on the way out; it may want a user name and a password.
 pub(super) fn proxy_url(value: &Value) -> Result<Url, Expected> {

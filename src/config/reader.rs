@@ -151,8 +151,10 @@ impl Reader {
                     expected
                         .push_str("; the quotation marks around it are part of it: remove them");
                 }
-                self.problems
-                    .push(Problem::new(key, found.source, expected));
+                let problem = Problem::new(key, found.source, expected);
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
+                }
                 None
             }
         }
@@ -168,6 +170,8 @@ impl Reader {
 
     /// Notes what a key came to be.
     pub(super) fn resolved(&mut self, key: &str, value: String, source: &str) {
+        // What two readers ask for is one key all the same.
+        self.resolved.retain(|one| one.key != key);
         self.resolved.push(Resolved {
             key: key.to_owned(),
             value,
@@ -275,7 +279,9 @@ fn shown(value: &Value) -> String {
         Value::Bool(_, yes) => yes.to_string(),
         Value::Num(_, number) => number
             .to_i128()
-            .map_or_else(String::new, |number| number.to_string()),
+            .map(|number| number.to_string())
+            .or_else(|| number.to_f64().map(|number| format!("{number:?}")))
+            .unwrap_or_default(),
         Value::Array(_, items) => {
             let items: Vec<String> = items.iter().map(shown).collect();
             format!("[{}]", items.join(", "))

@@ -8,8 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use toml::de::DeValue;
 
 use super::{
-    Sources, client_auth,
-    kind::{KEYS, KINDS},
+    Sources, auth,
     layers::{DEFAULTS, Layers, convert},
     reader::Reader,
     sections,
@@ -63,10 +62,10 @@ pub fn schema() -> Json {
 /// Every key that is asked for, whatever the kind of the credentials.
 fn known() -> BTreeMap<String, Shape> {
     let mut known = BTreeMap::new();
-    for (kind, _) in KINDS {
-        for method in client_auth::methods() {
+    for kind in auth::KINDS {
+        for method in auth::methods() {
             let sources = Sources::of_environment([
-                ("AUTH_SIDECAR_AUTH__TYPE", kind),
+                ("AUTH_SIDECAR_AUTH__TYPE", kind.name),
                 ("AUTH_SIDECAR_AUTH__CLIENT_AUTH", method),
             ]);
             let mut reader = Reader::new(Layers::collect(&sources), None);
@@ -90,6 +89,10 @@ fn property(key: &str, shape: &Shape, entry: Option<&Entry>) -> Json {
     help.extend(entry.map(|entry| entry.help.clone()));
     help.extend(bounds.map(|bounds| format!("({bounds})")));
     help.extend(owners(key));
+    if key == "auth.type" {
+        let kinds = auth::KINDS.iter();
+        help.extend(kinds.map(|kind| format!("{}: {}.", kind.name, kind.help)));
+    }
     if let Some(fields) = property.as_object_mut() {
         fields.insert("description".to_owned(), help.join(" ").into());
         // Of a secret the file only shows where it would stand.
@@ -121,6 +124,12 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
             let kind = json!({"type": types, "minimum": least, "maximum": most, "pattern": NUMBER});
             (kind, None)
         }
+        Shape::Ratio => {
+            const RATIO: &str = r"^\s*\+?[0-9]*\.?[0-9]*\s*$";
+            let types = json!(["number", "string"]);
+            let kind = json!({"type": types, "minimum": 0, "maximum": 1, "pattern": RATIO});
+            (kind, None)
+        }
         Shape::Size { range, bounds } => {
             let (least, most) = (range.start(), range.end());
             let types = json!(["integer", "string"]);
@@ -133,6 +142,16 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
         }
         Shape::List => (list(), None),
         Shape::OneOf(words) => (json!({"enum": words}), None),
+        Shape::Tables(keys) => {
+            let keys: Map<String, Json> = keys
+                .iter()
+                .map(|(name, shape)| ((*name).to_owned(), kind(shape, None).0))
+                .collect();
+            let table =
+                json!({"type": "object", "additionalProperties": false, "properties": keys});
+            let kind = json!({"type": ["array", "string"], "items": table});
+            (kind, None)
+        }
         Shape::AsShown => match shown {
             Some(Value::Bool(..)) => (json!({"enum": [true, false, "true", "false"]}), None),
             Some(Value::Num(..)) => (json!({"type": ["integer", "string"]}), None),
@@ -151,9 +170,8 @@ fn kind(shape: &Shape, shown: Option<&Value>) -> (Json, Option<String>) {
 
 /// Which kinds of credentials have the key, if not all.
 fn owners(key: &str) -> Option<String> {
-    let (_, kinds) = KEYS.iter().find(|(one, _)| *one == key)?;
-    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-    Some(format!("For auth.type {}.", names.join(", ")))
+    let names = auth::owners(key);
+    (!names.is_empty()).then(|| format!("For auth.type {}.", names.join(", ")))
 }
 
 /// The entries of a commented file: each key has the comment above it, or above the keys before it.

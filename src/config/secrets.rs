@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     secret::{RotatingSecret, SecretSource},
+    telemetry::spans::header_fields,
     text,
     tls::signing_key,
+    token::endpoint::ServiceAccount,
 };
 
 /// What is right for a secret's text: a description for the message, and a test.
@@ -27,6 +29,20 @@ const ONE_LINE: Rule = ("must be one line without control characters", |text| {
 const PRIVATE_KEY: Rule = (
     "must be a private key as PEM: RSA, ECDSA (P-256, P-384) or Ed25519, not encrypted",
     |text| signing_key(&SecretString::from(text)).is_some(),
+);
+
+const SERVICE_ACCOUNT: Rule = (
+    "must be the JSON key file of a service account, with a private key that is not encrypted",
+    |text| {
+        let account = ServiceAccount::parse(&SecretString::from(text));
+        account.is_ok_and(|account| signing_key(&account.private_key).is_some())
+    },
+);
+
+const FIELDS: Rule = (
+    "must be header fields for the collector, a line \"Name: value\" each, none of which frames the message \
+     (Host, Content-Type, …)",
+    |text| header_fields(&SecretString::from(text)).is_some(),
 );
 
 const BEARER: Rule = (
@@ -60,6 +76,33 @@ impl Reader {
         })
     }
 
+    /// The same for the JSON file of a service account, which need not be given unless `is_needed`.
+    pub(super) fn service_account(
+        &mut self,
+        key: &'static str,
+        is_needed: bool,
+    ) -> Option<RotatingSecret> {
+        let keys = [key.to_owned(), format!("{key}_file")];
+        self.note(key, Shape::Secret);
+        let mut found = keys.iter().map(|key| self.find(key).is_some());
+        let is_given = found.any(|is_given| is_given);
+        if is_given || is_needed {
+            return self.rotating_judged(key, &[], SERVICE_ACCOUNT);
+        }
+        let next = format!("{key}_next_file");
+        if self.find(&next).is_some() {
+            self.wrong(&next, format!("also needs {key}_file"));
+        }
+        None
+    }
+
+    /// Reads `key` or its sibling with `_file`, where one need not be given.
+    pub(super) fn optional_bearer(&mut self, key: &'static str) -> Option<SecretSource> {
+        self.note(key, Shape::Secret);
+        let is_given = self.find(key).is_some() | self.find(&format!("{key}_file")).is_some();
+        is_given.then(|| self.judged(key, &[], BEARER)).flatten()
+    }
+
     /// Reads `key` or its sibling with `_file`, for one that is an access token itself.
     pub(super) fn bearer(&mut self, key: &'static str, also: &[&str]) -> Option<SecretSource> {
         self.judged(key, also, BEARER)
@@ -72,12 +115,21 @@ impl Reader {
 
     /// Reads a key that can only be given as a file, and need not be given.
     pub(super) fn secret_in_file(&mut self, key: &str) -> Option<PathBuf> {
+        self.judged_in_file(key, ONE_LINE)
+    }
+
+    /// The same for header fields, which may hold a key.
+    pub(super) fn fields_in_file(&mut self, key: &str) -> Option<PathBuf> {
+        self.judged_in_file(key, FIELDS)
+    }
+
+    fn judged_in_file(&mut self, key: &str, rule: Rule) -> Option<PathBuf> {
         self.note(key, Shape::Text);
         let Some(found) = self.find(key) else {
             self.resolved(key, "(not set)".to_owned(), DEFAULT);
             return None;
         };
-        self.secret_file(key, &found, ONE_LINE)?.file().cloned()
+        self.secret_file(key, &found, rule)?.file().cloned()
     }
 
     fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {

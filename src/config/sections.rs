@@ -2,9 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Config, Listen, Process, auth, legs, listen, net, reader::Reader, sockets, values};
+use super::{
+    Config, Listen, Process, auth, broker, legs, listen, net, reader::Reader, sockets, telemetry,
+    values,
+};
 use crate::{
-    proxy::{Allowed, Preset, ProxySettings, upstream::UpstreamSettings},
+    admission::{Allowed, Preset},
+    proxy::{ProxySettings, upstream::UpstreamSettings},
     server::ServerSettings,
     telemetry::{AccessMode, AccessSettings, LogFormat, LogSettings},
 };
@@ -25,7 +29,15 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
     let upstream = upstream(reader, &listen::sockets(&listen.addresses));
     let auth = auth::read(reader);
     let admin = listen::admin(reader, &listen.addresses);
+    let taken: Vec<_> = listen
+        .addresses
+        .iter()
+        .chain(&admin.address)
+        .cloned()
+        .collect();
+    let broker = broker::read(reader, &taken);
     let log = log(reader);
+    let telemetry = telemetry::read(reader);
     let process = process(reader);
     if let Some(inherited) = &reader.inherited {
         let unused = sockets::unused(inherited, &listen.addresses, admin.address.as_ref());
@@ -37,7 +49,9 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
         proxy,
         auth: auth?,
         admin,
+        broker,
         log,
+        telemetry,
         process,
         inherited: reader.inherited.clone(),
         warnings: Vec::new(),
@@ -45,7 +59,16 @@ pub(super) fn read(reader: &mut Reader) -> Option<Config> {
 }
 
 /// The sections in the order of the file.
-const SECTIONS: [&str; 6] = ["listen", "upstream", "auth", "admin", "log", "process"];
+const SECTIONS: [&str; 8] = [
+    "listen",
+    "upstream",
+    "auth",
+    "admin",
+    "broker",
+    "log",
+    "telemetry",
+    "process",
+];
 
 /// The place of a key's section in the file.
 pub(super) fn rank(key: &str) -> usize {

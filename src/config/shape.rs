@@ -18,6 +18,8 @@ pub(super) enum Shape {
     Secret,
     /// A whole number.
     Integer(RangeInclusive<usize>),
+    /// A number from 0 to 1.
+    Ratio,
     /// A number of bytes, with or without a unit.
     Size {
         range: RangeInclusive<usize>,
@@ -29,6 +31,8 @@ pub(super) enum Shape {
     List,
     /// One of these words.
     OneOf(Vec<String>),
+    /// A list of tables with these keys, or a text that holds one.
+    Tables(Vec<(&'static str, Shape)>),
 }
 
 /// Reads a value of a key, and says what it takes. A function alone will do.

@@ -2,6 +2,7 @@
 
 mod client_auth;
 mod legs;
+mod providers;
 mod text;
 mod token_service;
 
@@ -88,8 +89,8 @@ fn secret(loaded: &Loaded) -> String {
                 .form
                 .iter()
                 .find_map(|(_, value)| match value {
-                    FormValue::Secret(secret) => Some(exposed(&secret.current)),
-                    FormValue::Plain(_) => None,
+                    FormValue::Secret(named) => Some(exposed(&named.secret.current)),
+                    _ => None,
                 })
                 .unwrap(),
         },
@@ -113,7 +114,7 @@ fn three_variables_are_a_complete_start() {
         Some(plain_address("127.0.0.1:9798").unwrap())
     );
     assert_eq!(
-        request(&loaded).url.host_str(),
+        request(&loaded).url().host_str(),
         Some("console.cloud.vmware.com")
     );
     assert_eq!(secret(&loaded), CANARY);
@@ -162,7 +163,7 @@ fn each_variable_of_the_ecosystem_implies_its_kind() {
         ("CSP_API_URL", "https://csp.example/"),
     ];
     let api_token = load_with(&URL, &api_token).unwrap();
-    assert_eq!(request(&api_token).url.host_str(), Some("csp.example"));
+    assert_eq!(request(&api_token).url().host_str(), Some("csp.example"));
     assert_eq!(secret(&api_token), CANARY);
 
     let organisation = load_with(&APP, &[("CSP_ORG_ID", "org")]).unwrap();
@@ -596,7 +597,7 @@ fn any_oauth2_service_can_be_asked() {
         request(&loaded.unwrap()).client_auth,
         ClientAuth::Post { .. }
     ));
-    let (_directory, loaded) = file(&format!("{text}client_auth='none'"), &[]);
+    let (_directory, loaded) = file(&format!("{text}client_auth='basic'"), &[]);
     let expected = "must be one of client_secret_basic, client_secret_post, private_key_jwt";
     assert!(mistakes(loaded)[0].contains(expected));
     let scope = [("AUTH_SIDECAR_AUTH__ENDPOINT_PARAMS__SCOPE", "x")];

@@ -19,9 +19,10 @@ use super::{
     shape::{Shape, Shaped},
 };
 use crate::{
+    admission::{RequiredField, Rule},
     client_token::ClientTokens,
-    proxy::{RequiredField, Rule, upstream::HttpVersion},
-    telemetry::LogFormat,
+    proxy::upstream::HttpVersion,
+    telemetry::{LogFormat, spans::SampleRatio},
 };
 
 type Parsed<T> = Result<T, Expected>;
@@ -68,6 +69,23 @@ pub(super) fn integer(
                 let (least, most) = (range.start(), range.end());
                 format!("must be a whole number from {least} to {most}")
             })
+    })
+}
+
+/// A part of the whole, from 0 to 1.
+pub(super) fn ratio() -> Shaped<impl FnOnce(&Value) -> Parsed<SampleRatio>> {
+    Shape::Ratio.of(|value: &Value| {
+        let number = match value {
+            Value::Num(_, number) => number.to_f64().or_else(|| {
+                let whole = number.to_i128()?;
+                i32::try_from(whole).ok().map(f64::from)
+            }),
+            Value::String(_, text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number
+            .and_then(SampleRatio::new)
+            .ok_or_else(|| "must be a number from 0.0 to 1.0".to_owned())
     })
 }
 
@@ -437,6 +455,23 @@ mod tests {
             );
         }
         assert!(parse((-3).into()).is_err() && parse(true.into()).is_err());
+    }
+
+    #[test]
+    fn a_ratio_is_a_part_of_the_whole() {
+        let parse = |value: Value| ratio().parse(&value);
+        for (written, meant) in [
+            (Value::from(0.25), 0.25),
+            (1.into(), 1.0),
+            (0.into(), 0.0),
+            ("0.5".into(), 0.5),
+        ] {
+            assert_eq!(parse(written).unwrap(), SampleRatio::new(meant).unwrap());
+        }
+        for wrong in ["", "1.1", "-0.1", "10%", "NaN", "inf"] {
+            assert!(parse(wrong.into()).is_err(), "{wrong}");
+        }
+        assert!(parse(true.into()).is_err() && parse((-1).into()).is_err());
     }
 
     #[test]

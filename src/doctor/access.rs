@@ -8,7 +8,8 @@ use super::{advice::explain, finding::Finding};
 use crate::{
     app::Source,
     config::{Config, Credentials},
-    token::{Bearer, Lifetime, TokenSource},
+    text::for_terminal,
+    token::{Bearer, Lifetime, TokenSource, endpoint::Metadata},
 };
 
 /// What came of it.
@@ -22,18 +23,59 @@ pub(super) struct Access {
 const SUBJECT: &str = "token";
 
 pub(super) async fn get(config: &Config) -> Access {
-    match try_get(config).await {
-        Ok(access) => access,
-        Err(text) => Access {
-            findings: vec![Finding::failed(SUBJECT, text)],
-            bearer: None,
-            ends_at: None,
-        },
-    }
+    let failed = |text| Access {
+        findings: vec![Finding::failed(SUBJECT, text)],
+        bearer: None,
+        ends_at: None,
+    };
+    let mut source = match Source::new(config) {
+        Ok(source) => source,
+        Err(error) => return failed(format!("{error:#}")),
+    };
+    let access = try_get(config, &mut source).await;
+    let mut access = access.unwrap_or_else(failed);
+    let discovery = source
+        .metadata()
+        .map(|metadata| discovery(metadata, config));
+    access.findings.splice(0..0, discovery);
+    access
 }
 
-async fn try_get(config: &Config) -> Result<Access, String> {
-    let mut source = Source::new(config).map_err(|error| format!("{error:#}"))?;
+/// What the issuer said of itself, and whether it goes together with the configuration.
+fn discovery(metadata: &Metadata, config: &Config) -> Finding {
+    const SUBJECT: &str = "discovery";
+    let (place, endpoint) = (&metadata.read_from, &metadata.token_endpoint);
+    let said = format!("{place} names the token endpoint {endpoint}");
+    let Credentials::Endpoint(request) = &config.auth.credentials else {
+        return Finding::ok(SUBJECT, said);
+    };
+    let method = request.client_auth.registered_name();
+    if let Some(method) = method.filter(|method| !metadata.methods.iter().any(|one| one == method))
+    {
+        let methods = for_terminal(&metadata.methods.join(", "), LONGEST);
+        return Finding::warning(
+            SUBJECT,
+            format!("{said}, which takes {methods}, and auth.client_auth is {method}"),
+        );
+    }
+    let grant = request.grant_type();
+    let has =
+        |grants: &Vec<String>| grant.is_none_or(|grant| grants.iter().any(|one| one == grant));
+    if let Some(grants) = metadata.grants.as_ref().filter(|grants| !has(grants)) {
+        let grants = for_terminal(&grants.join(", "), LONGEST);
+        let grant = grant.unwrap_or_default();
+        return Finding::warning(
+            SUBJECT,
+            format!("{said}, which has {grants}, and auth.type means {grant}"),
+        );
+    }
+    Finding::ok(SUBJECT, said)
+}
+
+/// Lists of others are cut.
+const LONGEST: usize = 300;
+
+async fn try_get(config: &Config, source: &mut Source) -> Result<Access, String> {
     let started = Instant::now();
     let response = source.fetch().await;
     let response = response.map_err(|error| explain(&error, config))?;

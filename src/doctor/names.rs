@@ -22,7 +22,7 @@ pub(super) async fn of_token_service(config: &Config, works: bool) -> Vec<Findin
         return Vec::new();
     };
     let proxy = config.auth.endpoint.proxy.as_ref();
-    let (what, url) = looked_up("auth", ("the token service", &request.url), proxy);
+    let (what, url) = looked_up("auth", ("the token service", request.url()), proxy);
     look_up(&what, url, works).await.into_iter().collect()
 }
 

@@ -35,13 +35,11 @@ pub(super) struct Visit {
 
 /// Something small to read: of Wavefront one source, of another service its root.
 pub(super) fn harmless_path(loaded: &Loaded) -> &'static str {
-    let is_other = |row: &crate::config::Resolved| {
-        row.key == "auth.type" && row.value == "oauth2-client-credentials"
-    };
-    if loaded.resolved.iter().any(is_other) {
-        "/"
-    } else {
+    let of_wavefront = ["csp-oauth-app", "csp-api-token", "static-token"];
+    if of_wavefront.contains(&loaded.config.auth.kind) {
         "/api/v2/source?limit=1"
+    } else {
+        "/"
     }
 }
 

@@ -34,11 +34,8 @@ pub(super) struct Lost {
 pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<String>) {
     let service = service.as_deref().unwrap_or("none");
     let started_at = Instant::now();
-    let mut publications = tokens.publications();
+    let mut snapshot = tokens.snapshot();
     loop {
-        // Looked at after the mark is set: what is published in between is seen as a change.
-        publications.borrow_and_update();
-        let snapshot = tokens.snapshot();
         let now = Instant::now();
         let usable = snapshot.usable(now);
         let known = health.token();
@@ -100,9 +97,7 @@ pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<St
         }
         let end = usable.and_then(|token| token.expires_at);
         tokio::select! {
-            changed = publications.changed() => if changed.is_err() {
-                return std::future::pending().await;
-            },
+            changed = tokens.changed(&snapshot) => snapshot = changed,
             () = sleep_until(end.unwrap_or(now + DAY)) => {}
         }
     }

@@ -76,7 +76,7 @@ pub(super) const PEER: Answer = Answer {
     label: "peer",
     fault: Fault::Client,
     title: "This user may not use the socket",
-    remedy: "Add the user of the client's process to listen.allow_users, or its group to listen.allow_groups.",
+    remedy: "Add the user of the client's process to listen.allow_users, or its group to listen.allow_groups (at the broker, broker.allow_users and broker.allow_groups).",
 };
 pub(super) const CROSS_SITE: Answer = Answer {
     status: StatusCode::FORBIDDEN,
@@ -103,7 +103,7 @@ pub(super) const CLIENT_TOKEN: Answer = Answer {
     label: "client_token",
     fault: Fault::Client,
     title: "A valid local client token is needed",
-    remedy: "Send a token of `auth-sidecar local-token` as Authorization: Bearer, X-AUTH-TOKEN or csp-auth-token. listen.client_tokens_file lists who is let in.",
+    remedy: "Send a token of `auth-sidecar local-token` as Authorization: Bearer, X-AUTH-TOKEN or csp-auth-token. listen.client_tokens_file (at the broker, broker.client_tokens_file) lists who is let in.",
 };
 pub(super) const NOT_ALLOWED: Answer = Answer {
     status: StatusCode::FORBIDDEN,
@@ -148,7 +148,7 @@ pub(super) const HOST: Answer = Answer {
     label: "host",
     fault: Fault::Client,
     title: "This host is not served here",
-    remedy: "Use localhost or 127.0.0.1 in the client's URL, or add the name to listen.allow_hosts.",
+    remedy: "Use localhost or 127.0.0.1 in the client's URL, or add the name to listen.allow_hosts (at the broker, broker.allow_hosts).",
 };
 pub(super) const HEAD_TOO_LARGE: Answer = Answer {
     status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -5,7 +5,7 @@
 //! Of the request it shows a refused host and the place of a flaw, of the upstream and of the cause
 //! nothing: that goes to the log. `docs/answers.md` has the same table for people.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
@@ -17,6 +17,8 @@ use http::{
 
 use super::answers::{self, Answer, Fault};
 use crate::{
+    admission::Denied,
+    clock::whole_seconds,
     message::RequestId,
     server::Refusal,
     token::{Reason, Unavailable},
@@ -28,24 +30,9 @@ pub enum ProxyError {
     /// The server refused the connection, or what came on it.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
-    /// It is meant for another host.
-    #[error("the request names {0}, which is not served here")]
-    Misdirected(RefusedHost),
-    /// A browser sent it on behalf of another site.
-    #[error("a browser's cross-site request")]
-    CrossSite,
-    /// The field that every request must have is missing, or has another value.
-    #[error("the required field is missing or wrong")]
-    FieldMissing,
-    /// It shows no token of a client that is let in.
-    #[error("no valid local token of a client")]
-    UnknownClient,
-    /// The rules allow other methods and paths.
-    #[error("no rule allows this method and path")]
-    NotAllowed,
-    /// TRACE would show the credential, CONNECT would tunnel past it.
-    #[error("method not allowed")]
-    Method,
+    /// The request is not let in.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// An OPTIONS that may go no further: we are who it asks (RFC 9110 §7.6.2).
     #[error("the last hop of an OPTIONS")]
     LastHop,
@@ -96,47 +83,6 @@ pub enum ProxyError {
     AnswerTimeout,
 }
 
-/// A host that is not served here, as far as it can be shown: printed in one line, and cut where a
-/// part is longer than names are, since that may be a credential in the wrong place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedHost(String);
-
-impl RefusedHost {
-    /// The most characters of the whole, ...
-    const MOST: usize = 64;
-    /// ... of a part between dots, ...
-    const LONGEST_PART: usize = 20;
-    /// ... and what is left of a longer one.
-    const LEFT: usize = 8;
-
-    pub(super) fn new(host: &str) -> Self {
-        let printable = |c: char| if c.is_ascii_graphic() { c } else { '?' };
-        let parts = host.split('.').map(|part| {
-            let longest = match part.chars().nth(Self::LONGEST_PART) {
-                Some(_) => Self::LEFT,
-                None => Self::LONGEST_PART,
-            };
-            cut(part.chars().map(printable), longest)
-        });
-        let shown = parts.collect::<Vec<_>>().join(".");
-        Self(cut(shown.chars(), Self::MOST))
-    }
-}
-
-fn cut(mut text: impl Iterator<Item = char>, most: usize) -> String {
-    let mut shown: String = text.by_ref().take(most).collect();
-    if text.next().is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-impl fmt::Display for RefusedHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl ProxyError {
     /// The row of the table.
     #[must_use]
@@ -156,12 +102,15 @@ impl ProxyError {
                 Refusal::NoDescriptors => &answers::NO_DESCRIPTORS,
                 Refusal::NoRoomForBody => &answers::TOO_MANY_REQUESTS,
             },
-            Self::CrossSite => &answers::CROSS_SITE,
-            Self::FieldMissing => &answers::REQUIRED_FIELD,
-            Self::UnknownClient => &answers::CLIENT_TOKEN,
-            Self::NotAllowed => &answers::NOT_ALLOWED,
-            Self::Method => &answers::METHOD,
-            Self::Misdirected(_) => &answers::HOST,
+            Self::Denied(denied) => match denied {
+                Denied::Malformed(_) => &answers::MALFORMED,
+                Denied::Misdirected(_) => &answers::HOST,
+                Denied::CrossSite => &answers::CROSS_SITE,
+                Denied::FieldMissing => &answers::REQUIRED_FIELD,
+                Denied::UnknownClient => &answers::CLIENT_TOKEN,
+                Denied::NotAllowed => &answers::NOT_ALLOWED,
+                Denied::Method => &answers::METHOD,
+            },
             Self::Loop => &answers::LOOP,
             Self::Overloaded => &answers::TOO_MANY_REQUESTS,
             Self::NoToken(Unavailable {
@@ -198,7 +147,10 @@ impl ProxyError {
     /// begin, or where a connection is what there is too much of.
     #[must_use]
     pub fn closes(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Overloaded)
+        matches!(
+            self,
+            Self::Refused(_) | Self::Denied(Denied::Malformed(_)) | Self::Overloaded
+        )
     }
 
     /// The label of the metric that counts it.
@@ -217,8 +169,12 @@ impl ProxyError {
     fn detail(&self) -> String {
         let remedy = self.answer().remedy;
         match self {
-            Self::Refused(Refusal::Malformed(flaw)) => format!("{flaw}. {remedy}"),
-            Self::Misdirected(host) => format!("This sidecar is not called {host}. {remedy}"),
+            Self::Refused(Refusal::Malformed(flaw)) | Self::Denied(Denied::Malformed(flaw)) => {
+                format!("{flaw}. {remedy}")
+            }
+            Self::Denied(Denied::Misdirected(host)) => {
+                format!("This sidecar is not called {host}. {remedy}")
+            }
             _ => remedy.to_owned(),
         }
     }
@@ -261,7 +217,7 @@ impl ProxyError {
         if let Some(after) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
-        if matches!(self, Self::Method | Self::LastHop) {
+        if matches!(self, Self::Denied(Denied::Method) | Self::LastHop) {
             headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
         }
         response
@@ -285,17 +241,10 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 
-/// Rounded up: whoever comes back then finds the attempt made. Never 0, which some clients take
-/// for an invitation to a hot loop.
-fn whole_seconds(duration: Duration) -> u64 {
-    let up = u64::from(duration.subsec_nanos() > 0);
-    (duration.as_secs() + up).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Flaw;
+    use crate::{admission::RefusedHost, message::Flaw};
 
     const ID: RequestId = RequestId::new(7);
     const PAGE: &str = include_str!("../../docs/answers.md");
@@ -320,12 +269,13 @@ mod tests {
             ProxyError::Refused(Refusal::TooSlow),
             ProxyError::Refused(Refusal::HeadTooLarge),
             ProxyError::Refused(Refusal::TargetTooLong),
-            ProxyError::Misdirected(RefusedHost::new("evil.example")),
-            ProxyError::CrossSite,
-            ProxyError::FieldMissing,
-            ProxyError::UnknownClient,
-            ProxyError::NotAllowed,
-            ProxyError::Method,
+            Denied::Malformed(Flaw::of("Host")).into(),
+            Denied::Misdirected(RefusedHost::new("evil.example")).into(),
+            Denied::CrossSite.into(),
+            Denied::FieldMissing.into(),
+            Denied::UnknownClient.into(),
+            Denied::NotAllowed.into(),
+            Denied::Method.into(),
             ProxyError::LastHop,
             ProxyError::Loop,
             ProxyError::Overloaded,
@@ -402,7 +352,8 @@ mod tests {
                 &format!("{}abcd…", "abcdefghi.".repeat(6)),
             ),
         ] {
-            let response = ProxyError::Misdirected(RefusedHost::new(host)).response(ID);
+            let error = ProxyError::from(Denied::Misdirected(RefusedHost::new(host)));
+            let response = error.response(ID);
             let json: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
             let detail = json["detail"].as_str().unwrap();
             assert!(detail.contains(&format!("called {shown}. ")), "{detail}");

@@ -11,19 +11,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode, Version};
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{answers::Fault, error::ProxyError, transfer::Broken};
 use crate::{
     client_token::ClientName,
     health::{Health, Outage, Refusal},
-    message::{Fields, RequestHead, RequestId},
+    message::{Fields, RequestHead, RequestId, trace_parent},
     remedy,
-    server::{self, Node, Peer},
+    server::{self, Peer},
     telemetry::{
         Metrics, Origin,
         access::{Access, Asked, Client, Record},
+        spans::{SpanContext, Tracer},
     },
     text::for_terminal,
     token::AccessToken,
@@ -37,6 +38,8 @@ pub struct Ledger {
     limit: usize,
     health: Health,
     access: Access,
+    /// `None` where nobody traces requests.
+    tracer: Option<Tracer>,
 }
 
 impl Ledger {
@@ -49,16 +52,24 @@ impl Ledger {
             limit,
             health: Health::default(),
             access: Access::default(),
+            tracer: None,
         }
     }
 
     /// The same account with another limit, for what leads to an upstream of this health.
     #[must_use]
-    pub fn with(&self, limit: usize, health: Health, access: Access) -> Self {
+    pub fn with(
+        &self,
+        limit: usize,
+        health: Health,
+        access: Access,
+        tracer: Option<Tracer>,
+    ) -> Self {
         Self {
             limit,
             health,
             access,
+            tracer,
             ..self.clone()
         }
     }
@@ -72,12 +83,15 @@ impl Ledger {
     /// Opens the account of a request.
     pub(super) fn open<'a>(&'a self, request: &'a mut RequestHead, peer: Peer) -> Entry<'a> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let tracer = self.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.begin(request));
         Entry {
             ledger: self,
             request,
             peer,
             started_at: Instant::now(),
-            id: None,
+            id: span.as_ref().map(|span| span.id()),
+            span,
             client: None,
             outcome: None,
             error: None,
@@ -102,27 +116,33 @@ impl Ledger {
         let error = ProxyError::from(refusal);
         let id = RequestId::random();
         let response = error.response(id);
-        self.failed(&error, &client_of(None, peer), address_of(peer));
+        self.failed(&error, &Client::of(None, peer), peer.address());
         self.metrics.refused(response.status());
+        let record = Record {
+            id,
+            is_admin: false,
+            client: Client::of(None, peer),
+            address: peer.address(),
+            is_tls: peer.is_tls,
+            asked: None,
+            status: Some(response.status().as_u16()),
+            origin: Some(Origin::Sidecar.as_str()),
+            error: Some((error.answer().error, error.label())),
+            request_bytes: 0,
+            response_bytes: response.body().len() as u64,
+            duration: Duration::ZERO,
+            first_byte: None,
+            upstream: None,
+            held: Duration::ZERO,
+            generation: None,
+            is_replayed: false,
+            handed_out: None,
+        };
         if self.access.wants(true) {
-            self.access.write(&Record {
-                id,
-                is_admin: false,
-                client: client_of(None, peer),
-                address: address_of(peer),
-                asked: None,
-                status: Some(response.status().as_u16()),
-                origin: Some(Origin::Sidecar.as_str()),
-                error: Some((error.answer().error, error.label())),
-                request_bytes: 0,
-                response_bytes: response.body().len() as u64,
-                duration: Duration::ZERO,
-                first_byte: None,
-                upstream: None,
-                held: Duration::ZERO,
-                generation: None,
-                is_replayed: false,
-            });
+            self.access.write(&record);
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.refused(&record);
         }
         response
     }
@@ -186,7 +206,7 @@ impl Ledger {
 }
 
 /// One request in flight. When it is dropped the request is over, counted and, where it is wanted,
-/// logged.
+/// logged and traced.
 #[derive(Debug)]
 pub struct Entry<'a> {
     ledger: &'a Ledger,
@@ -195,6 +215,8 @@ pub struct Entry<'a> {
     started_at: Instant,
     /// Once somebody was told it.
     id: Option<RequestId>,
+    /// Its place in a trace that is recorded.
+    span: Option<Box<SpanContext>>,
     /// Whose local token it showed.
     pub(super) client: Option<ClientName>,
     /// What the client was told, and by whom; `None` when it went away before.
@@ -227,6 +249,15 @@ impl Entry<'_> {
         &self.peer
     }
 
+    /// Tells the upstream of the trace, where the client has said nothing of one.
+    pub(super) fn tell_of_trace(&mut self) {
+        let parent = self.span.as_ref().and_then(|span| span.traceparent());
+        if let Some(parent) = parent {
+            let fields = &mut self.request.fields;
+            fields.push(trace_parent::NAME, parent.as_bytes());
+        }
+    }
+
     /// Notes the response of the upstream.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.outcome = Some((status, Origin::Upstream));
@@ -245,10 +276,10 @@ impl Entry<'_> {
             self.ledger.metrics.forbidden();
             health.forbidden(Instant::now(), asked_for(self.request));
         }
-        if access.wants(status.is_server_error()) {
+        if access.wants(status.is_server_error()) || self.span.is_some() {
             self.head_at = Some(Instant::now());
         }
-        if !access.wants(true) {
+        if !access.wants(true) && self.span.is_none() {
             // A response may stream for long, and needs no room for its request.
             self.request.fields = Fields::default();
         }
@@ -264,8 +295,8 @@ impl Entry<'_> {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let response = error.response(id);
-        let client = client_of(self.client.as_ref(), &self.peer);
-        self.ledger.failed(error, &client, address_of(&self.peer));
+        let client = Client::of(self.client.as_ref(), &self.peer);
+        self.ledger.failed(error, &client, self.peer.address());
         self.outcome = Some((response.status(), Origin::Sidecar));
         self.error = Some((error.answer().error, error.label()));
         self.response_bytes = response.body().len() as u64;
@@ -305,25 +336,18 @@ impl Entry<'_> {
         }
     }
 
-    fn log(&mut self, now: Instant) {
+    /// Tells the log, and the tracer, what became of the request.
+    fn tell(&mut self, now: Instant, is_logged: bool) {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
-        let asked = Asked {
-            method: self.request.method.as_str(),
-            target: self.request.target(),
-            version: match self.request.version {
-                Version::HTTP_10 => "1.0",
-                Version::HTTP_2 => "2",
-                _ => "1.1",
-            },
-        };
-        self.ledger.access.write(&Record {
+        let record = Record {
             id,
             is_admin: false,
-            client: client_of(self.client.as_ref(), &self.peer),
-            address: address_of(&self.peer),
-            asked: Some(asked),
+            client: Client::of(self.client.as_ref(), &self.peer),
+            address: self.peer.address(),
+            is_tls: self.peer.is_tls,
+            asked: Some(Asked::of(self.request)),
             status: self.outcome.map(|(status, _)| status.as_u16()),
             origin: self.outcome.map(|(_, origin)| origin.as_str()),
             error: self.error,
@@ -337,7 +361,14 @@ impl Entry<'_> {
             held: self.held,
             generation: self.generation,
             is_replayed: self.is_replayed,
-        });
+            handed_out: None,
+        };
+        if is_logged {
+            self.ledger.access.write(&record);
+        }
+        if let (Some(tracer), Some(span)) = (&self.ledger.tracer, &self.span) {
+            tracer.end(span, &record);
+        }
     }
 }
 
@@ -372,8 +403,9 @@ impl Drop for Entry<'_> {
             }
             Some((_, Origin::Sidecar)) | None => true,
         };
-        if access.wants(went_wrong) {
-            self.log(now);
+        let is_logged = access.wants(went_wrong);
+        if is_logged || self.span.is_some() {
+            self.tell(now, is_logged);
         }
     }
 }
@@ -398,22 +430,6 @@ fn name_of(client: &Client<'_>, address: Option<IpAddr>) -> String {
         (Client::User(number), _) => format!("user {number}"),
         (Client::Unknown, Some(address)) => address.to_string(),
         (Client::Unknown, None) => "a process of this machine".to_owned(),
-    }
-}
-
-pub(crate) fn client_of<'a>(client: Option<&'a ClientName>, peer: &'a Peer) -> Client<'a> {
-    match (client, &peer.certificate, peer.user) {
-        (Some(name), _, _) => Client::Token(name.as_str()),
-        (None, Some(subject), _) => Client::Certificate(subject),
-        (None, None, Some(user)) => Client::User(user),
-        (None, None, None) => Client::Unknown,
-    }
-}
-
-pub(crate) fn address_of(peer: &Peer) -> Option<IpAddr> {
-    match peer.node {
-        Node::Ip(address) => Some(address),
-        Node::Unix => None,
     }
 }
 

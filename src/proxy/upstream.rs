@@ -174,6 +174,10 @@ impl Upstream {
                 pool.close_idle();
                 if let Some(multiplexed) = multiplexed.as_ref().and_then(Weak::upgrade) {
                     multiplexed.close_idle(idle_timeout);
+                } else if let Some(bell) = pool.next_put() {
+                    // A worker without work sleeps.
+                    drop(pool);
+                    bell.notified().await;
                 }
             }
         }

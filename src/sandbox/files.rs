@@ -1,4 +1,4 @@
-//! Landlock: no file is written, made, removed or executed, but that of the access log.
+//! Landlock: no file is written, made, removed or executed, but in the directories of [`Writable`].
 //!
 //! Reading stays as the permissions of the files have it. A new configuration may name other
 //! secrets, certificates and trust stores at any time, and the resolver reads whatever the system's
@@ -7,24 +7,20 @@
 //! Connections are not restricted either: the next configuration may name another port. Files
 //! that are open already, as standard error, stay usable.
 
-use std::path::{Path, PathBuf};
-
 use landlock::{
     ABI, Access, AccessFs, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
+
+use super::Writable;
 
 /// The newest interface that was tried. Newer kernels are asked for no more than this has, so an
 /// update of the library restricts nothing that nobody has seen working.
 const TRIED: ABI = ABI::V6;
 
 /// Restricts this thread and those that it will start. Says what is in force, or why nothing is.
-pub(super) fn restrict(
-    socket_directories: &[PathBuf],
-    log_directory: Option<&Path>,
-) -> Result<String, String> {
-    let status =
-        rules(socket_directories, log_directory).map_err(|error| format!("Landlock ({error})"))?;
+pub(super) fn restrict(writable: &Writable) -> Result<String, String> {
+    let status = rules(writable).map_err(|error| format!("Landlock ({error})"))?;
     match (status.ruleset, status.landlock) {
         (RulesetStatus::FullyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
             Ok(format!("Landlock (version {effective_abi})"))
@@ -37,28 +33,28 @@ pub(super) fn restrict(
     }
 }
 
-fn rules(
-    socket_directories: &[PathBuf],
-    log_directory: Option<&Path>,
-) -> Result<landlock::RestrictionStatus, RulesetError> {
+fn rules(writable: &Writable) -> Result<landlock::RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_write(TRIED) | AccessFs::Execute)?
         // Neither a signal nor a connection to the abstract socket of another process.
         .scope(Scope::from_all(TRIED))?
         .create()?;
-    let sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
     let log = AccessFs::MakeReg | AccessFs::WriteFile;
-    let directories = socket_directories
-        .iter()
-        .map(|path| (path.as_path(), sockets));
-    for (directory, rights) in directories.chain(log_directory.map(|path| (path, log))) {
+    let sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
+    let tokens = log | AccessFs::RemoveFile;
+    let each = |directories, rights| Iterator::zip(directories, std::iter::repeat(rights));
+    let directories = each(writable.sockets.iter(), sockets)
+        .chain(each(writable.tokens.iter(), tokens))
+        .chain(writable.log.iter().map(|directory| (directory, log)));
+    for (directory, rights) in directories {
         match PathFd::new(directory) {
             Ok(opened) => {
                 rules = rules.add_rule(PathBeneath::new(opened, rights))?;
             }
-            // Then the listener or the log cannot be made there either, and says so better.
+            // Then the socket or the file cannot be made there either, and that says so better.
             Err(error) => {
-                tracing::debug!(%error, "a directory of sockets or of the access log cannot be opened");
+                let directory = directory.display();
+                tracing::debug!(%directory, %error, "a writable directory cannot be opened");
             }
         }
     }

@@ -74,4 +74,4 @@ impl Peers {
 }
 
 const REFUSED: &str =
-    "refused a process that listen.allow_users and listen.allow_groups do not name";
+    "refused a process that allow_users and allow_groups of the listener do not name";

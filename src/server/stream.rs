@@ -52,6 +52,15 @@ impl Peer {
         }
     }
 
+    /// The address, unless it comes through a file.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.node {
+            Node::Ip(address) => Some(address),
+            Node::Unix => None,
+        }
+    }
+
     pub(super) fn unix(stream: &UnixStream) -> Self {
         Self {
             node: Node::Unix,

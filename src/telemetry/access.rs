@@ -6,6 +6,7 @@
 
 mod file;
 mod log;
+mod token;
 
 use std::{
     fmt::Write as _,
@@ -14,14 +15,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::Version;
 use serde::ser::{SerializeMap, Serializer};
 
 use self::file::AccessFile;
-pub use self::log::AccessLog;
+pub use self::{
+    log::AccessLog,
+    token::{HandedOut, WrittenToken},
+};
 use super::{LogFormat, log as main_log};
 use crate::{
+    client_token::ClientName,
     clock::{self, seconds},
-    message::RequestId,
+    message::{RequestHead, RequestId},
+    server::Peer,
 };
 
 /// Which requests get a line.
@@ -58,6 +65,8 @@ pub struct Record<'a> {
     pub client: Client<'a>,
     /// From where, unless it came through a unix socket.
     pub address: Option<IpAddr>,
+    /// Whether the client's connection is encrypted.
+    pub is_tls: bool,
     /// The method, path, query and version, as far as they were read.
     pub asked: Option<Asked<'a>>,
     /// What the client was told; `None` when it went away before.
@@ -82,6 +91,8 @@ pub struct Record<'a> {
     pub generation: Option<u64>,
     /// Whether it was sent again with a newer token.
     pub is_replayed: bool,
+    /// A token that the client was given, by the broker.
+    pub handed_out: Option<HandedOut>,
 }
 
 /// Who asked, by what is known best.
@@ -97,6 +108,19 @@ pub enum Client<'a> {
     Unknown,
 }
 
+impl<'a> Client<'a> {
+    /// Who asks from there, with the local token of that client where there is one.
+    #[must_use]
+    pub fn of(client: Option<&'a ClientName>, peer: &'a Peer) -> Self {
+        match (client, &peer.certificate, peer.user) {
+            (Some(name), _, _) => Self::Token(name.as_str()),
+            (None, Some(subject), _) => Self::Certificate(subject),
+            (None, None, Some(user)) => Self::User(user),
+            (None, None, None) => Self::Unknown,
+        }
+    }
+}
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -106,6 +130,36 @@ pub struct Asked<'a> {
     pub target: &'a [u8],
     /// The version of HTTP.
     pub version: &'static str,
+}
+
+impl<'a> Asked<'a> {
+    /// What a request asks for.
+    #[must_use]
+    pub fn of(request: &'a RequestHead) -> Self {
+        Self {
+            method: request.method.as_str(),
+            target: request.target(),
+            version: match request.version {
+                Version::HTTP_10 => "1.0",
+                Version::HTTP_2 => "2",
+                _ => "1.1",
+            },
+        }
+    }
+
+    /// The path, and the query behind its mark.
+    fn split(self) -> (&'a [u8], &'a [u8]) {
+        let end = memchr::memchr(b'?', self.target).unwrap_or(self.target.len());
+        self.target
+            .split_at_checked(end)
+            .unwrap_or((self.target, b""))
+    }
+
+    /// The path alone.
+    #[must_use]
+    pub fn path(self) -> &'a [u8] {
+        self.split().0
+    }
 }
 
 /// The longest text of a field, in bytes; more of it is cut.
@@ -134,27 +188,38 @@ impl Access {
         self.mode == AccessMode::All
     }
 
-    /// Whether a request gets a line, given whether it went wrong.
+    /// Whether something gets a line, given whether it matters by itself: a request that went wrong,
+    /// and a token that left the process.
     #[must_use]
-    pub fn wants(&self, went_wrong: bool) -> bool {
+    pub fn wants(&self, matters: bool) -> bool {
         match self.mode {
             AccessMode::Off => false,
-            AccessMode::Errors => went_wrong,
+            AccessMode::Errors => matters,
             AccessMode::All => true,
         }
     }
 
-    /// Writes a line.
+    /// Writes the line of a request.
     pub fn write(&self, record: &Record<'_>) {
-        let line = self.line(record, SystemTime::now());
+        self.push(&self.line(record, SystemTime::now()));
+    }
+
+    /// Writes the line of a token that was written to a file.
+    pub fn write_token(&self, token: &WrittenToken<'_>) {
+        if self.wants(true) {
+            let now = SystemTime::now();
+            self.push(&self.render("token file", "INFO", now, |give| token.each(give)));
+        }
+    }
+
+    fn push(&self, line: &[u8]) {
         match &self.file {
-            Some(file) => file.push(&line),
-            None => main_log::push(&line),
+            Some(file) => file.push(line),
+            None => main_log::push(line),
         }
     }
 
     fn line(&self, record: &Record<'_>, now: SystemTime) -> Vec<u8> {
-        let time = humantime::format_rfc3339_micros(clock::nameable(now)).to_string();
         let level = match record.status {
             Some(500..) => "WARN",
             _ if record
@@ -167,19 +232,35 @@ impl Access {
         };
         let level = match record.status {
             // Theirs to mend.
-            Some(..500) if record.origin == Some("sidecar") => "INFO",
+            Some(..500) if matches!(record.origin, Some("sidecar" | "broker")) => "INFO",
             _ => level,
         };
+        self.render("request", level, now, |give| self.each(record, give))
+    }
+
+    fn render(
+        &self,
+        message: &str,
+        level: &str,
+        now: SystemTime,
+        fields: impl Fn(&mut Give<'_>),
+    ) -> Vec<u8> {
+        let time = humantime::format_rfc3339_micros(clock::nameable(now)).to_string();
         let mut line = Vec::with_capacity(640);
         match self.format {
             LogFormat::Json => {
                 let mut json = serde_json::Serializer::new(&mut line);
                 // Text and numbers can always be written.
-                drop(self.write_json(record, &time, level, &mut json));
+                let head = [
+                    ("timestamp", &*time),
+                    ("level", level),
+                    ("message", message),
+                ];
+                drop(write_json(head, fields, &mut json));
             }
             LogFormat::Text => {
-                let mut text = format!("{time} {level:>5} request");
-                self.each(record, |name, value| {
+                let mut text = format!("{time} {level:>5} {message}");
+                fields(&mut |name, value| {
                     let written = match value {
                         Value::Text(value) => write!(text, " {name}={}", Plain(value)),
                         Value::Number(value) => write!(text, " {name}={value}"),
@@ -196,39 +277,8 @@ impl Access {
         line
     }
 
-    fn write_json<S: Serializer>(
-        &self,
-        record: &Record<'_>,
-        time: &str,
-        level: &str,
-        json: S,
-    ) -> Result<S::Ok, S::Error> {
-        let mut map = json.serialize_map(None)?;
-        for (name, value) in [
-            ("timestamp", time),
-            ("level", level),
-            ("message", "request"),
-        ] {
-            map.serialize_entry(name, value)?;
-        }
-        let mut result = Ok(());
-        self.each(record, |name, value| {
-            if result.is_ok() {
-                result = match value {
-                    Value::Text(value) => map.serialize_entry(name, value),
-                    Value::Number(value) => map.serialize_entry(name, &value),
-                    Value::Seconds(value) => map.serialize_entry(name, &value),
-                    Value::Yes => map.serialize_entry(name, &true),
-                };
-            }
-        });
-        result?;
-        map.serialize_entry("target", "auth_sidecar::access")?;
-        map.end()
-    }
-
     /// Gives every field that there is, in the order of `docs/logs.md`.
-    fn each(&self, record: &Record<'_>, mut give: impl FnMut(&'static str, Value<'_>)) {
+    fn each(&self, record: &Record<'_>, give: &mut Give<'_>) {
         let seconds = |duration| Value::Seconds(seconds(duration));
         give("request_id", Value::Text(&record.id.to_string()));
         if record.is_admin {
@@ -251,23 +301,17 @@ impl Access {
         if let Some(address) = record.address {
             give("client.address", Value::Text(&address.to_string()));
         }
-        if let Some(Asked {
-            method,
-            target,
-            version,
-        }) = record.asked
-        {
-            let end = memchr::memchr(b'?', target).unwrap_or(target.len());
-            let (path, query) = target.split_at_checked(end).unwrap_or((target, b""));
+        if let Some(asked) = record.asked {
+            let (path, query) = asked.split();
             give(
                 "http.request.method",
-                Value::Text(&shown(method.as_bytes())),
+                Value::Text(&shown(asked.method.as_bytes())),
             );
             give("url.path", Value::Text(&shown(path)));
             if let Some(query) = query.strip_prefix(b"?").filter(|_| self.has_query) {
                 give("url.query", Value::Text(&shown(query)));
             }
-            give("network.protocol.version", Value::Text(version));
+            give("network.protocol.version", Value::Text(asked.version));
         }
         if let Some(status) = record.status {
             give("http.response.status_code", Value::Number(status.into()));
@@ -305,8 +349,39 @@ impl Access {
         if record.is_replayed {
             give("replayed", Value::Yes);
         }
+        if let Some(handed_out) = &record.handed_out {
+            handed_out.each(give);
+        }
     }
 }
+
+fn write_json<S: Serializer>(
+    head: [(&str, &str); 3],
+    fields: impl Fn(&mut Give<'_>),
+    json: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = json.serialize_map(None)?;
+    for (name, value) in head {
+        map.serialize_entry(name, value)?;
+    }
+    let mut result = Ok(());
+    fields(&mut |name, value| {
+        if result.is_ok() {
+            result = match value {
+                Value::Text(value) => map.serialize_entry(name, value),
+                Value::Number(value) => map.serialize_entry(name, &value),
+                Value::Seconds(value) => map.serialize_entry(name, &value),
+                Value::Yes => map.serialize_entry(name, &true),
+            };
+        }
+    });
+    result?;
+    map.serialize_entry("target", "auth_sidecar::access")?;
+    map.end()
+}
+
+/// Takes the fields of a line, one by one.
+type Give<'a> = dyn FnMut(&'static str, Value<'_>) + 'a;
 
 enum Value<'a> {
     Text(&'a str),
@@ -316,7 +391,7 @@ enum Value<'a> {
 }
 
 /// Text for a line: what cannot be printed is written as `%XX` of a byte, and what is too long is cut.
-fn shown(text: &[u8]) -> String {
+pub(super) fn shown(text: &[u8]) -> String {
     let mut shown = String::with_capacity(text.len().min(LONGEST));
     for byte in text.iter().take(LONGEST) {
         if byte.is_ascii_graphic() || *byte == b' ' {
@@ -355,6 +430,7 @@ mod tests {
             is_admin: false,
             client: Client::Token("grafana"),
             address: Some(IpAddr::from([127, 0, 0, 1])),
+            is_tls: false,
             asked: Some(Asked {
                 method: "DELETE",
                 target: b"/api/v2/alert/1 2\n\xe9?key=canary",
@@ -371,6 +447,7 @@ mod tests {
             held: Duration::ZERO,
             generation: Some(3),
             is_replayed: true,
+            handed_out: None,
         }
     }
 

@@ -56,6 +56,8 @@ impl Origin {
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
+type BrokerLabels = [(&'static str, String); 2];
+
 /// All counters. Shared by all workers; nothing here takes a lock on the request path.
 #[derive(Debug)]
 pub struct Metrics {
@@ -76,6 +78,10 @@ pub struct Metrics {
     credential_checks: Family<Labels<2>, Counter>,
     client_requests: Family<[(&'static str, String); 1], Counter>,
     client_tokens_reloads: Family<Labels<1>, Counter>,
+    spans_exported: Counter,
+    spans_dropped: Family<Labels<1>, Counter>,
+    broker_tokens: Family<BrokerLabels, Counter>,
+    broker_file_writes: Family<Labels<1>, Counter>,
     held: AtomicI64,
     /// When the configuration was last loaded, in seconds since 1970.
     config_reloaded_at: AtomicU64,
@@ -85,6 +91,9 @@ pub struct Metrics {
 
 /// What can become of a response that has begun.
 const BROKEN: [&str; 2] = ["broken_off", "stalled"];
+
+/// Why a span may not get to the collector.
+const SPANS_DROPPED: [&str; 3] = ["queue_full", "not_exported", "rejected"];
 
 /// What can become of a request that met a 401.
 const REPLAYS: [&str; 3] = ["accepted", "refused", "not_held"];
@@ -109,6 +118,10 @@ impl Default for Metrics {
             credential_checks: Family::default(),
             client_requests: Family::default(),
             client_tokens_reloads: Family::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Family::default(),
+            broker_tokens: Family::default(),
+            broker_file_writes: Family::default(),
             held: AtomicI64::new(0),
             config_reloaded_at: AtomicU64::new(unix_seconds()),
             is_config_current: AtomicI64::new(1),
@@ -128,6 +141,9 @@ impl Metrics {
         }
         for result in REPLAYS {
             drop(self.replays.get_or_create(&[("result", result)]));
+        }
+        for reason in SPANS_DROPPED {
+            drop(self.spans_dropped.get_or_create(&[("reason", reason)]));
         }
         for answer in answers::ALL {
             let label = answer.label;
@@ -157,6 +173,7 @@ impl Metrics {
                 &self.secret_reloads,
                 &self.config_reloads,
                 &self.client_tokens_reloads,
+                &self.broker_file_writes,
             ] {
                 drop(family.get_or_create(&labels));
             }
@@ -293,6 +310,43 @@ impl Metrics {
         self.client_tokens_reloads.get_or_create(&labels).inc();
     }
 
+    /// Counts spans that the collector has taken.
+    pub fn spans_exported(&self, count: u64) {
+        self.spans_exported.inc_by(count);
+    }
+
+    /// Counts spans that are lost.
+    pub fn spans_dropped(&self, reason: &'static str, count: u64) {
+        let labels = [("reason", reason)];
+        self.spans_dropped.get_or_create(&labels).inc_by(count);
+    }
+
+    /// The number of spans that were lost so far.
+    #[must_use]
+    pub fn dropped_spans(&self) -> u64 {
+        let counters = SPANS_DROPPED.iter().filter_map(|reason| {
+            let labels = [("reason", *reason)];
+            self.spans_dropped.get(&labels).map(|counter| counter.get())
+        });
+        counters.sum()
+    }
+
+    /// What counts the tokens that the broker hands to a client by one of its endpoints. The names
+    /// come from the list of clients, or are those of the users who may connect.
+    pub fn broker_tokens(&self, client: &str, endpoint: &'static str) -> Counter {
+        let labels = [
+            ("client", client.to_owned()),
+            ("endpoint", endpoint.to_owned()),
+        ];
+        self.broker_tokens.get_or_create_owned(&labels)
+    }
+
+    /// Counts a file of a token that was written, or could not be.
+    pub fn broker_file_written(&self, succeeded: bool) {
+        let labels = [("result", result(succeeded))];
+        self.broker_file_writes.get_or_create(&labels).inc();
+    }
+
     /// Adds to the requests that wait for a token.
     pub fn held(&self, change: i64) {
         self.held.fetch_add(change, Ordering::Relaxed);
@@ -316,7 +370,17 @@ impl Metrics {
             "Answers 403 of the upstream to a request with our token",
             self.forbidden.clone(),
         );
+        registry.register(
+            "spans_exported",
+            "Spans that the collector has taken",
+            self.spans_exported.clone(),
+        );
         for (name, help, family) in [
+            (
+                "spans_dropped",
+                "Spans that are lost, by why",
+                &self.spans_dropped,
+            ),
             (
                 "replays",
                 "Requests that met a 401, by what came of sending them again",
@@ -357,6 +421,11 @@ impl Metrics {
                 "Changed lists of client tokens, by whether they came into use",
                 &self.client_tokens_reloads,
             ),
+            (
+                "broker_file_writes",
+                "Files of tokens, by whether they could be written",
+                &self.broker_file_writes,
+            ),
         ] {
             registry.register(name, help, family.clone());
         }
@@ -383,6 +452,11 @@ impl Metrics {
             "client_requests",
             "Requests that a local token let in, by whose it was",
             self.client_requests.clone(),
+        );
+        registry.register(
+            "broker_tokens",
+            "Tokens that the broker handed out, by who took them",
+            self.broker_tokens.clone(),
         );
         let started_at = sources.process_started_at;
         registry.register_collector(Box::new(Scrape {

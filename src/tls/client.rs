@@ -27,6 +27,8 @@ pub enum Leg {
     TokenServiceProxy,
     /// The proxy on the way to the service behind us.
     UpstreamProxy,
+    /// The collector of spans, to which there is no proxy.
+    Collector,
 }
 
 impl Leg {
@@ -38,6 +40,7 @@ impl Leg {
             Self::Upstream => "upstream",
             Self::TokenServiceProxy => "token service proxy",
             Self::UpstreamProxy => "upstream proxy",
+            Self::Collector => "collector",
         }
     }
 
@@ -46,6 +49,7 @@ impl Leg {
         match self {
             Self::TokenService | Self::TokenServiceProxy => "auth",
             Self::Upstream | Self::UpstreamProxy => "upstream",
+            Self::Collector => "telemetry",
         }
     }
 
@@ -55,6 +59,7 @@ impl Leg {
         match self {
             Self::TokenService | Self::TokenServiceProxy => Self::TokenServiceProxy,
             Self::Upstream | Self::UpstreamProxy => Self::UpstreamProxy,
+            Self::Collector => Self::Collector,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use url::Url;
 
-use super::endpoint::{BasicEncoding, ClientAuth, FormValue, TokenRequest};
+use super::endpoint::{BasicEncoding, ClientAuth, FormValue, Location, NamedSecret, TokenRequest};
 use crate::secret::RotatingSecret;
 
 /// The path of the token endpoint of apps.
@@ -27,17 +27,13 @@ pub fn oauth_app(
 ) -> TokenRequest {
     let mut form = vec![field("grant_type", "client_credentials")];
     form.extend(org_id.map(|org_id| field("orgId", org_id)));
-    TokenRequest {
-        url: join(base_url, path.unwrap_or(AUTHORIZE)),
-        client_auth: ClientAuth::Basic {
-            client_id: client_id.to_owned(),
-            client_secret,
-            encoding: BasicEncoding::Plain,
-        },
-        form,
-        details_url: None,
-        token_type: None,
-    }
+    let client_auth = ClientAuth::Basic {
+        client_id: client_id.to_owned(),
+        client_secret,
+        encoding: BasicEncoding::Plain,
+    };
+    let endpoint = Location::Url(join(base_url, path.unwrap_or(AUTHORIZE)));
+    TokenRequest::new(endpoint, client_auth, form)
 }
 
 /// A user's API token, exchanged for an access token. The call is anonymous: the form is all.
@@ -49,15 +45,18 @@ pub fn api_token(
     name: &str,
     api_token: RotatingSecret,
 ) -> TokenRequest {
+    let api_token = FormValue::Secret(NamedSecret {
+        key: "auth.api_token",
+        secret: api_token,
+    });
+    let form = vec![
+        field("grant_type", "api_token"),
+        (name.to_owned(), api_token),
+    ];
+    let endpoint = Location::Url(join(base_url, path.unwrap_or(AUTHORIZE_API_TOKEN)));
     TokenRequest {
-        url: join(base_url, path.unwrap_or(AUTHORIZE_API_TOKEN)),
-        client_auth: ClientAuth::None,
-        form: vec![
-            field("grant_type", "api_token"),
-            (name.to_owned(), FormValue::Secret(api_token)),
-        ],
         details_url: Some(join(base_url, API_TOKEN_DETAILS)),
-        token_type: None,
+        ..TokenRequest::new(endpoint, ClientAuth::None, form)
     }
 }
 
@@ -90,7 +89,7 @@ mod tests {
             .iter()
             .map(|(name, value)| match value {
                 FormValue::Plain(value) => (name.as_str(), value.as_str()),
-                FormValue::Secret(_) => (name.as_str(), "(secret)"),
+                _ => (name.as_str(), "(secret)"),
             })
             .collect()
     }
@@ -100,7 +99,7 @@ mod tests {
         let base = Url::parse("https://console.example").unwrap();
         let request = oauth_app(&base, None, "id", secret(), Some("long-id"));
         assert_eq!(
-            request.url.as_str(),
+            request.url().as_str(),
             "https://console.example/csp/gateway/am/api/auth/authorize"
         );
         assert_eq!(
@@ -122,7 +121,7 @@ mod tests {
         let base = Url::parse("https://console.example/").unwrap();
         let request = api_token(&base, None, "api_token", secret());
         assert_eq!(
-            request.url.path(),
+            request.url().path(),
             "/csp/gateway/am/api/auth/api-tokens/authorize"
         );
         assert_eq!(
@@ -136,7 +135,7 @@ mod tests {
     fn an_older_server_has_another_field_and_another_path() {
         let base = Url::parse("https://vra.example").unwrap();
         let request = api_token(&base, Some("/auth/token"), "refresh_token", secret());
-        assert_eq!(request.url.path(), "/auth/token");
+        assert_eq!(request.url().path(), "/auth/token");
         assert_eq!(form(&request)[1], ("refresh_token", "(secret)"));
     }
 
@@ -144,8 +143,11 @@ mod tests {
     fn a_base_url_keeps_its_path_and_never_gets_two_slashes() {
         for base in ["https://h", "https://h/", "https://h/gw", "https://h/gw//"] {
             let path = api_token(&Url::parse(base).unwrap(), None, "api_token", secret());
-            assert!(!path.url.path().contains("//"), "{}", path.url);
-            assert_eq!(path.url.path().starts_with("/gw/csp"), base.contains("gw"));
+            assert!(!path.url().path().contains("//"), "{}", path.url());
+            assert_eq!(
+                path.url().path().starts_with("/gw/csp"),
+                base.contains("gw")
+            );
         }
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     AccessToken, FetchError, Reason, Snapshot,
@@ -25,6 +22,17 @@ pub struct Unavailable {
     pub retry_after: Duration,
     /// Why the last attempt failed; `None` while the first is under way.
     pub reason: Option<Reason>,
+}
+
+impl Snapshot {
+    /// Why there is no token, and when it is tried again.
+    #[must_use]
+    pub fn unavailable(&self, now: Instant) -> Unavailable {
+        Unavailable {
+            retry_after: self.next_attempt.saturating_duration_since(now),
+            reason: self.failure.as_ref().map(|failure| failure.reason),
+        }
+    }
 }
 
 /// What became of the wish for a newer token.
@@ -50,10 +58,28 @@ impl TokenHandle {
         self.shared.snapshot.load_full()
     }
 
-    /// A bell that rings after each publication, for whoever follows [`TokenHandle::snapshot`].
-    #[must_use]
-    pub fn publications(&self) -> watch::Receiver<()> {
-        self.shared.bell.subscribe()
+    /// All that is known, as soon as it is something else than `seen`: at once, where it is already.
+    ///
+    /// By level and not by edge: whoever passes what it has acted on misses nothing, however long the
+    /// acting took, and hears once of what has changed several times meanwhile. Every reader of the
+    /// token path waits by this: requests, the broker, its files, and who tells of the token's loss. That a token ends is
+    /// no change; when it does stands in the snapshot.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn changed(&self, seen: &Arc<Snapshot>) -> Arc<Snapshot> {
+        // Subscribed before the look, so that what is published in between is not missed.
+        let mut bell = self.shared.bell.subscribe();
+        loop {
+            let current = self.snapshot();
+            if !Arc::ptr_eq(&current, seen) {
+                return current;
+            }
+            if bell.changed().await.is_err() {
+                // The bell is ours too, so this is never reached.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The token that may be sent at that time. Never waits, takes no lock.
@@ -73,11 +99,11 @@ impl TokenHandle {
     pub async fn current(&self, deadline: Instant) -> Result<Arc<AccessToken>, Unavailable> {
         self.wait(deadline, |snapshot, now| {
             snapshot.usable(now).cloned().map(Ok).or_else(|| {
-                (snapshot.next_attempt > deadline).then(|| Err(unavailable(snapshot, now)))
+                (snapshot.next_attempt > deadline).then(|| Err(snapshot.unavailable(now)))
             })
         })
         .await
-        .unwrap_or_else(|| Err(unavailable(&self.snapshot(), Instant::now())))
+        .unwrap_or_else(|| Err(self.snapshot().unavailable(Instant::now())))
     }
 
     /// A token newer than the one that the upstream refused, from one renewal that all who ask
@@ -115,10 +141,10 @@ impl TokenHandle {
                 return Some(Renewal::NotToBlame);
             }
             (snapshot.failure.is_some() && snapshot.next_attempt > deadline)
-                .then(|| Renewal::Unavailable(unavailable(snapshot, now)))
+                .then(|| Renewal::Unavailable(snapshot.unavailable(now)))
         })
         .await
-        .unwrap_or_else(|| Renewal::Unavailable(unavailable(&self.snapshot(), Instant::now())))
+        .unwrap_or_else(|| Renewal::Unavailable(self.snapshot().unavailable(Instant::now())))
     }
 
     /// What is known once more than `seen` attempts are over; waits for that, for ever if need be.
@@ -165,7 +191,7 @@ impl TokenHandle {
         let now = Instant::now();
         let failure = snapshot.failure.as_ref();
         if failure.is_some_and(FetchError::outlasts_orders) && snapshot.next_attempt > now {
-            return Err(unavailable(&snapshot, now));
+            return Err(snapshot.unavailable(now));
         }
         self.refresh_now();
         Ok(())
@@ -199,24 +225,16 @@ impl TokenHandle {
         if let Some(found) = look(&self.shared.snapshot.load(), Instant::now()) {
             return Some(found);
         }
-        let mut bell = self.shared.bell.subscribe();
         timeout_at(deadline, async {
+            let mut snapshot = self.snapshot();
             loop {
-                if let Some(found) = look(&self.shared.snapshot.load(), Instant::now()) {
-                    return Some(found);
+                if let Some(found) = look(&snapshot, Instant::now()) {
+                    return found;
                 }
-                bell.changed().await.ok()?;
+                snapshot = self.changed(&snapshot).await;
             }
         })
         .await
         .ok()
-        .flatten()
-    }
-}
-
-fn unavailable(snapshot: &Snapshot, now: Instant) -> Unavailable {
-    Unavailable {
-        retry_after: snapshot.next_attempt.saturating_duration_since(now),
-        reason: snapshot.failure.as_ref().map(|failure| failure.reason),
     }
 }

@@ -162,6 +162,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
             cause,
             started_at,
             duration: now - started_at,
+            status: self.source.status(),
             outcome: match &result {
                 Ok((token, _)) => Ok(token.generation),
                 Err(error) => Err(error.clone()),

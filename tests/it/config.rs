@@ -693,3 +693,93 @@ fn a_service_behind_tls_needs_authorities_and_the_start_says_so() {
         assert!(said.stderr.contains(expected), "{}", said.stderr);
     }
 }
+
+#[test]
+fn a_key_for_a_collector_does_not_travel_in_the_clear() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fields");
+    std::fs::write(&path, "Authorization: Bearer c4n4ry-s3cret\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = path.to_str().unwrap();
+    let said = |endpoint: &str, headers_file: Option<&str>| {
+        let mut variables = vec![("AUTH_SIDECAR_TELEMETRY__OTLP_ENDPOINT", endpoint)];
+        variables
+            .extend(headers_file.map(|file| ("AUTH_SIDECAR_TELEMETRY__OTLP_HEADERS_FILE", file)));
+        check(GOOD, &variables)
+    };
+    let plain = "http://collector.example:4318";
+    let refused = said(plain, Some(file));
+    assert_eq!((refused.code, &*refused.stdout), (Some(2), ""));
+    let line =
+        "telemetry.otlp_endpoint (environment variable AUTH_SIDECAR_TELEMETRY__OTLP_ENDPOINT): ";
+    assert!(refused.stderr.starts_with(line), "{}", refused.stderr);
+    assert!(refused.stderr.contains("https://"), "{}", refused.stderr);
+    // Without a key, on this machine, or encrypted.
+    for (endpoint, headers_file) in [
+        (plain, None),
+        ("http://localhost:4318", Some(file)),
+        ("http://[::1]:4318/", Some(file)),
+        ("https://collector.example/otlp", Some(file)),
+    ] {
+        let good = said(endpoint, headers_file);
+        assert_eq!((good.code, &*good.stderr), (Some(0), ""), "{endpoint}");
+        assert!(!good.stdout.contains("c4n4ry"), "{}", good.stdout);
+    }
+    for (endpoint, expected) in [
+        (
+            "https://c4n4ry-s3cret@collector.example",
+            "otlp_headers_file",
+        ),
+        (
+            "https://collector.example/?key=c4n4ry-s3cret",
+            "otlp_headers_file",
+        ),
+        ("grpc://collector.example:4317", "must be a URL"),
+    ] {
+        let wrong = said(endpoint, None);
+        assert_eq!((wrong.code, &*wrong.stdout), (Some(2), ""), "{endpoint}");
+        assert!(wrong.stderr.contains(expected), "{}", wrong.stderr);
+        assert!(!wrong.stderr.contains("c4n4ry"), "{}", wrong.stderr);
+    }
+    let warned = said("http://localhost:4317", None);
+    assert_eq!(warned.code, Some(0));
+    assert!(warned.stdout.contains("usually 4318"), "{}", warned.stdout);
+    // A file for nobody, and one that holds no fields.
+    let alone = check(GOOD, &[("AUTH_SIDECAR_TELEMETRY__OTLP_HEADERS_FILE", file)]);
+    assert_eq!(alone.code, Some(2));
+    let expected = "also needs telemetry.otlp_endpoint";
+    assert!(alone.stderr.contains(expected), "{}", alone.stderr);
+    for text in ["c4n4ry-s3cret", "Host: c4n4ry-s3cret", "# c4n4ry-s3cret"] {
+        std::fs::write(&path, text).unwrap();
+        let wrong = said("http://localhost:4318", Some(file));
+        assert_eq!((wrong.code, &*wrong.stdout), (Some(2), ""), "{text}");
+        let expected = "must be header fields";
+        assert!(wrong.stderr.contains(expected), "{}", wrong.stderr);
+        assert!(!wrong.stderr.contains("c4n4ry"), "{}", wrong.stderr);
+    }
+}
+
+#[test]
+fn a_part_of_the_traces_is_a_number_from_0_to_1() {
+    let shown = |value: &str| {
+        let variable = [("AUTH_SIDECAR_TELEMETRY__OTLP_SAMPLE_RATIO", value)];
+        check(&format!("{GOOD}[log]\nlevel = 'info'\n"), &variable)
+    };
+    assert_eq!(shown("0.25").code, Some(0));
+    for wrong in ["1.5", "10%", "c4n4ry-s3cret"] {
+        let said = shown(wrong);
+        assert_eq!(said.code, Some(2));
+        assert!(said.stderr.contains("from 0.0 to 1.0"), "{}", said.stderr);
+        assert!(!said.stderr.contains(wrong), "{}", said.stderr);
+    }
+    let said = check(
+        &format!("{GOOD}[telemetry]\notlp_sample_ratio = 0.5\n"),
+        &[],
+    );
+    let row = |line: &&str| line.starts_with("telemetry.otlp_sample_ratio ");
+    let row = said.stdout.lines().find(row).unwrap().to_owned();
+    assert!(
+        row.contains(" 0.5 ") && row.ends_with("test.toml:8"),
+        "{row}"
+    );
+}

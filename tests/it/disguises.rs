@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use auth_sidecar::proxy::{Allowed, Preset};
+use auth_sidecar::admission::{Allowed, Preset};
 use fastrand::Rng;
 use http::Method;
 

@@ -156,6 +156,14 @@ async fn what_answers_in_place_of_a_token_service_is_explained() {
             Answer::rate_limited("30"),
             ["status 429", "asks to wait 30s"],
         ),
+        (
+            Answer::Status(403, String::new(), Vec::new()),
+            ["firewall", "client_secret_post"],
+        ),
+        (
+            Answer::Status(401, String::new(), Vec::new()),
+            ["rejects a client without a word", "auth.client_id"],
+        ),
         (Answer::Hang, ["no answer in time", "firewall"]),
         (Answer::Reset, ["exchange failed", "nothing answers there"]),
     ] {
@@ -385,7 +393,7 @@ async fn each_error_code_has_its_own_advice_and_the_services_words() {
             401,
             "invalid_client",
             "AADSTS7000215: Invalid client secret provided.",
-            "registered for",
+            "shown once",
         ),
         (400, "invalid_grant", "", "copied whole"),
         (400, "unauthorized_client", "", "client credentials grant"),
@@ -394,7 +402,7 @@ async fn each_error_code_has_its_own_advice_and_the_services_words() {
             400,
             "invalid_scope",
             "AADSTS1002012: The provided value for scope is not valid.",
-            "auth.scopes",
+            "must end in /.default",
         ),
         (403, "access_denied", "", "lacks a role"),
         (400, "invalid_target", "", "audience"),

@@ -53,6 +53,7 @@ pub fn pages() -> Vec<(PathBuf, String)> {
         ("", false),
         ("docs", true),
         ("bench", false),
+        ("tests/oauth", false),
         ("fuzz", false),
     ]
     .into_iter()
@@ -182,6 +183,10 @@ fn versions_that_are_written_down_elsewhere_are_the_programs() {
         ),
         (
             "deploy/kubernetes.yaml",
+            format!("image: auth-sidecar:{VERSION}"),
+        ),
+        (
+            "deploy/kubernetes-token-file.yaml",
             format!("image: auth-sidecar:{VERSION}"),
         ),
         (

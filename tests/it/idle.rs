@@ -3,7 +3,9 @@ use std::{net::SocketAddr, time::Duration};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::support::{Connection, FakeService, Process, Settings, Sidecar};
+use crate::support::{
+    Connection, DEADLINE, FakeService, Process, Settings, Sidecar, eventually, get,
+};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -119,5 +121,47 @@ async fn the_idle_connections_of_a_crowd_do_not_delay_the_end() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     for client in &mut crowd {
         assert!(client.read_to_end().await.is_empty());
+    }
+}
+
+/// How often a thread of a process has gone to sleep so far.
+fn sleeps(process: &Process, thread: &str) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap();
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    let is_it = |path: &std::path::PathBuf| {
+        let name = std::fs::read_to_string(path.join("comm"));
+        name.is_ok_and(|name| name.trim() == thread)
+    };
+    let status = std::fs::read_to_string(tasks.find(is_it).unwrap().join("status")).unwrap();
+    let count = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_without_work_sleeps_and_closes_what_is_idle_all_the_same() {
+    let service = FakeService::accepting_all();
+    let settings = Settings::static_token("token", &service)
+        .set("listen.workers", 1)
+        .set("listen.keep_alive_timeout", "200ms")
+        .set("upstream.idle_timeout", "200ms")
+        // So that the test can look into `/proc`.
+        .set("process.sandbox", false);
+    let sidecar = Process::start(&settings).await;
+    for _ in 0..2 {
+        let reply = get(&format!("{}/x", sidecar.url())).await;
+        assert_eq!(reply.status, 200);
+        eventually(|| service.open_connections() == 0, DEADLINE).await;
+        // For a second nothing wakes it: of what once did, five would have come.
+        let mut since = (Instant::now(), sleeps(&sidecar, "worker-0"));
+        let rests = || {
+            let now = sleeps(&sidecar, "worker-0");
+            if now > since.1 + 1 {
+                since = (Instant::now(), now);
+            }
+            since.0.elapsed() > Duration::from_secs(1)
+        };
+        eventually(rests, DEADLINE).await;
     }
 }

@@ -21,6 +21,8 @@ mod activation;
 mod admin;
 /// What the sidecar says itself, and what to do about it.
 mod answers;
+/// Tokens for programs that forward by themselves.
+mod broker;
 /// The command line as it is typed.
 mod cli;
 /// Clients without a shared secret: signed assertions, and certificates.
@@ -31,6 +33,8 @@ mod config;
 mod demo;
 /// Token services of the same family that want something a little different.
 mod dialects;
+/// Issuers that name their own token endpoint.
+mod discovery;
 /// Forbidden paths in every disguise.
 mod disguises;
 /// The doctor: what it finds, in words.
@@ -45,6 +49,8 @@ mod foresight;
 mod forwarded;
 /// Bytes, fields and methods on their way through.
 mod forwarding;
+/// Grants of OAuth 2.0, and what clients prove themselves by.
+mod grants;
 /// Both sides with HTTP/2.
 mod http2;
 /// Connections between their requests.
@@ -67,8 +73,12 @@ mod names;
 mod outbound;
 /// Who may write to the files that decide who is let in, and read those that hold secrets.
 mod permissions;
+/// The pages about providers: their configurations as written, and the token requests that they make.
+mod providers;
 /// The page about every key of the configuration.
 mod reference;
+/// Refresh tokens that the service rotates, whatever happens to the process.
+mod refresh_token;
 /// Who is refused: hosts, browsers, ambiguous requests.
 mod refusals;
 /// A configuration that changes while the sidecar runs.
@@ -89,6 +99,8 @@ mod secrecy;
 mod shutdown;
 /// Random faults under load, and an account of every answer; a command of its own.
 mod soak;
+/// Spans of requests and token calls, and the collector that gets them.
+mod spans;
 /// What a running sidecar says of itself.
 mod status;
 /// The fakes, the client, the sidecar under test.

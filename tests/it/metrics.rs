@@ -36,6 +36,11 @@ async fn scrape() -> String {
         .file(
             "listen.client_tokens_file",
             &format!("grafana:{}\n", Hash::of(b"a-token")),
+        )
+        .set("broker.address", "127.0.0.1:0")
+        .file(
+            "broker.client_tokens_file",
+            &format!("nginx:{}\n", Hash::of(b"another-token")),
         );
     let sidecar = Process::start(&settings).await;
     let ready = async || sidecar.admin_get("/readyz").await.0 == 200;

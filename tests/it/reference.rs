@@ -37,7 +37,27 @@ fn written(value: &Value) -> String {
                 .map(|(name, value)| format!("{name} = {value}"));
             format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
         }
+        Value::Array(tables) if tables.iter().any(Value::is_object) => {
+            let tables: Vec<String> = tables.iter().map(written).collect();
+            format!("[{}]", tables.join(", "))
+        }
         value => value.to_string(),
+    }
+}
+
+#[test]
+fn the_page_about_credentials_has_a_row_for_each_kind_and_each_method() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/credentials.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let schema: Value = serde_json::from_str(&printed()).unwrap();
+    let auth = &schema["properties"]["auth"]["properties"];
+    for (key, count) in [("type", 8), ("client_auth", 7)] {
+        let words = auth[key]["enum"].as_array().unwrap();
+        assert_eq!(words.len(), count, "{key}");
+        for word in words {
+            let row = format!("\n| `{}` | ", word.as_str().unwrap());
+            assert!(page.contains(&row), "{row}");
+        }
     }
 }
 

@@ -15,7 +15,10 @@ use std::{
     thread,
 };
 
-use auth_sidecar::sandbox::Sandbox;
+use auth_sidecar::{
+    broker::{FileFormat, FileSettings, TokenFile},
+    sandbox::{Sandbox, Writable},
+};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::support::{CLIENT_SECRET, FakeCsp, FakeService, Process, Settings, get};
@@ -189,6 +192,7 @@ async fn it_runs_as_any_user_on_a_read_only_file_system() {
 fn a_restricted_process_neither_executes_nor_writes() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("sockets")).unwrap();
+    fs::create_dir(directory.path().join("tokens")).unwrap();
     fs::write(directory.path().join("file"), "here").unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "sandbox::what_a_restricted_process_tries"])
@@ -207,12 +211,17 @@ fn a_restricted_process_neither_executes_nor_writes() {
 #[test]
 #[ignore = "the test above runs it, in a directory made for it"]
 fn what_a_restricted_process_tries() {
-    let sockets = std::env::current_dir().unwrap().join("sockets");
+    let here = std::env::current_dir().unwrap();
+    let (sockets, tokens) = (here.join("sockets"), here.join("tokens"));
     if !sockets.is_dir() {
         return skip("not run by the test above");
     }
     let abroad = fs::File::open("/proc/self/ns/net").unwrap();
-    let sandbox = Sandbox::close().restrict(&[sockets], None);
+    let sandbox = Sandbox::close().restrict(&Writable {
+        sockets: vec![sockets],
+        log: None,
+        tokens: vec![tokens],
+    });
     let in_force = sandbox.to_string();
     if in_force.ends_with("Landlock") || in_force.contains("Landlock (not enabled)") {
         skip("the kernel has no Landlock");
@@ -248,6 +257,10 @@ fn nothing_is_written() {
         assert_denied("the end of a directory", fs::remove_dir("sockets"));
         assert_denied("a socket", UnixListener::bind("socket"));
         assert_denied("a file among sockets", fs::write("sockets/file", "x"));
+        assert_denied("a socket among tokens", UnixListener::bind("tokens/socket"));
+        assert_denied("a link among tokens", symlink("file", "tokens/link"));
+        assert_denied("a directory among tokens", fs::create_dir("tokens/more"));
+        assert_denied("another name for them", fs::rename("tokens", "other"));
     };
     tries();
     thread::spawn(tries).join().unwrap();
@@ -272,6 +285,17 @@ fn everything_that_is_needed_works() {
         drop(listener);
     }
     fs::remove_file("sockets/socket").unwrap();
+    let settings = FileSettings {
+        path: std::env::current_dir().unwrap().join("tokens/token"),
+        mode: 0o640,
+        owner: None,
+        group: None,
+        format: FileFormat::Raw,
+    };
+    drop(TokenFile::new(settings).unwrap());
+    fs::write("tokens/new", "x").unwrap();
+    fs::rename("tokens/new", "tokens/token").unwrap();
+    fs::remove_file("tokens/token").unwrap();
     assert!(
         ("localhost", 80)
             .to_socket_addrs()

@@ -245,7 +245,7 @@ fn a_key_tells_what_it_is_for_and_a_secret_has_no_default() {
     );
     let owners = key("auth", "scopes")["description"].as_str().unwrap();
     assert!(
-        owners.contains("For auth.type oauth2-client-credentials."),
+        owners.contains("For auth.type oauth2-client-credentials, oauth2-token-exchange"),
         "{owners}"
     );
 }

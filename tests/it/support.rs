@@ -1,8 +1,10 @@
 //! What every test needs: the three actors, a small HTTP client, and waiting with a deadline.
 
 pub mod client;
+pub mod collector;
 pub mod csp;
 pub mod http2;
+pub mod issuer;
 pub mod logs;
 pub mod memory;
 pub mod peer;
@@ -12,7 +14,9 @@ pub mod service;
 pub mod sidecar;
 
 pub use client::{Body, Client, Reply, get, next_data, request, try_request};
+pub use collector::{FakeCollector, Traced, Verdict};
 pub use csp::{Answer, FakeCsp};
+pub use issuer::{FakeIssuer, Said};
 pub use peer::{Connection, send_raw};
 pub use server::RawServer;
 pub use service::{FakeService, Validator};

@@ -7,61 +7,40 @@ use std::{collections::BTreeMap, ffi::OsString, fs};
 use figment::value::Value;
 
 use super::{
-    super::{kind::Kind, problem::Problem, values},
+    super::{
+        auth::{CredentialKind, KINDS, Variable},
+        problem::Problem,
+        values,
+    },
     Implied, Layers, Stray,
 };
 use crate::text;
 
 const PREFIX: &str = "AUTH_SIDECAR_";
 
-/// A name of the ecosystem. Each exists with the suffix `_FILE` too.
-struct Known {
-    name: &'static str,
-    key: &'static str,
-    /// The kind of credentials that it implies.
-    kind: Option<Kind>,
-    /// A secret's file is read when it is used; another value's file is read now.
-    secret: bool,
-}
-
-const fn known(name: &'static str, key: &'static str, kind: Option<Kind>, secret: bool) -> Known {
-    Known {
-        name,
-        key,
-        kind,
-        secret,
-    }
-}
-
-const ECOSYSTEM: [Known; 7] = [
-    known("WAVEFRONT_URL", "upstream.url", None, false),
-    known("CSP_API_URL", "auth.base_url", None, false),
-    known(
-        "CSP_APP_ID",
-        "auth.client_id",
-        Some(Kind::CspOauthApp),
-        false,
-    ),
-    known(
-        "CSP_APP_SECRET",
-        "auth.client_secret",
-        Some(Kind::CspOauthApp),
-        true,
-    ),
-    known("CSP_ORG_ID", "auth.org_id", Some(Kind::CspOauthApp), false),
-    known(
-        "CSP_API_TOKEN",
-        "auth.api_token",
-        Some(Kind::CspApiToken),
-        true,
-    ),
-    known(
-        "WAVEFRONT_TOKEN",
-        "auth.token",
-        Some(Kind::StaticToken),
-        true,
-    ),
+/// The names that imply no kind of credentials.
+static OF_ANY_KIND: [Variable; 2] = [
+    Variable {
+        name: "WAVEFRONT_URL",
+        key: "upstream.url",
+        secret: false,
+    },
+    Variable {
+        name: "CSP_API_URL",
+        key: "auth.base_url",
+        secret: false,
+    },
 ];
+
+/// The names of the ecosystem, with the kind of credentials that each implies.
+fn ecosystem() -> impl Iterator<Item = (&'static Variable, Option<&'static CredentialKind>)> {
+    let of_kind = |kind: &'static CredentialKind| {
+        let variables = kind.variables.iter();
+        variables.map(move |variable| (variable, Some(kind)))
+    };
+    let of_any = OF_ANY_KIND.iter().map(|variable| (variable, None));
+    of_any.chain(KINDS.into_iter().flat_map(of_kind))
+}
 
 fn place(name: &str) -> String {
     format!("environment variable {name}")
@@ -76,11 +55,10 @@ impl Layers {
         let mut own = BTreeMap::new();
         for (name, value) in variables {
             let name = name.to_string_lossy();
-            let known = ECOSYSTEM
-                .iter()
-                .find(|known| name.strip_suffix("_FILE").unwrap_or(&name) == known.name);
+            let bare = name.strip_suffix("_FILE").unwrap_or(&name);
+            let known = ecosystem().find(|(known, _)| known.name == bare);
             let key = match (known, name.strip_prefix(PREFIX)) {
-                (Some(known), _) => known.key.to_owned(),
+                (Some((known, _)), _) => known.key.to_owned(),
                 (None, Some(rest)) if !is_service_link(rest) => key_of(rest),
                 _ => continue,
             };
@@ -105,14 +83,14 @@ impl Layers {
     }
 
     pub(super) fn merge_ecosystem(&mut self, own: &BTreeMap<String, String>) {
-        for known in &ECOSYSTEM {
+        for (known, kind) in ecosystem() {
             let file_name = format!("{}_FILE", known.name);
             let value = own.get(known.name);
             let file = own.get(&file_name);
             let given_by = value
                 .map(|_| known.name)
                 .or(file.map(|_| file_name.as_str()));
-            if let (Some(kind), Some(name)) = (known.kind, given_by) {
+            if let (Some(kind), Some(name)) = (kind, given_by) {
                 self.implied.push(Implied {
                     kind,
                     key: known.key,

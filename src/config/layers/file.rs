@@ -107,7 +107,8 @@ pub(in crate::config) fn convert(value: &DeValue<'_>) -> Value {
             .map(|(key, value)| (key.get_ref().to_string(), convert(value.get_ref())))
             .collect::<figment::value::Dict>()
             .into(),
-        DeValue::Float(_) | DeValue::Datetime(_) => empty,
+        DeValue::Float(number) => number.as_str().parse::<f64>().map_or(empty, Value::from),
+        DeValue::Datetime(_) => empty,
     }
 }
 

@@ -5,7 +5,7 @@ use rcgen::{KeyPair, PKCS_ED25519};
 use super::*;
 use crate::{
     secret::Which,
-    token::endpoint::{Algorithm, ClientAssertion},
+    token::endpoint::{Algorithm, Assertion, Audience},
 };
 
 const BASE: [(&str, &str); 4] = [
@@ -33,9 +33,9 @@ fn signing(key: &str, more: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
     load(&all)
 }
 
-fn assertion(loaded: &Loaded) -> &ClientAssertion {
+fn assertion(loaded: &Loaded) -> &Assertion {
     match &request(loaded).client_auth {
-        ClientAuth::PrivateKeyJwt(assertion) => assertion,
+        ClientAuth::PrivateKeyJwt { assertion, .. } => assertion,
         other => panic!("{other:?}"),
     }
 }
@@ -45,8 +45,8 @@ fn a_key_signs_for_the_token_url_if_nothing_else_is_said() {
     let key = KeyPair::generate().unwrap().serialize_pem();
     let loaded = signing(&key, &[]).unwrap();
     let made = assertion(&loaded);
-    assert_eq!(made.audience, "https://login.example/token");
-    assert_eq!((&made.key_id, made.algorithm), (&None, None));
+    assert_eq!(made.audience, Audience::TokenEndpoint);
+    assert_eq!((&made.signer.key_id, made.signer.algorithm), (&None, None));
     assert_eq!(row(&loaded, "auth.private_key").0, "(set)");
     assert!(!format!("{loaded:?}").contains(key.lines().nth(1).unwrap()));
 
@@ -59,10 +59,13 @@ fn a_key_signs_for_the_token_url_if_nothing_else_is_said() {
     ];
     let loaded = signing(&key, &more).unwrap();
     let made = assertion(&loaded);
-    assert_eq!(made.audience, "https://login.example");
-    assert_eq!(made.next_key_id.as_deref(), Some("b"));
-    assert_eq!(made.algorithm, Some(Algorithm::Es256));
-    assert!(made.sign(Which::Current).is_ok() && made.sign(Which::Next).is_err());
+    assert_eq!(
+        made.audience,
+        Audience::Named("https://login.example".to_owned())
+    );
+    assert_eq!(made.signer.next_key_id.as_deref(), Some("b"));
+    assert_eq!(made.signer.algorithm, Some(Algorithm::Es256));
+    assert!(made.sign(Which::Current, "", 0).is_ok() && made.sign(Which::Next, "", 0).is_err());
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn form(loaded: &Loaded) -> Vec<(String, String)> {
     let fields = request(loaded).form.iter();
     let plain = fields.filter_map(|(name, value)| match value {
         FormValue::Plain(value) => Some((name.clone(), value.clone())),
-        FormValue::Secret(_) => None,
+        _ => None,
     });
     plain.collect()
 }

@@ -12,7 +12,7 @@ const API_TOKEN: [(&str, &str); 2] = [
 ];
 
 fn url(loaded: &Loaded) -> &str {
-    request(loaded).url.as_str()
+    request(loaded).url().as_str()
 }
 
 fn proxy(loaded: &Loaded) -> Option<&OutboundProxy> {
@@ -26,7 +26,7 @@ fn rotating(loaded: &Loaded) -> &RotatingSecret {
             client_secret
         }
         _ => match request.form.last() {
-            Some((_, FormValue::Secret(secret))) => secret,
+            Some((_, FormValue::Secret(named))) => &named.secret,
             other => panic!("{other:?}"),
         },
     }

@@ -14,17 +14,37 @@ use serde_json::Value;
 use super::description;
 use crate::{
     text::unmarked_bytes,
-    token::{Bearer, FetchError, Lifetime, Reason, Refusal, TokenResponse},
+    token::{Bearer, FetchError, Lifetime, MAX_TOKEN_BYTES, Reason, Refusal, TokenResponse},
 };
 
 /// RFC 6749 §5.1. Any field may be missing or null, unknown ones are ignored.
 #[derive(Deserialize)]
-struct Granted {
+struct Fields {
     access_token: Option<String>,
     token_type: Option<String>,
+    issued_token_type: Option<Value>,
     expires_in: Option<Value>,
+    refresh_token: Option<Value>,
     error: Option<Value>,
     error_description: Option<Value>,
+}
+
+/// What a response may hold, as the request has asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// A `token_type` besides bearer whose tokens are used as bearer tokens.
+    pub token_type: Option<String>,
+    /// What an exchange may give (RFC 8693 §2.2.1); empty where the grant is none.
+    pub issued_token_types: Vec<String>,
+}
+
+/// What a service granted.
+#[derive(Debug)]
+pub struct Granted {
+    /// The access token.
+    pub response: TokenResponse,
+    /// The refresh token that is to be used from now on, where there is another.
+    pub refresh_token: Option<SecretString>,
 }
 
 /// RFC 6749 §5.2, and the fields of a CSP error that are safe to tell.
@@ -50,13 +70,17 @@ impl Refused {
 }
 
 /// The codes of RFC 6749 §5.2 that only another configuration or another secret can mend.
-const REJECTIONS: [&str; 6] = [
+const REJECTIONS: [&str; 9] = [
     "invalid_client",
     "invalid_grant",
     "unauthorized_client",
     "unsupported_grant_type",
     "invalid_scope",
     "access_denied",
+    // Of RFC 8707 and RFC 8693, and of RFC 9449, which the sidecar does not speak.
+    "invalid_target",
+    "use_dpop_nonce",
+    "invalid_dpop_proof",
 ];
 
 /// Makes a token of an answer, or the reason why it holds none.
@@ -68,30 +92,30 @@ pub fn read(
     fields: &HeaderMap,
     body: &[u8],
 ) -> Result<TokenResponse, FetchError> {
-    read_typed(status, fields, body, None)
+    read_expected(status, fields, body, &Expected::default()).map(|granted| granted.response)
 }
 
-/// The same where tokens of one more type are taken for bearer tokens.
+/// The same where it is known what was asked for.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_typed(
+pub fn read_expected(
     status: StatusCode,
     fields: &HeaderMap,
     body: &[u8],
-    accepted: Option<&str>,
-) -> Result<TokenResponse, FetchError> {
+    expected: &Expected,
+) -> Result<Granted, FetchError> {
     if status.is_success() {
-        granted(body, accepted)
+        granted(body, expected)
     } else {
         Err(refused(status, retry_after(fields), body))
     }
 }
 
 /// Reads a 2xx answer.
-fn granted(body: &[u8], accepted: Option<&str>) -> Result<TokenResponse, FetchError> {
+fn granted(body: &[u8], expected: &Expected) -> Result<Granted, FetchError> {
     let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
-    let granted: Granted = serde_json::from_slice(unmarked_bytes(body))
+    let granted: Fields = serde_json::from_slice(unmarked_bytes(body))
         .map_err(|_| bad("the answer is no JSON token response"))?;
     let Some(token) = granted.access_token else {
         return Err(match granted.error.as_ref().and_then(rejection) {
@@ -104,12 +128,27 @@ fn granted(body: &[u8], accepted: Option<&str>) -> Result<TokenResponse, FetchEr
     };
     let token = SecretString::from(token);
     // RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
+    let accepted = expected.token_type.as_deref();
     let is_accepted = |kind: &String| {
         is_bearer(kind) || accepted.is_some_and(|other| kind.trim().eq_ignore_ascii_case(other))
     };
+    let is_bound = |kind: &String| kind.trim().eq_ignore_ascii_case("dpop");
+    if accepted.is_none() && granted.token_type.as_ref().is_some_and(is_bound) {
+        return Err(bad(DPOP));
+    }
     if !granted.token_type.as_ref().is_none_or(is_accepted) {
         return Err(bad(
             "the token_type is not bearer; if its tokens are used as such, name it in auth.token_type",
+        ));
+    }
+    let issued = granted.issued_token_type.as_ref().and_then(Value::as_str);
+    let mut types = expected.issued_token_types.iter();
+    if let Some(issued) = issued.filter(|_| !expected.issued_token_types.is_empty())
+        && !types.any(|one| one == issued)
+    {
+        return Err(bad(
+            "the issued_token_type is not what auth.requested_token_type asks for, or none that \
+             requests can be sent with",
         ));
     }
     let bearer = Bearer::new(&token)
@@ -119,8 +158,25 @@ fn granted(body: &[u8], accepted: Option<&str>) -> Result<TokenResponse, FetchEr
         Some(_) => return Err(bad("expires_in is not positive")),
         None => lifetime_of_jwt(&token).map_or(Lifetime::Unknown, Lifetime::Limited),
     };
-    Ok(TokenResponse { bearer, lifetime })
+    let refresh_token = match granted.refresh_token {
+        Some(Value::String(token)) if is_one_word(&token) => Some(SecretString::from(token)),
+        _ => None,
+    };
+    Ok(Granted {
+        response: TokenResponse { bearer, lifetime },
+        refresh_token,
+    })
 }
+
+/// Whether a text can be a refresh token (RFC 6749 appendix A.17), and comes back from a file as it was.
+fn is_one_word(token: &str) -> bool {
+    let is_graphic = token.bytes().all(|byte| byte.is_ascii_graphic());
+    is_graphic && !token.is_empty() && token.len() < MAX_TOKEN_BYTES
+}
+
+/// What is said of tokens that are bound to a key (RFC 9449).
+const DPOP: &str = "the token_type is DPoP: its tokens are bound to a key, which the sidecar does not \
+                    support; register the client for bearer tokens";
 
 /// Whether a `token_type` means bearer (RFC 6750), as providers spell it. Nothing at all does too.
 fn is_bearer(kind: &str) -> bool {
@@ -252,12 +308,7 @@ fn is_code(error: &Value) -> bool {
 
 /// Whether it is a code that services of this kind are known to have.
 fn is_known(code: &str) -> bool {
-    const OTHERS: [&str; 4] = [
-        "invalid_request",
-        "invalid_target",
-        "server_error",
-        "temporarily_unavailable",
-    ];
+    const OTHERS: [&str; 3] = ["invalid_request", "server_error", "temporarily_unavailable"];
     REJECTIONS.contains(&code) || OTHERS.contains(&code)
 }
 

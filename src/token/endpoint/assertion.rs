@@ -1,59 +1,112 @@
-//! A client that proves who it is by signing a statement, and never sends its key (RFC 7523 §2.2,
-//! OIDC Core §9).
+//! Statements that a key signs, and that prove who asks without the key being sent: as client
+//! authentication (RFC 7523 §2.2, OIDC Core §9), as a grant (§2.1), or as a bearer token of their own.
 
 use std::{
+    path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom, SystemRandom},
+};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use rustls::{SignatureScheme, sign::SigningKey};
+use rustls::sign::SigningKey;
 use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::Serialize;
-use x509_cert::der::{Decode, Reader, SliceReader, asn1::UintRef};
 
+use super::{algorithm::Algorithm, service_account::ServiceAccount};
 use crate::{
     secret::{RotatingSecret, SecretError, Which},
-    tls::signing_key,
+    tls::{pem, signing_key},
 };
 
-/// `client_assertion_type` of what is made here.
+/// `client_assertion_type` of an assertion that is a JWT.
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-
-/// How long an assertion is good for, in seconds: one call, and clocks that differ a little.
-const LIFETIME: u64 = 60;
 
 /// Who says what to whom, and with which key.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ClientAssertion {
-    /// The client's identifier.
-    pub client_id: String,
-    /// The token service, as it names itself.
-    pub audience: String,
-    /// The key that signs, as PEM.
-    pub private_key: RotatingSecret,
-    /// Under which name the service knows it.
+pub struct Assertion {
+    /// Who says it; `None`: the account of the key file.
+    pub issuer: Option<String>,
+    /// Of whom.
+    pub subject: Subject,
+    /// Whom it is for.
+    pub audience: Audience,
+    /// What the token is to be for, where the assertion says that and not the form.
+    pub scope: Option<String>,
+    /// The key that signs.
+    pub signer: Signer,
+    /// How long it is good.
+    pub validity: Validity,
+}
+
+/// Of whom an assertion speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Of nobody else than the account that asks, without a claim.
+    Unsaid,
+    /// Of whoever says it.
+    Issuer,
+    /// Of another.
+    Named(String),
+}
+
+/// Whom an assertion is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Nobody in particular: there is no claim.
+    Unsaid,
+    /// The token endpoint, by its URL.
+    TokenEndpoint,
+    /// Whoever calls itself so.
+    Named(String),
+}
+
+/// From when to when an assertion is good, in seconds around now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// How long ago it says that it was made, for a service whose clock is behind.
+    pub backdated: u64,
+    /// How long it is good from now on.
+    pub lifetime: u64,
+}
+
+impl Default for Validity {
+    /// One call, and clocks that differ a little.
+    fn default() -> Self {
+        Self {
+            backdated: 0,
+            lifetime: 60,
+        }
+    }
+}
+
+/// A key that signs, and what the other side knows it by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signer {
+    /// The key itself.
+    pub key: KeySource,
+    /// Under which name the service knows the key.
     pub key_id: Option<String>,
     /// Under which name it knows the key that will follow.
     pub next_key_id: Option<String>,
+    /// The certificate of the key, by which some services know it.
+    pub certificate: Option<PathBuf>,
+    /// The certificate of the key that will follow.
+    pub next_certificate: Option<PathBuf>,
     /// How to sign; by default the first that the key can.
     pub algorithm: Option<Algorithm>,
 }
 
-/// The algorithms that some key can sign with (RFC 7518 §3.1, RFC 8037 §3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RSA, as everybody understands it.
-    Rs256,
-    /// RSA, as newer profiles want it.
-    Ps256,
-    /// ECDSA with P-256.
-    Es256,
-    /// ECDSA with P-384.
-    Es384,
-    /// Ed25519.
-    EdDsa,
+/// Where a key comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeySource {
+    /// PEM, and the key that will follow it.
+    Pem(RotatingSecret),
+    /// The JSON file of a service account, which names the account and the key too.
+    ServiceAccount(RotatingSecret),
 }
 
 /// Why there is no assertion. Names files, and never quotes what is in them.
@@ -65,6 +118,12 @@ pub enum AssertionError {
     /// What was read is no key.
     #[error("the private key is none: it must be PEM with RSA, ECDSA (P-256, P-384) or Ed25519")]
     NoKey,
+    /// What was read is no key file of a service account.
+    #[error("it is no key file of a service account: {0}")]
+    NoAccount(&'static str),
+    /// The certificate that names the key cannot be read.
+    #[error("{0} must be a readable PEM file with a certificate")]
+    NoCertificate(PathBuf),
     /// The key is of another kind.
     #[error("the private key cannot sign with {0}")]
     Unfit(&'static str),
@@ -79,49 +138,91 @@ struct Header<'a> {
     typ: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     kid: Option<&'a str>,
+    #[serde(rename = "x5t#S256", skip_serializing_if = "Option::is_none")]
+    thumbprint: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
-    sub: &'a str,
-    aud: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     jti: String,
     iat: u64,
     exp: u64,
 }
 
-impl ClientAssertion {
-    /// A new assertion, for one call. Who has it can be the client until it ends.
+/// What is read of a key file: the key, and for a service account what the file says of it.
+struct Read {
+    key: Arc<dyn SigningKey>,
+    account: Option<String>,
+    key_id: Option<String>,
+}
+
+impl Assertion {
+    /// A new assertion, for one call of that token endpoint. Who has it can be the client until it
+    /// ends.
+    ///
+    /// `ahead` is by how many seconds the service's clock is ahead of ours.
     ///
     /// # Errors
     /// When the key cannot be read, or cannot sign as it should.
-    pub fn sign(&self, which: Which) -> Result<SecretString, AssertionError> {
-        let key = signing_key(&self.private_key.read(which)?).ok_or(AssertionError::NoKey)?;
-        let algorithm = match self.algorithm {
+    pub fn sign(
+        &self,
+        which: Which,
+        endpoint: &str,
+        ahead: i64,
+    ) -> Result<SecretString, AssertionError> {
+        let Signer { certificate, .. } = &self.signer;
+        let Read {
+            key,
+            account,
+            key_id,
+        } = self.signer.read(which)?;
+        let algorithm = match self.signer.algorithm {
             Some(algorithm) if !algorithm.is_for(&key) => {
                 return Err(AssertionError::Unfit(algorithm.name()));
             }
             Some(algorithm) => algorithm,
             None => Algorithm::of(&key).ok_or(AssertionError::NoKey)?,
         };
+        let (named, certificate) = match which {
+            Which::Current => (&self.signer.key_id, certificate),
+            Which::Next => (&self.signer.next_key_id, &self.signer.next_certificate),
+        };
         let header = Header {
             alg: algorithm.name(),
             typ: "JWT",
-            kid: match which {
-                Which::Current => self.key_id.as_deref(),
-                Which::Next => self.next_key_id.as_deref(),
-            },
+            kid: named.as_deref().or(key_id.as_deref()),
+            thumbprint: certificate.as_deref().map(thumbprint).transpose()?,
         };
+        let issuer = self.issuer.as_deref().or(account.as_deref());
+        let issuer = issuer.ok_or(AssertionError::NoAccount("it names no account"))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs();
+        let now = now
+            .unwrap_or_default()
+            .as_secs()
+            .saturating_add_signed(ahead);
         let claims = Claims {
-            iss: &self.client_id,
-            sub: &self.client_id,
-            aud: &self.audience,
+            iss: issuer,
+            sub: match &self.subject {
+                Subject::Unsaid => None,
+                Subject::Issuer => Some(issuer),
+                Subject::Named(name) => Some(name),
+            },
+            aud: match &self.audience {
+                Audience::Unsaid => None,
+                Audience::TokenEndpoint => Some(endpoint),
+                Audience::Named(name) => Some(name),
+            },
+            scope: self.scope.as_deref(),
             jti: unique()?,
-            iat: now,
-            exp: now + LIFETIME,
+            iat: now.saturating_sub(self.validity.backdated),
+            exp: now + self.validity.lifetime,
         };
         let said = format!("{}.{}", encoded(&header)?, encoded(&claims)?);
         let signature = algorithm.sign(&key, said.as_bytes());
@@ -136,6 +237,72 @@ impl ClientAssertion {
     }
 }
 
+impl KeySource {
+    /// The key of the configuration that names it, which `_file` or `_next_file` may follow.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Pem(_) => "auth.private_key",
+            Self::ServiceAccount(_) => "auth.service_account",
+        }
+    }
+}
+
+impl Signer {
+    /// A key of which nothing else is said.
+    #[must_use]
+    pub fn of(key: KeySource) -> Self {
+        Self {
+            key,
+            key_id: None,
+            next_key_id: None,
+            certificate: None,
+            next_certificate: None,
+            algorithm: None,
+        }
+    }
+
+    /// The secret that holds the key.
+    #[must_use]
+    pub fn secret(&self) -> &RotatingSecret {
+        match &self.key {
+            KeySource::Pem(secret) | KeySource::ServiceAccount(secret) => secret,
+        }
+    }
+
+    /// The files that are read for a signature.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let certificates = self.certificate.iter().chain(&self.next_certificate);
+        self.secret().files().chain(certificates)
+    }
+
+    fn read(&self, which: Which) -> Result<Read, AssertionError> {
+        let secret = self.secret().read(which)?;
+        match &self.key {
+            KeySource::Pem(_) => Ok(Read {
+                key: signing_key(&secret).ok_or(AssertionError::NoKey)?,
+                account: None,
+                key_id: None,
+            }),
+            KeySource::ServiceAccount(_) => {
+                let found = ServiceAccount::parse(&secret).map_err(AssertionError::NoAccount)?;
+                Ok(Read {
+                    key: signing_key(&found.private_key).ok_or(AssertionError::NoKey)?,
+                    account: Some(found.name),
+                    key_id: found.key_id,
+                })
+            }
+        }
+    }
+}
+
+/// The SHA-256 thumbprint of the first certificate in a file (RFC 7515 §4.1.8).
+fn thumbprint(path: &Path) -> Result<String, AssertionError> {
+    let none = || AssertionError::NoCertificate(path.to_owned());
+    let bundle = pem::bundle(path).map_err(|_| none())?;
+    let (_, certificate) = bundle.certificates.first().ok_or_else(none)?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, certificate)))
+}
+
 /// What no other assertion has: the service takes each of them once.
 fn unique() -> Result<String, AssertionError> {
     let mut bytes = [0; 16];
@@ -147,86 +314,4 @@ fn unique() -> Result<String, AssertionError> {
 fn encoded(part: &impl Serialize) -> Result<String, AssertionError> {
     let json = serde_json::to_vec(part).map_err(|_| AssertionError::CannotSign)?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(json))
-}
-
-impl Algorithm {
-    /// All of them; of two for the same key, first what everybody understands.
-    pub const ALL: [Self; 5] = [
-        Self::Rs256,
-        Self::Ps256,
-        Self::Es256,
-        Self::Es384,
-        Self::EdDsa,
-    ];
-
-    /// Its name in the header of an assertion.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Ps256 => "PS256",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    fn scheme(self) -> SignatureScheme {
-        match self {
-            Self::Rs256 => SignatureScheme::RSA_PKCS1_SHA256,
-            Self::Ps256 => SignatureScheme::RSA_PSS_SHA256,
-            Self::Es256 => SignatureScheme::ECDSA_NISTP256_SHA256,
-            Self::Es384 => SignatureScheme::ECDSA_NISTP384_SHA384,
-            Self::EdDsa => SignatureScheme::ED25519,
-        }
-    }
-
-    fn of(key: &Arc<dyn SigningKey>) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.is_for(key))
-    }
-
-    fn is_for(self, key: &Arc<dyn SigningKey>) -> bool {
-        key.choose_scheme(&[self.scheme()]).is_some()
-    }
-
-    fn sign(self, key: &Arc<dyn SigningKey>, said: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let signer = key.choose_scheme(&[self.scheme()])?;
-        let signature = Zeroizing::new(signer.sign(said).ok()?);
-        match self {
-            Self::Es256 => side_by_side(&signature, 32),
-            Self::Es384 => side_by_side(&signature, 48),
-            Self::Rs256 | Self::Ps256 | Self::EdDsa => Some(signature),
-        }
-    }
-}
-
-/// The two numbers of an ECDSA signature, each of that many bytes (RFC 7518 §3.4). TLS has them in
-/// a structure of ASN.1, where small ones are short.
-fn side_by_side(structure: &[u8], width: usize) -> Option<Zeroizing<Vec<u8>>> {
-    let mut reader = SliceReader::new(structure).ok()?;
-    let numbers = reader.sequence(|pair| Ok([UintRef::decode(pair)?, UintRef::decode(pair)?]));
-    let mut signature = Zeroizing::new(Vec::with_capacity(2 * width));
-    for number in numbers.ok()? {
-        let missing = width.checked_sub(number.as_bytes().len())?;
-        signature.extend(std::iter::repeat_n(0, missing));
-        signature.extend_from_slice(number.as_bytes());
-    }
-    Some(signature)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_numbers_of_a_signature_get_their_full_width() {
-        // 1, and a number whose first bit is set, which ASN.1 puts a zero before.
-        let structure = [0x30, 8, 2, 1, 1, 2, 3, 0, 0x80, 2];
-        let signature = side_by_side(&structure, 4).unwrap();
-        assert_eq!(*signature, [0, 0, 0, 1, 0, 0, 0x80, 2]);
-        assert!(side_by_side(&structure, 1).is_none());
-        assert!(side_by_side(&structure[..9], 4).is_none());
-    }
 }

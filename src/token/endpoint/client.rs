@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
     header::{HOST, USER_AGENT},
 };
 use http_body_util::{BodyExt, Full};
@@ -110,14 +110,38 @@ impl Caller {
         fields: HeaderMap,
         body: Bytes,
     ) -> Result<CallResponse, FetchError> {
+        self.call(Method::POST, fields, body).await
+    }
+
+    /// The same for what anybody may read.
+    pub(in crate::token) async fn get(
+        &self,
+        fields: HeaderMap,
+    ) -> Result<CallResponse, FetchError> {
+        self.call(Method::GET, fields, Bytes::new()).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        fields: HeaderMap,
+        body: Bytes,
+    ) -> Result<CallResponse, FetchError> {
         let late = |_| Err(FetchError::new(Reason::Timeout, "no answer in time"));
-        timeout(self.request_timeout, self.exchange(fields, body))
+        timeout(self.request_timeout, self.exchange(method, fields, body))
             .await
             .unwrap_or_else(late)
     }
 
-    async fn exchange(&self, fields: HeaderMap, body: Bytes) -> Result<CallResponse, FetchError> {
-        let mut request = Request::post(self.target.as_str())
+    async fn exchange(
+        &self,
+        method: Method,
+        fields: HeaderMap,
+        body: Bytes,
+    ) -> Result<CallResponse, FetchError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(self.target.as_str())
             .header(HOST, &self.host)
             .header(USER_AGENT, outbound::USER_AGENT)
             .body(Full::new(body))

@@ -546,3 +546,31 @@ async fn a_service_that_is_back_is_found_within_half_of_its_absence() {
         running.abort();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_says_what_it_has_seen_misses_no_change() {
+    let source = Scripted::new(60.0);
+    let tokens = source.start();
+    let first = tokens.snapshot();
+    assert!(first.token.is_none());
+    let second = tokens.changed(&first).await;
+    assert_eq!(second.token.as_ref().unwrap().generation, 1);
+    // However much has changed meanwhile: it hears of it once, and at once.
+    sleep(seconds(200.0)).await;
+    let before = Instant::now();
+    let newest = tokens.changed(&second).await;
+    assert_eq!(before, Instant::now());
+    let generation = newest.token.as_ref().unwrap().generation;
+    assert!(generation > 4, "{generation}");
+    // Nothing is new now. Who gives up waiting loses nothing.
+    for _ in 0..3 {
+        let waiting = timeout(Duration::from_millis(1), tokens.changed(&newest));
+        assert!(waiting.await.is_err());
+    }
+    let next = tokens.changed(&newest).await;
+    assert_eq!(next.token.as_ref().unwrap().generation, generation + 1);
+    // A failure is a change, too, and one reader takes nothing from another.
+    source.fails(1, &down());
+    let (one, other) = tokio::join!(tokens.changed(&next), tokens.changed(&next));
+    assert!(one.failure.is_some() && Arc::ptr_eq(&one, &other));
+}

@@ -5,7 +5,7 @@ mod assertion;
 mod check;
 
 pub use answer::Answer;
-pub use assertion::ClientKey;
+pub use assertion::{ClientKey, parts};
 
 use std::{
     collections::{HashMap, VecDeque},

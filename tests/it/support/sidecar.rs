@@ -21,6 +21,7 @@ use super::{DEADLINE, FakeCsp, FakeService, eventually_async, get, logs, within_
 pub struct Sidecar {
     proxies: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
+    brokers: Vec<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     abort: Option<oneshot::Sender<()>>,
     ended: Option<oneshot::Receiver<anyhow::Result<()>>>,
@@ -66,10 +67,15 @@ impl Sidecar {
                         }
                     });
             })?;
-        let (proxies, admin) = binding.recv_timeout(DEADLINE)??;
+        let Bound {
+            proxies,
+            admin,
+            brokers,
+        } = binding.recv_timeout(DEADLINE)??;
         Ok(Self {
             proxies,
             admin,
+            brokers,
             stop: Some(stop),
             abort: Some(abort),
             ended: Some(ended),
@@ -90,6 +96,11 @@ impl Sidecar {
     /// Its (first) listener, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.proxy_address())
+    }
+
+    /// Its (first) port for tokens, without a trailing slash.
+    pub fn broker_url(&self) -> String {
+        format!("http://{}", self.brokers[0])
     }
 
     pub fn admin_url(&self) -> String {
@@ -130,16 +141,26 @@ impl Sidecar {
     }
 }
 
+/// Where it listens.
+struct Bound {
+    proxies: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    brokers: Vec<SocketAddr>,
+}
+
 async fn run(
     config: Config,
-    bound: mpsc::Sender<anyhow::Result<(Vec<SocketAddr>, Option<SocketAddr>)>>,
+    bound: mpsc::Sender<anyhow::Result<Bound>>,
     stopped: impl Future<Output = ()>,
     end: oneshot::Sender<anyhow::Result<()>>,
 ) {
     match App::bind(config) {
         Ok(app) => {
-            let addresses = (app.proxy_addresses(), app.admin_address());
-            drop(bound.send(Ok(addresses)));
+            drop(bound.send(Ok(Bound {
+                proxies: app.proxy_addresses(),
+                admin: app.admin_address(),
+                brokers: app.broker_addresses(),
+            })));
             drop(end.send(app.run(stopped).await));
         }
         Err(error) => drop(bound.send(Err(error))),

@@ -1,8 +1,8 @@
 use super::*;
 
 fn lifetime(body: &str) -> Result<Lifetime, Reason> {
-    match granted(body.as_bytes(), None) {
-        Ok(response) => Ok(response.lifetime),
+    match granted(body.as_bytes(), &Expected::default()) {
+        Ok(granted) => Ok(granted.response.lifetime),
         Err(error) => Err(error.reason),
     }
 }

@@ -69,6 +69,18 @@ impl ClientKey {
         Self { id, ..self }
     }
 
+    /// Whether it has signed this JWT.
+    pub fn has_signed(&self, jwt: &str) -> bool {
+        let (said, signature) = jwt.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let (header, _) = parts(jwt);
+        let algorithm = header["alg"].as_str().unwrap();
+        self.algorithms.contains(&algorithm)
+            && UnparsedPublicKey::new(verification(algorithm), &self.public)
+                .verify(said.as_bytes(), &signature)
+                .is_ok()
+    }
+
     pub fn algorithms(&self) -> &'static [&'static str] {
         self.algorithms
     }
@@ -138,6 +150,13 @@ fn verification(algorithm: &str) -> &'static dyn VerificationAlgorithm {
         "EdDSA" => &ED25519,
         other => panic!("algorithm {other}"),
     }
+}
+
+/// The header and the claims of a JWT.
+pub fn parts(jwt: &str) -> (Value, Value) {
+    let part = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+    let mut all = jwt.split('.');
+    (part(all.next().unwrap()), part(all.next().unwrap()))
 }
 
 fn object(part: &str) -> anyhow::Result<serde_json::Map<String, Value>> {

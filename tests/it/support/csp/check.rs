@@ -76,9 +76,11 @@ impl State {
                 // Scope and the parameters of extensions are free.
                 form.clear();
                 match (basic, posted, assertion) {
+                    // What is spelled otherwise is no credential here.
                     (Some((id, secret)), ..) => {
-                        form_decoded(&id)? == CLIENT_ID
-                            && form_decoded(&secret)? == self.client_secret
+                        form_decoded(&id).is_ok_and(|id| id == CLIENT_ID)
+                            && form_decoded(&secret)
+                                .is_ok_and(|secret| secret == self.client_secret)
                     }
                     (_, Some(secret), _) => {
                         id.as_deref() == Some(CLIENT_ID) && secret == self.client_secret

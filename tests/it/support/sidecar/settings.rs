@@ -144,6 +144,10 @@ fn toml(value: &Value) -> String {
                 .map(|(key, value)| format!("{} = {}", json!(key), toml(value)));
             format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
         }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(toml).collect();
+            format!("[{}]", items.join(", "))
+        }
         other => other.to_string(),
     }
 }

@@ -1,0 +1,119 @@
+//! The refresh token of a request: it is stored before the response that it came with is used.
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use super::{
+    TokenEndpoint,
+    answer::Granted,
+    outgoing::{REFRESH_TOKEN, unreadable},
+};
+use crate::{
+    secret::{Fingerprint, Which},
+    token::{
+        FetchError, Lifetime, TokenResponse,
+        refresh_token::{HeldRefreshToken, RefreshTokenError},
+    },
+};
+
+/// A response whose refresh token could not be put in its place.
+#[derive(Debug)]
+pub(super) struct Kept {
+    granted: Granted,
+    next: SecretString,
+    /// The refresh token that was sent for it.
+    sent: SecretString,
+    at: Instant,
+}
+
+impl TokenEndpoint {
+    /// Takes the refresh token, where there is one. Then nobody else sends it, and whatever follows it
+    /// can be stored.
+    pub(super) async fn hold(&self) -> Result<Option<HeldRefreshToken>, FetchError> {
+        let Some(file) = self.request.refresh_token() else {
+            return Ok(None);
+        };
+        // Who has it now has it for one call.
+        let held = file.hold(self.settings.request_timeout).await;
+        held.map(Some).map_err(|error| not_stored(&error))
+    }
+
+    /// Stores the refresh token of a response, before the response is used.
+    pub(super) fn store(
+        &mut self,
+        held: HeldRefreshToken,
+        granted: Granted,
+    ) -> Result<TokenResponse, FetchError> {
+        let next = granted.refresh_token.clone();
+        let Some(next) = next.filter(|next| !is_same(next, held.token())) else {
+            return Ok(granted.response);
+        };
+        let sent = held.token().clone();
+        let stored = held.replace(&next);
+        // Our own replacement is no change that somebody made.
+        self.seen = Fingerprint::of(&self.files);
+        match stored {
+            Ok(()) => {
+                tracing::debug!("the service has rotated the refresh token; the new one is stored");
+                Ok(granted.response)
+            }
+            Err(error) => {
+                self.kept = Some(Kept {
+                    granted,
+                    next,
+                    sent,
+                    at: Instant::now(),
+                });
+                Err(not_stored(&error))
+            }
+        }
+    }
+
+    /// Stores the refresh token of a response that is kept, and gives what the response is still good
+    /// for.
+    pub(super) async fn resume(&mut self) -> Result<Option<TokenResponse>, FetchError> {
+        let Some(kept) = &self.kept else {
+            return Ok(None);
+        };
+        let Some(held) = self.hold().await? else {
+            return Ok(None);
+        };
+        // Whoever has put another token there since meant that one.
+        if is_same(held.token(), &kept.sent) {
+            let stored = held.replace(&kept.next);
+            self.seen = Fingerprint::of(&self.files);
+            stored.map_err(|error| not_stored(&error))?;
+        } else if !is_same(held.token(), &kept.next) {
+            self.kept = None;
+            return Ok(None);
+        }
+        let Some(kept) = self.kept.take() else {
+            return Ok(None);
+        };
+        let response = kept.granted.response;
+        Ok(match response.lifetime {
+            Lifetime::Limited(lifetime) => {
+                let left = lifetime.checked_sub(kept.at.elapsed());
+                left.filter(|left| !left.is_zero())
+                    .map(|left| TokenResponse {
+                        lifetime: Lifetime::Limited(left),
+                        ..response
+                    })
+            }
+            Lifetime::Unknown | Lifetime::Unlimited => Some(response),
+        })
+    }
+}
+
+/// A refresh token that cannot be had, or not be replaced.
+fn not_stored(error: &RefreshTokenError) -> FetchError {
+    unreadable(error, Which::Current, REFRESH_TOKEN)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "both are ours, and nobody is told how they compare"
+)]
+fn is_same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret() == other.expose_secret()
+}

@@ -1,0 +1,54 @@
+//! The broker while the configuration, or the list of its clients, changes.
+
+use std::{path::Path, time::Duration};
+
+use auth_sidecar::client_token::Hash;
+use rustix::process::{Signal, getuid};
+
+use super::{API_TOKEN, TELEGRAF, TOKEN, ask, list, over, place, settings};
+use crate::support::{
+    DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually, eventually_async,
+};
+
+#[tokio::test]
+async fn a_reload_moves_the_broker_and_changes_whom_it_serves() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let (directory, first) = place();
+    let second = directory.path().join("second.sock");
+    let base = Settings::new(&csp, &service);
+    let own = getuid().as_raw().to_string();
+    let at = |path: &Path| format!("unix:{}", path.display());
+    let settings = base
+        .clone()
+        .set("broker.address", at(&first))
+        .set("broker.allow_users", [own.as_str()].as_slice());
+    let mut process = Process::start(&settings).await;
+    eventually(|| first.exists(), DEADLINE).await;
+    assert!(over(&first, "GET /auth", "").starts_with("HTTP/1.1 200 "));
+    let moved = settings
+        .set("broker.address", at(&second))
+        .file("broker.client_tokens_file", &list());
+    process.reconfigure(&moved);
+    process.signal(Signal::HUP);
+    eventually(|| second.exists() && !first.exists(), DEADLINE).await;
+    assert!(over(&second, "GET /auth", "").starts_with("HTTP/1.1 403 "));
+    process.reconfigure(&base);
+    process.signal(Signal::HUP);
+    eventually(|| !second.exists(), DEADLINE).await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_changed_list_of_clients_counts_at_once() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let sidecar = Sidecar::start(&settings(&csp, &service));
+    assert_eq!(ask(&sidecar, TOKEN).await.status, 200);
+    let only = format!("telegraf:{}\n", Hash::of(TELEGRAF.as_bytes()));
+    sidecar.rewrite("broker.client_tokens_file", &only);
+    let is_out = async || ask(&sidecar, TOKEN).await.status == 401;
+    eventually_async(is_out, Duration::from_secs(3)).await;
+    assert_eq!(ask(&sidecar, API_TOKEN).await.status, 200);
+}

@@ -1,0 +1,1 @@
+"""Drives the sidecar against real OAuth 2.0 servers."""

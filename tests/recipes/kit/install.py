@@ -1,0 +1,181 @@
+"""Tools by their ecosystem's ordinary client, into a cache outside of the tree's own files."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+CACHE = Path(os.environ.get("RECIPES_CACHE", ROOT / "target" / "recipes")).resolve()
+MINUTES = 60
+
+
+class Missing(Exception):
+    """The tool cannot be had on this machine: the recipe is skipped, and says why."""
+
+
+def command(name):
+    """The path of a program that has to be there."""
+    found = shutil.which(name)
+    if not found:
+        raise Missing(f"{name} is not installed")
+    return found
+
+
+def venv(*packages):
+    """The Python of an environment with these packages."""
+    folder = folder_of("python", packages)
+    once(folder, lambda: (
+        run(sys.executable, "-m", "venv", "--clear", folder),
+        run(folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *packages),
+    ))
+    return folder / "bin" / "python"
+
+
+def npm(*packages):
+    """The folder `node_modules` with these packages."""
+    command("npm")
+    folder = folder_of("npm", packages)
+    once(folder, lambda: run("npm", "install", "--silent", "--ignore-scripts", "--prefix", folder, *packages))
+    return folder / "node_modules"
+
+
+def go(package, version, tags="", minutes=20):
+    """The program that `go install` makes."""
+    command("go")
+    folder = folder_of("go", [package, version, tags])
+    environment = {
+        **os.environ, "GOBIN": str(folder), "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
+        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
+    }
+    once(folder, lambda: run(
+        "nice", "-n", "10", "go", "install", "-trimpath", "-ldflags=-s -w", f"-tags={tags}", f"{package}@{version}",
+        environment=environment, minutes=minutes,
+    ))
+    return folder / package.rstrip("/").rpartition("/")[2]
+
+
+def go_program(files, minutes=20):
+    """The program that `files` (texts by their names, a `go.mod` among them) make; kept as long as they stay the same."""
+    command("go")
+    folder = folder_of("go-program", [name + text for name, text in sorted(files.items())])
+    environment = {
+        **os.environ, "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
+        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
+    }
+
+    def build():
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        run("go", "-C", folder, "mod", "tidy", environment=environment, minutes=minutes)
+        run(
+            "nice", "-n", "10", "go", "build", "-C", folder, "-trimpath", "-ldflags=-s -w", "-o", folder / "program", ".",
+            environment=environment, minutes=minutes,
+        )
+
+    once(folder, build)
+    return folder / "program"
+
+
+POM = """
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>recipe</groupId><artifactId>recipe</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencyManagement><dependencies>{managed}</dependencies></dependencyManagement>
+  <dependencies>{needed}</dependencies>
+</project>
+"""
+# Projects name repositories that have gone; waiting for each of them takes minutes.
+SETTINGS = """
+<settings><mirrors><mirror>
+  <id>none</id><mirrorOf>*,!central</mirrorOf><url>file://{nowhere}</url>
+</mirror></mirrors></settings>
+"""
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+
+def maven(*artifacts, bom=None, without=()):
+    """The class path of GROUP:NAME[:VERSION] and what they need; versions may come from a bill of materials."""
+    command("mvn")
+    folder = folder_of("maven", [*artifacts, bom, without])
+    left_out = "".join(
+        "<exclusion><groupId>{}</groupId><artifactId>{}</artifactId></exclusion>".format(*name.split(":")) for name in without
+    )
+
+    def fetch():
+        text = POM.format(
+            managed=dependency(bom, "<type>pom</type><scope>import</scope>") if bom else "",
+            needed="".join(
+                dependency(artifact, f"<exclusions>{left_out}</exclusions>" if left_out else "") for artifact in artifacts
+            ),
+        )
+        (folder / "pom.xml").write_text(text)
+        (folder / "settings.xml").write_text(SETTINGS.format(nowhere=folder / "nowhere"))
+        run(
+            "nice", "-n", "10", "mvn", "--quiet", "--batch-mode", "--settings", folder / "settings.xml", f"-Dmaven.repo.local={CACHE / 'm2'}",
+            "--file", folder / "pom.xml", COPY, f"-DoutputDirectory={folder / 'jars'}", "-DincludeScope=runtime",
+        )
+
+    once(folder, fetch)
+    return f"{folder / 'jars'}/*"
+
+
+def dependency(artifact, more=""):
+    group, name, *version = artifact.split(":")
+    text = f"<groupId>{group}</groupId><artifactId>{name}</artifactId>"
+    return f"<dependency>{text}{''.join(f'<version>{number}</version>' for number in version)}{more}</dependency>"
+
+
+def debian(*packages):
+    """A folder with the files of Debian packages and of what they need beyond this machine; nothing is installed."""
+    command("apt-get")
+    folder = folder_of("debian", packages)
+
+    def unpack():
+        archives = folder / "archives"
+        (archives / "partial").mkdir(parents=True, exist_ok=True)
+        fetch = (
+            "apt-get", "install", "--quiet", "--quiet", "--yes", "--no-install-recommends", "--reinstall",
+            "--download-only", "-o", f"Dir::Cache::archives={archives}", *packages,
+        )
+        if os.geteuid() == 0:
+            run("apt-get", "update", "--quiet", "--quiet")
+        run(*fetch)
+        for archive in archives.glob("*.deb"):
+            run("dpkg-deb", "--extract", archive, folder / "root")
+        shutil.rmtree(archives)
+
+    once(folder, unpack)
+    return folder / "root"
+
+
+def folder_of(kind, parts):
+    name = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+    return CACHE / kind / name
+
+
+def once(folder, make):
+    """Runs `make` unless it has succeeded before."""
+    done = folder / "installed"
+    if done.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    make()
+    done.touch()
+
+
+def run(*arguments, environment=None, minutes=20):
+    """Runs an installation; what it says is shown only when it fails."""
+    try:
+        done = subprocess.run(
+            [str(argument) for argument in arguments], env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=minutes * MINUTES,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise Missing(f"{arguments[0]} did not end within {minutes} minutes") from late
+    if done.returncode:
+        raise Missing(f"{arguments[0]} failed ({done.returncode}): {done.stdout[-2000:]}")
+    return done.stdout
