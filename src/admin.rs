@@ -23,7 +23,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -124,7 +124,15 @@ impl Admin {
             client,
         } = judge(&view, request, &head, peer, id);
         if view.access.wants(error.is_some()) && (is_order || error.is_some()) {
-            let asked = Asked::of(&head);
+            let target = request.uri.path_and_query();
+            let asked = Asked {
+                method: request.method.as_str(),
+                target: target.map_or("", |target| target.as_str()).as_bytes(),
+                version: match request.version {
+                    Version::HTTP_10 => "1.0",
+                    _ => "1.1",
+                },
+            };
             let client = Client::of(client.as_ref(), peer);
             log(&view, id, (client, peer), Some(asked), &answer, error);
         }
@@ -218,9 +226,9 @@ fn log(
     view.access.write(&Record {
         id,
         is_admin: true,
-        is_tls: peer.is_tls,
         client,
         address: peer.address(),
+        is_tls: peer.is_tls,
         asked,
         status: Some(answer.status().as_u16()),
         origin: Some(Origin::Sidecar.as_str()),

@@ -21,14 +21,17 @@ use std::{
 use tokio::time::Instant;
 
 use self::token::Lost;
-use crate::{clock::seconds, remedy};
+use crate::{
+    clock::seconds,
+    remedy,
+    subject::{Change, Subject},
+};
 
 pub(crate) use self::refusals::Refusal;
 pub use self::{
     refusals::{Refusals, Refused},
     token::{TokenHealth, watch_token},
 };
-pub(crate) use crate::subject::{Change, Subject};
 pub use crate::subject::{LastError, SubjectHealth};
 
 /// What is known of the upstream: when it last answered, why it last did not, and since when and how

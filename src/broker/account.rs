@@ -91,8 +91,8 @@ impl Account {
         self.count(&error);
         if self.access.wants(true) {
             self.access.write(&Record {
-                is_admin: false,
                 id,
+                is_admin: false,
                 client: Client::of(None, peer),
                 address: peer.address(),
                 is_tls: peer.is_tls,

@@ -1,18 +1,23 @@
 //! The pages of `docs/providers`: each configuration on them works as written, and makes the token request
-//! that the provider documents. Nothing of a block is changed but where its files are; a proxy leads its
+//! that the provider documents, and what the doctor is said to say, it says. Nothing of a block is changed but where its files are; a proxy leads its
 //! host names to a fake.
 
 mod documented;
 mod page;
 mod provider;
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
+    documents::compare,
     outbound::Proxy,
     support::{Process, eventually_async, pki::Authority},
 };
-use documented::{DOCUMENTED, Documented};
+use documented::{DOCUMENTED, Documented, REFUSED};
 use page::{Files, pages};
 use provider::FakeProvider;
 
@@ -54,13 +59,18 @@ fn the_variables_of_each_page_mean_the_same_as_its_first_block() {
     for page in pages() {
         let files = Files::new(&page.name);
         let config = files.write(&page.blocks[0], "");
-        let by_file = files.check(&["--config", config.to_str().unwrap()], &[]);
+        let mut by_file = files.check(&["--config", config.to_str().unwrap()], &[]);
         let variables = files.localized_variables(&page);
         let variables: Vec<_> = variables
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let by_variables = files.check(&[], &variables);
+        let mut by_variables = files.check(&[], &variables);
+        // The vendor's own variables say without it whose they are.
+        if page.name == "csp" {
+            by_file.remove("auth.provider");
+            by_variables.remove("auth.provider");
+        }
         assert_eq!(by_variables, by_file, "{}", page.name);
     }
 }
@@ -75,32 +85,97 @@ async fn each_block_makes_the_token_request_that_its_provider_documents() {
     }
 }
 
+/// Where the tools of a block are led: a fake with the provider's name.
+struct Stage {
+    files: Files,
+    provider: FakeProvider,
+    proxy: Proxy,
+    config: PathBuf,
+}
+
+impl Stage {
+    fn set(page: &str, block: &str, documented: &Documented, answer: (u16, &'static str)) -> Self {
+        let files = Files::new(page);
+        let authority = Authority::new();
+        let provider = FakeProvider::start(&authority, documented, &files, answer);
+        let proxy = Proxy::to(provider.address());
+        let ca_file = files.put("ca.pem", &authority.ca_pem);
+        let proxy_url = proxy.url();
+        let way = format!(
+            "ca_file = {ca_file:?}\nproxy_url = {proxy_url:?}\n\n[listen]\naddress = \"127.0.0.1:0\"\n\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n"
+        );
+        let config = files.write(block, &way);
+        Self {
+            files,
+            provider,
+            proxy,
+            config,
+        }
+    }
+}
+
 /// Runs the program with the block, and compares its one token call.
 async fn play(page: &str, block: &str, documented: &Documented) {
-    let files = Files::new(page);
-    let authority = Authority::new();
-    let provider = FakeProvider::start(&authority, documented, &files);
-    let proxy = Proxy::to(provider.address());
-    let ca_file = files.put("ca.pem", &authority.ca_pem);
-    let way = format!(
-        "ca_file = {ca_file:?}\nproxy_url = {:?}\n\n[listen]\naddress = \"127.0.0.1:0\"\n\n[admin]\naddress = \
-         \"127.0.0.1:0\"\n",
-        proxy.url()
-    );
-    let config = files.write(block, &way);
-    let mut process = Process::spawn(&["run", "--config", config.to_str().unwrap()], &[]);
+    let stage = Stage::set(page, block, documented, (200, documented.granted));
+    let arguments = ["run", "--config", stage.config.to_str().unwrap()];
+    let mut process = Process::spawn(&arguments, &[]);
     process.listening(true).await;
     let is_ready = async || process.admin_get("/readyz").await.0 == 200;
     eventually_async(is_ready, SOON).await;
 
-    let tunnels: BTreeSet<_> = proxy
+    let tunnels: BTreeSet<_> = stage
+        .proxy
         .heads()
         .iter()
         .map(|head| head.lines().next().unwrap_or_default().to_owned())
         .collect();
     let expected = format!("CONNECT {}:443 HTTP/1.1", documented.host);
     assert_eq!(tunnels, BTreeSet::from([expected]), "{page}");
-    let calls = provider.calls();
+    let calls = stage.provider.calls();
     assert_eq!(calls.len(), 1, "{page}");
-    documented.compare(&calls[0], &files);
+    documented.compare(&calls[0], &stage.files);
+}
+
+#[test]
+fn the_doctor_says_of_a_refusal_what_each_page_says_that_it_says() {
+    for page in pages() {
+        let (_, block, status, body) = REFUSED.iter().find(|one| one.0 == page.name).unwrap();
+        let mut documented = DOCUMENTED.iter().filter(|one| one.page == page.name);
+        let documented = documented.nth(*block).unwrap();
+        let block = &page.blocks[*block];
+        let stage = Stage::set(&page.name, block, documented, (*status, *body));
+        let arguments = ["doctor", "--config", stage.config.to_str().unwrap()];
+        let said = stage.files.run(&arguments, &[]).1;
+        let mut lines = said
+            .lines()
+            .filter(|line| line.starts_with("failed   token "));
+        let line = lines
+            .next()
+            .unwrap_or_else(|| panic!("{}: {said}", page.name));
+
+        let file = format!("docs/providers/{}.md", page.name);
+        let fence = "```text\n";
+        let (before, rest) = page.text.split_once(fence).unwrap();
+        let (_, after) = rest.split_once("```").unwrap();
+        compare(
+            &file,
+            &format!("{before}{fence}{}\n```{after}", wrapped(line)),
+        );
+    }
+}
+
+/// A line as a page has it: no longer than a page is wide, and indented after the first.
+fn wrapped(line: &str) -> String {
+    let (verdict, words) = line.split_at("failed   token ".len());
+    let mut lines = vec![verdict.split_whitespace().collect::<Vec<_>>().join("   ") + "  "];
+    for word in words.split_whitespace() {
+        let last = lines.last_mut().unwrap();
+        if last.len() + word.len() >= 100 {
+            lines.push(format!("    {word}"));
+        } else {
+            *last = format!("{last} {word}");
+        }
+    }
+    lines.join("\n")
 }

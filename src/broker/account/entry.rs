@@ -150,8 +150,8 @@ impl Drop for Entry<'_> {
             return;
         }
         self.account.access.write(&Record {
-            is_admin: false,
             id: self.id,
+            is_admin: false,
             client: Client::of(self.client.as_ref(), self.peer),
             address: self.peer.address(),
             is_tls: self.peer.is_tls,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Collector, OtlpSettings, batch::Maker, collector::ExportError, queue::SpanQueue};
 use crate::{
     clock::seconds,
-    health::{Change, LastError, Subject},
+    subject::{Change, LastError, Subject},
     telemetry::Metrics,
 };
 

@@ -323,6 +323,80 @@ pub const DOCUMENTED: &[Documented] = &[
     },
 ];
 
+/// What a provider says to a mistake: of which page and block, with which status and body.
+pub const REFUSED: &[(&str, usize, u16, &str)] = &[
+    (
+        "entra",
+        0,
+        401,
+        r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '535fb089-9ff3-47b6-9bfb-4f1264799865'.","error_codes":[7000215]}"#,
+    ),
+    (
+        "okta",
+        0,
+        400,
+        r#"{"error":"access_denied","error_description":"Policy evaluation failed for this request, please check the policy configurations."}"#,
+    ),
+    (
+        "auth0",
+        0,
+        403,
+        r#"{"error":"access_denied","error_description":"Client is not authorized to access \"https://api.example.com\". You need to create a \"client-grant\" associated to this API."}"#,
+    ),
+    (
+        "keycloak",
+        0,
+        401,
+        r#"{"error":"unauthorized_client","error_description":"Client not enabled to retrieve service account"}"#,
+    ),
+    ("cognito", 0, 400, r#"{"error":"invalid_client"}"#),
+    (
+        "google",
+        0,
+        400,
+        r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#,
+    ),
+    (
+        "salesforce",
+        0,
+        400,
+        r#"{"error":"invalid_grant","error_description":"user hasn't approved this consumer"}"#,
+    ),
+    ("xsuaa", 0, 401, r#"{"error":"invalid_client"}"#),
+    ("ping", 0, 401, r#"{"error":"invalid_client"}"#),
+    ("zitadel", 0, 400, r#"{"error":"invalid_client"}"#),
+    (
+        "hydra",
+        0,
+        401,
+        r#"{"error":"invalid_client","error_description":"Client authentication failed (e.g., unknown client, no client authentication included, or unsupported authentication method)."}"#,
+    ),
+    (
+        "github",
+        0,
+        401,
+        r#"{"message":"A JSON web token could not be decoded"}"#,
+    ),
+    (
+        "csp",
+        1,
+        400,
+        r#"{"statusCode":400,"moduleCode":340,"message":"invalid_grant: Invalid refresh token"}"#,
+    ),
+    (
+        "tanzu",
+        0,
+        404,
+        r#"{"statusCode":404,"moduleCode":"540","message":"not found"}"#,
+    ),
+    (
+        "omnissa",
+        0,
+        404,
+        r#"{"statusCode":404,"moduleCode":"540","message":"not found"}"#,
+    ),
+];
+
 impl Documented {
     pub fn shows_certificate(&self) -> bool {
         matches!(self.proof, Proof::Certificate(_))

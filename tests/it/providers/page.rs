@@ -30,6 +30,7 @@ pub const ACCOUNTS: [&str; 2] = [
 pub struct Page {
     /// The name of its file, without `.md`.
     pub name: String,
+    pub text: String,
     /// Its configurations.
     pub blocks: Vec<String>,
     /// The variables that mean the first of them.
@@ -56,6 +57,7 @@ pub fn pages() -> Vec<Page> {
                 name: path.file_stem().unwrap().to_str().unwrap().to_owned(),
                 blocks: fenced(&text, "toml"),
                 variables: variables.collect(),
+                text,
             }
         })
         .collect();
@@ -177,26 +179,40 @@ impl Files {
         }
     }
 
-    /// What `check` makes of it: values by key, without those that are not set.
+    /// What `check` makes of it: values by key. Lists are written differently in files and variables.
     pub fn check(
         &self,
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> BTreeMap<String, String> {
+        let check = ["check", "--output", "json"];
+        let arguments: Vec<&str> = check.iter().chain(arguments).copied().collect();
+        let (is_right, said) = self.run(&arguments, environment);
+        assert!(is_right, "{}: {said}", self.page);
+        let resolved: Value = serde_json::from_str(&said).unwrap();
+        let keys = resolved["keys"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let plain = |value: String| value.trim_matches(['[', ']']).replace(", ", ",");
+        keys.map(|one| (text(&one["key"]), plain(text(&one["value"]))))
+            .collect()
+    }
+
+    /// Runs the program with this environment and nothing else: whether it succeeds, and what it says
+    /// (on standard error, where it fails without a word).
+    pub fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (bool, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_auth-sidecar"))
-            .args(["check", "--output", "json"])
             .args(arguments)
+            .current_dir(self.folder.path())
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", self.page);
-        let resolved: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let keys = resolved["keys"].as_array().unwrap().iter();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        keys.map(|one| (text(&one["key"]), text(&one["value"])))
-            .collect()
+        let said = if output.stdout.is_empty() {
+            output.stderr
+        } else {
+            output.stdout
+        };
+        (output.status.success(), String::from_utf8(said).unwrap())
     }
 }

@@ -1,4 +1,4 @@
-//! A provider's token endpoint: it takes one request under the provider's own name, and grants a token.
+//! A provider's token endpoint: under the provider's own name, it answers as it is told.
 
 use std::{
     net::SocketAddr,
@@ -34,12 +34,17 @@ pub struct FakeProvider {
 impl FakeProvider {
     /// With a certificate for the host of the request. Where that is how clients are known, only who shows
     /// the client's certificate gets in.
-    pub fn start(authority: &Authority, documented: &Documented, files: &Files) -> Self {
+    pub fn start(
+        authority: &Authority,
+        documented: &Documented,
+        files: &Files,
+        (status, answer): (u16, &'static str),
+    ) -> Self {
         let leaf = authority.leaf_for(&[documented.host], 2099);
         let clients = documented.shows_certificate().then_some(&files.clients);
         let tls = Tls::with(authority, &leaf, clients);
         let calls = Arc::<Mutex<Vec<Call>>>::default();
-        let (kept, granted) = (Arc::clone(&calls), documented.granted);
+        let kept = Arc::clone(&calls);
         let server = RawServer::start(move |_, stream| {
             let (kept, tls) = (Arc::clone(&kept), tls.clone());
             serve_http(stream, Some(tls), move |request| {
@@ -53,10 +58,11 @@ impl FakeProvider {
                         headers: head.headers,
                         body,
                     });
-                    let answer = Response::builder().header("content-type", "application/json");
-                    Ok(answer
-                        .body(Body::Whole(Some(Bytes::from_static(granted.as_bytes()))))
-                        .unwrap())
+                    let response = Response::builder()
+                        .status(status)
+                        .header("content-type", "application/json");
+                    let body = Body::Whole(Some(Bytes::from_static(answer.as_bytes())));
+                    Ok(response.body(body).unwrap())
                 }
             })
         });

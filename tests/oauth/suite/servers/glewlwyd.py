@@ -55,10 +55,11 @@ database = {{ type = "sqlite3"; path = "{self.directory}/glewlwyd.db"; }};
         self.call("POST", "/scope/", {"name": SCOPE, "display_name": SCOPE, "password_required": False})
         self.call("POST", "/mod/plugin/", self.plugin(self.LIFETIME))
         url = f"{self.public}/api/oidc/token"
+        scope = {"auth.scopes": SCOPE}
         made = [
-            self.make(name, method, url, **{"auth.scopes": SCOPE})
-            for name, method in (
-                ("basic", "client_secret_basic"), ("post", "client_secret_post"), ("private-key", "private_key_jwt"))
+            self.make("basic", "client_secret_basic", url, **scope),
+            self.make("post", "client_secret_post", issuer=f"{self.public}/api/oidc", **scope),
+            self.make("private-key", "private_key_jwt", url, **scope),
         ]
         for client in made:
             self.call("POST", "/client/", {"client_id": client.name, **self.about(client, client.known)})

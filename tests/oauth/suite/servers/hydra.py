@@ -41,10 +41,11 @@ sqa: {{ opt_out: true }}
 
     def clients(self):
         url = f"{self.public}/oauth2/token"
+        scope = {"auth.scopes": "metrics"}
         made = [
-            self.make(name, method, url, **{"auth.scopes": "metrics"})
-            for name, method in (
-                ("basic", "client_secret_basic"), ("post", "client_secret_post"), ("private-key", "private_key_jwt"))
+            self.make("basic", "client_secret_basic", url, **scope),
+            self.make("post", "client_secret_post", issuer=self.public, **scope),
+            self.make("private-key", "private_key_jwt", url, **scope),
         ]
         for client in made:
             ask("POST", f"{self.admin}/clients", self.about(client, client.known))

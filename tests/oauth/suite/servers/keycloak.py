@@ -54,7 +54,7 @@ class Keycloak(Server):
         path = f"/realms/{REALM}/protocol/openid-connect/token"
         made = [
             self.make("basic", "client_secret_basic", self.public + path),
-            self.make("post", "client_secret_post", self.public + path),
+            self.make("post", "client_secret_post", issuer=f"{self.public}/realms/{REALM}"),
             self.make("private-key", "private_key_jwt", self.public + path),
             self.make("certificate", "tls_client_auth", self.public_tls + path),
         ]

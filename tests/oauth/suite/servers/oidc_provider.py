@@ -1,4 +1,4 @@
-"""The npm package oidc-provider: all methods, resource indicators, and a token exchange of our own making.
+"""The npm package oidc-provider: all methods, resource indicators, and token exchange.
 
 Its tokens live in memory: after a restart it knows none of them.
 """
@@ -34,7 +34,7 @@ class OidcProvider(Server):
         scope = {"auth.scopes": "metrics"}
         made = [
             self.make("basic", "client_secret_basic", url, **scope),
-            self.make("post", "client_secret_post", url, **scope),
+            self.make("post", "client_secret_post", issuer=self.public, **scope),
             self.make("private-key", "private_key_jwt", url, **scope),
             self.make("certificate", "tls_client_auth", tls_url, **scope),
             self.make("resource", "client_secret_basic", url, **scope, **{
@@ -42,11 +42,26 @@ class OidcProvider(Server):
         ]
         for client in made:
             self.register(client.name, client.method, client.known)
-        return made
+        return [*made, self.exchange(url)]
 
-    def register(self, name, method, known, grant_types=("client_credentials",)):
+    def exchange(self, url):
+        """A client that exchanges the token of another (RFC 8693)."""
+        secret, subject = new_secret(), self.directory / "subject"
+        self.register("subject", "client_secret_basic", secret)
+        said = ask("POST", url, form={"grant_type": "client_credentials", "scope": "metrics", "resource": "urn:metrics"},
+                   basic=("subject", secret))
+        replace(subject, said["access_token"])
+        client = self.make("exchange", "client_secret_basic", url, **{
+            "auth.type": "oauth2-token-exchange", "auth.subject_token_file": subject,
+            "auth.subject_token_type": "access_token",
+        })
+        self.register(client.name, client.method, client.known)
+        return client
+
+    def register(self, name, method, known, grant_types=None):
+        usual = "urn:ietf:params:oauth:grant-type:token-exchange" if name == "exchange" else "client_credentials"
         about = {
-            "client_id": name, "grant_types": list(grant_types), "redirect_uris": [], "response_types": [],
+            "client_id": name, "grant_types": [usual] if grant_types is None else grant_types, "redirect_uris": [], "response_types": [],
             "token_endpoint_auth_method": method, "scope": "metrics",
         }
         if method == "private_key_jwt":

@@ -139,11 +139,11 @@ class Server:
         client.known = known
         return lambda: replace(client.file, text)
 
-    def make(self, name, method, token_url, **more):
-        """A client with a credential of its own, for `clients`."""
+    def make(self, name, method, token_url=None, issuer=None, **more):
+        """A client with a credential of its own, for `clients`. With an issuer it looks for the token endpoint."""
         settings = {
-            "auth.type": "oauth2-client-credentials", "auth.token_url": token_url, "auth.client_id": name,
-            "auth.client_auth": method, **more,
+            "auth.type": "oauth2-client-credentials", "auth.client_id": name, "auth.client_auth": method,
+            **({"auth.issuer": issuer} if issuer else {"auth.token_url": token_url}), **more,
         }
         file = self.directory / f"{name}.secret"
         extra = {}
