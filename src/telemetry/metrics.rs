@@ -352,14 +352,8 @@ impl Metrics {
         self.held.fetch_add(change, Ordering::Relaxed);
     }
 
-    /// The text of `/metrics`.
-    ///
-    /// # Errors
-    /// None that a `String` as the sink could cause.
-    pub fn encode(self: &Arc<Self>, sources: Sources) -> Result<String, fmt::Error> {
-        let mut registry = Registry::with_prefix("auth_sidecar");
-        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
-        registry.register("build", "The program that runs", build);
+    /// Registers what is counted here, each series by its name and its help.
+    fn register(&self, registry: &mut Registry) {
         registry.register(
             "upstream_unauthorized",
             "Answers 401 of the upstream to our token",
@@ -458,6 +452,17 @@ impl Metrics {
             "Tokens that the broker handed out, by who took them",
             self.broker_tokens.clone(),
         );
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    /// None that a `String` as the sink could cause.
+    pub fn encode(self: &Arc<Self>, sources: Sources) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("auth_sidecar");
+        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
+        registry.register("build", "The program that runs", build);
+        self.register(&mut registry);
         let started_at = sources.process_started_at;
         registry.register_collector(Box::new(Scrape {
             metrics: Arc::clone(self),

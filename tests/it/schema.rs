@@ -164,10 +164,13 @@ fn every_default_and_every_example_of_the_full_file_is_valid() {
     assert!(examples > 80, "{examples}");
 }
 
-/// The TOML in a document for people.
+/// The configurations in a document for people: TOML without a name, or with that of our file.
 fn snippets(text: &str) -> impl Iterator<Item = &str> {
-    let blocks = text.split("```toml\n").skip(1);
-    blocks.map(|block| block.split("```").next().unwrap())
+    let blocks = text.split("\n```toml").skip(1).filter_map(|block| {
+        let (name, rest) = block.split_once('\n')?;
+        matches!(name, "" | " auth-sidecar.toml").then_some(rest)
+    });
+    blocks.filter_map(|block| block.split("```").next())
 }
 
 fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
