@@ -19,13 +19,12 @@ use auth_sidecar::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 use crate::support::{
-    Connection, DEADLINE, Process, RawServer, Settings, eventually_async, get,
-    pki::Leaf,
-    request,
-    server::{Failures, Tls},
+    Connection, DEADLINE, Process, RawServer, Settings, eventually_async, get, pki::Leaf, request,
+    server::Tls,
 };
 
 /// A fault, and by which words each voice names who is to blame and what to do.
@@ -217,7 +216,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// A demo's services, each behind a gate that can be closed.
 struct Demo {
-    tokens: RawServer,
+    tokens: Gate,
     instance: RawServer,
     settings: Settings,
 }
@@ -227,12 +226,15 @@ impl Demo {
         let tokens = Arc::new(tokens);
         let instance = Arc::new(Instance::new(Arc::clone(&tokens)));
         let gates = (
-            gate(serve(Arc::clone(&tokens)).await),
-            gate(serve_instance(instance).await),
+            Gate::to(serve(Arc::clone(&tokens)).await),
+            gate(watch::channel(serve_instance(instance).await).1),
         );
         let settings = Settings::to(&format!("http://{}", gates.1.address()))
             .set("auth.type", "csp-oauth-app")
-            .set("auth.base_url", format!("http://{}", gates.0.address()))
+            .set(
+                "auth.base_url",
+                format!("http://{}", gates.0.server.address()),
+            )
             .set("auth.client_id", tokens.client_id())
             .set("auth.client_secret", tokens.client_secret());
         Self {
@@ -248,13 +250,13 @@ impl Demo {
 
     fn scene(self, sidecar: Process) -> Scene {
         let names = vec![
-            (self.tokens.address().to_string(), "127.0.0.1:9001"),
+            (self.tokens.server.address().to_string(), "127.0.0.1:9001"),
             (self.instance.address().to_string(), "127.0.0.1:9002"),
         ];
         Scene {
             sidecar,
             names,
-            kept: vec![Box::new(self.tokens), Box::new(self.instance)],
+            kept: vec![Box::new(self.tokens.server), Box::new(self.instance)],
         }
     }
 }
@@ -273,14 +275,38 @@ async fn serve_instance(instance: Arc<Instance>) -> SocketAddr {
     address
 }
 
-/// What leads to a service, until it is stopped with all its connections.
-fn gate(service: SocketAddr) -> RawServer {
-    gate_at("127.0.0.1:0".parse().unwrap(), service)
+/// What leads to a service, and can lead to another one instead.
+struct Gate {
+    server: RawServer,
+    service: watch::Sender<SocketAddr>,
 }
 
-fn gate_at(address: SocketAddr, service: SocketAddr) -> RawServer {
-    RawServer::start_at(address, Failures::default(), move |_, stream| {
-        through(stream, service)
+impl Gate {
+    fn to(service: SocketAddr) -> Self {
+        let (service, now) = watch::channel(service);
+        Self {
+            server: gate(now),
+            service,
+        }
+    }
+
+    /// Leads to another service; the connections to the one before end.
+    fn lead_to(&self, service: SocketAddr) {
+        self.service.send_replace(service);
+    }
+}
+
+/// What leads to a service, until it is stopped with all its connections.
+fn gate(service: watch::Receiver<SocketAddr>) -> RawServer {
+    RawServer::start(move |_, stream| {
+        let mut service = service.clone();
+        async move {
+            let now = *service.borrow_and_update();
+            tokio::select! {
+                () = through(stream, now) => {}
+                Ok(()) = service.changed() => {}
+            }
+        }
     })
 }
 
@@ -320,7 +346,7 @@ async fn token_service_down() -> Scene {
     let mut demo = Demo::start(TokenService::new(SHORT)).await;
     demo.settings = demo.settings.set("auth.hold_timeout", "0s");
     let sidecar = demo.run().await;
-    demo.tokens.stop();
+    demo.tokens.server.stop();
     lost(&sidecar).await;
     assert_eq!(ask(&sidecar).await, 503);
     demo.scene(sidecar)
@@ -330,10 +356,9 @@ async fn secret_revoked() -> Scene {
     let mut demo = Demo::start(TokenService::new(SHORT)).await;
     demo.settings = demo.settings.set("auth.hold_timeout", "0s");
     let sidecar = demo.run().await;
-    let address = demo.tokens.address();
-    demo.tokens.stop();
     // One that knows no such client, at the same address.
-    demo.tokens = gate_at(address, serve(Arc::new(TokenService::new(SHORT))).await);
+    let stranger = serve(Arc::new(TokenService::new(SHORT))).await;
+    demo.tokens.lead_to(stranger);
     lost(&sidecar).await;
     assert_eq!(ask(&sidecar).await, 503);
     demo.scene(sidecar)
@@ -351,13 +376,11 @@ async fn upstream_down() -> Scene {
 async fn unauthorized() -> Scene {
     let mut demo = Demo::start(TokenService::new(LONG)).await;
     let stranger = Arc::new(TokenService::new(LONG));
-    let address = demo.instance.address();
-    demo.instance.stop();
     // An instance that knows tokens of another token service.
-    demo.instance = gate_at(
-        address,
-        serve_instance(Arc::new(Instance::new(stranger))).await,
-    );
+    let instance = serve_instance(Arc::new(Instance::new(stranger))).await;
+    demo.instance = gate(watch::channel(instance).1);
+    let url = format!("http://{}", demo.instance.address());
+    demo.settings = demo.settings.set("upstream.url", url);
     let sidecar = demo.run().await;
     let refused = async || {
         assert_eq!(ask(&sidecar).await, 401);
