@@ -492,7 +492,8 @@ async fn each_provider_has_advice_of_its_own() {
             .set("auth.provider", provider)
             .set("auth.token_url", issuer.url())
             .set("auth.client_id", "app")
-            .set("auth.client_secret", "the-secret-of-the-app")
+            // Longer than what stands in a message by chance.
+            .set("auth.client_secret", CLIENT_SECRET)
             .set("auth.scopes", "a/.default")
             .set("auth.audience", "api");
         // A token_url needs no place, and one that is there all the same is no mistake.

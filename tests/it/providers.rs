@@ -133,7 +133,9 @@ async fn play(page: &str, block: &str, documented: &Documented) {
         .collect();
     let expected = format!("CONNECT {}:443 HTTP/1.1", documented.host);
     assert_eq!(tunnels, BTreeSet::from([expected]), "{page}");
-    let calls = stage.provider.calls();
+    let mut calls = stage.provider.calls();
+    // Once it has a token it may ask when the API token itself ends.
+    calls.retain(|call| !call.path.ends_with("/api-tokens/details"));
     assert_eq!(calls.len(), 1, "{page}");
     documented.compare(&calls[0], &stage.files);
 }
