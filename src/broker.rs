@@ -1,9 +1,9 @@
 //! The broker: hands the current token to programs that forward requests by themselves, on listeners
 //! of its own. Off by default, because a token that has left the process can be used anywhere.
 //!
-//! Three ways lead to it over HTTP, each a [`route`]: a token endpoint (RFC 6749 §4.4), the two paths
+//! Three ways lead to it over HTTP, each a `route`: a token endpoint (RFC 6749 §4.4), the two paths
 //! of VMware Cloud Services in its own shape, and `/auth`, for a proxy that asks before each
-//! request. [`file`] writes tokens to files instead, and [`command`] fetches one for a script. All of
+//! request. `file` writes tokens to files instead, and [`mod@command`] fetches one for a script. All of
 //! them read the token path as requests do ([`TokenHandle::changed`]), and none can make it renew.
 //! [`Account`] knows who took which token.
 

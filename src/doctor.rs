@@ -72,12 +72,14 @@ pub async fn examine(
             .ends_at
             .zip(claims.and_then(|claims| claims.expires_at()))
             .map(|(expected, said)| ("token service", expected - said));
-        let differences = by_token.into_iter().chain(visit.clock);
+        let differences = access.clock.into_iter().chain(by_token).chain(visit.clock);
         all(surroundings::clock(differences.collect())
             .into_iter()
             .collect())?;
     } else {
         all(surroundings::ends(config).await)?;
+        let differences = access.clock.into_iter().collect();
+        all(surroundings::clock(differences).into_iter().collect())?;
         let untried = "not tried: there is no token to call it with";
         all(vec![Finding::warning("service", untried)])?;
     }

@@ -27,6 +27,14 @@ impl Source {
         }
     }
 
+    /// By how many seconds the clock of the token service is ahead of ours.
+    pub(crate) fn clock_ahead(&self) -> i64 {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.clock_ahead(),
+            Self::Fixed(_) => 0,
+        }
+    }
+
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         Ok(match &config.auth.credentials {
             Credentials::Endpoint(request) => Self::Endpoint(Box::new(TokenEndpoint::new(

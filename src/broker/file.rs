@@ -1,5 +1,5 @@
 //! A file that holds the current token, for programs that read one: replaced whole at each renewal,
-//! gone when the token ends and when the program does. [`content`] is what is in it, [`place`] how it
+//! gone when the token ends and when the program does. `content` is what is in it, `place` how it
 //! gets there.
 
 mod content;

@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Access {
     pub(super) findings: Vec<Finding>,
     pub(super) bearer: Option<Bearer>,
+    /// By how many seconds our clock is ahead of that of the service, where that was seen.
+    pub(super) clock: Option<(&'static str, f64)>,
     /// When it ends by our clock, in seconds since 1970, if its service told its lifetime.
     pub(super) ends_at: Option<f64>,
 }
@@ -26,6 +28,7 @@ pub(super) async fn get(config: &Config) -> Access {
     let failed = |text| Access {
         findings: vec![Finding::failed(SUBJECT, text)],
         bearer: None,
+        clock: None,
         ends_at: None,
     };
     let mut source = match Source::new(config) {
@@ -34,6 +37,8 @@ pub(super) async fn get(config: &Config) -> Access {
     };
     let access = try_get(config, &mut source).await;
     let mut access = access.unwrap_or_else(failed);
+    let ahead = i32::try_from(source.clock_ahead()).unwrap_or_default();
+    access.clock = (ahead != 0).then(|| ("token service", -f64::from(ahead)));
     let discovery = source
         .metadata()
         .map(|metadata| discovery(metadata, config));
@@ -101,6 +106,7 @@ async fn try_get(config: &Config, source: &mut Source) -> Result<Access, String>
     Ok(Access {
         findings: vec![Finding::ok(SUBJECT, got)],
         bearer: Some(response.bearer),
+        clock: None,
         ends_at,
     })
 }

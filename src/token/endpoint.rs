@@ -112,6 +112,13 @@ impl TokenEndpoint {
         }
     }
 
+    /// By how many seconds the clock of the service is ahead of ours, as its last response dates
+    /// itself; 0 where they agree, as far as services care.
+    #[must_use]
+    pub fn clock_ahead(&self) -> i64 {
+        self.ahead
+    }
+
     /// Gets a token with the credentials as they are, and with the other ones where there are two and
     /// the first are not accepted.
     async fn ask_with_either(

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::outbound::{Proxy, instance, through};
 use crate::support::{
-    API_TOKEN, Answer, CLIENT_SECRET, FakeCsp, FakeService, MESSAGE_CANARY, ORG_ID, Process,
-    Settings, Sidecar, TOKEN_CANARY, Validator, jwt, refused_address,
+    API_TOKEN, Answer, CLIENT_SECRET, FakeCsp, FakeIssuer, FakeService, MESSAGE_CANARY, ORG_ID,
+    Process, Said, Settings, Sidecar, TOKEN_CANARY, Validator, jwt, refused_address,
 };
 
 const STATIC_TOKEN: &str = "canary-static-token-1f2e3d4c";
@@ -432,6 +432,73 @@ async fn each_error_code_has_its_own_advice_and_the_services_words() {
             ["invalid_client", "invalid_grant"].contains(&code),
             "{line}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_from_that_of_the_token_service_is_told_of() {
+    let issuer = FakeIssuer::start(|_| {
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(now() + 90);
+        Said::error(401, "invalid_client").with("date", httpdate::fmt_http_date(at))
+    });
+    let service = FakeService::accepting_all();
+    let settings = Settings::to(&service.url())
+        .set("auth.type", "oauth2-client-credentials")
+        .set("auth.token_url", issuer.url())
+        .set("auth.client_id", "app")
+        .set("auth.client_secret", "s");
+    let report = Report::of(&settings).await;
+    report.assert("warning", "clock", &["behind that of the token service"]);
+}
+
+#[tokio::test]
+async fn each_provider_has_advice_of_its_own() {
+    let service = FakeService::accepting_all();
+    for (provider, more, status, body, words) in [
+        (
+            "keycloak",
+            ("auth.realm", "r"),
+            401,
+            json!({"error": "unauthorized_client",
+                "error_description": "Client not enabled to retrieve service account"}),
+            "Service accounts roles",
+        ),
+        (
+            "auth0",
+            ("auth.domain", "e.example"),
+            403,
+            json!({"error": "access_denied",
+                "error_description": "Client is not authorized to access the API."}),
+            "Machine to Machine",
+        ),
+        (
+            "entra",
+            ("auth.tenant", "t"),
+            400,
+            json!({"error": "unauthorized_client",
+                "error_description": "AADSTS700016: Application was not found in the directory."}),
+            "knows no such application",
+        ),
+        (
+            "okta",
+            ("auth.domain", "e.example"),
+            400,
+            json!({"error": "invalid_scope", "error_description": "One or more scopes are not configured"}),
+            "auth.authorization_server",
+        ),
+    ] {
+        let issuer = FakeIssuer::start(move |_| Said::json(status, &body));
+        let settings = Settings::to(&service.url())
+            .set("auth.provider", provider)
+            .set("auth.token_url", issuer.url())
+            .set("auth.client_id", "app")
+            .set("auth.client_secret", "the-secret-of-the-app")
+            .set("auth.scopes", "a/.default")
+            .set("auth.audience", "api");
+        // A token_url needs no place, and one that is there all the same is no mistake.
+        let settings = settings.set(more.0, more.1);
+        let report = Report::of(&settings).await;
+        report.assert("failed", "token", &[words]);
     }
 }
 

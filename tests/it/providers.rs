@@ -102,8 +102,9 @@ impl Stage {
         let ca_file = files.put("ca.pem", &authority.ca_pem);
         let proxy_url = proxy.url();
         let way = format!(
-            "ca_file = {ca_file:?}\nproxy_url = {proxy_url:?}\n\n[listen]\naddress = \"127.0.0.1:0\"\n\n\
-             [admin]\naddress = \"127.0.0.1:0\"\n"
+            "ca_file = '{}'\nproxy_url = {proxy_url:?}\n\n[listen]\naddress = \"127.0.0.1:0\"\n\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n",
+            ca_file.display()
         );
         let config = files.write(block, &way);
         Self {

@@ -9,7 +9,9 @@ mod prometheus;
 mod stable;
 mod voices;
 
-use std::{collections::BTreeSet, path::Path, time::Instant};
+use std::{collections::BTreeSet, path::Path};
+
+use tokio::time::Instant;
 
 use self::{
     book::{Book, slug},

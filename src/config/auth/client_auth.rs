@@ -18,7 +18,7 @@ use crate::{
 struct Method {
     name: &'static str,
     /// The keys that only some methods take.
-    keys: Keys,
+    keys: &'static [Keys],
     /// The fields of the token request that the method makes.
     fields: Keys,
     read: fn(&mut Reader, &Client<'_>) -> Option<ClientAuth>,
@@ -31,7 +31,7 @@ pub(super) struct Client<'a> {
     /// How the client authenticates itself where nothing is said.
     pub(super) default_method: &'static str,
     /// The keys of methods that the grant reads itself.
-    pub(super) keys: Keys,
+    pub(super) keys: &'static [Keys],
     /// Whether the grant says who asks.
     pub(super) is_in_grant: bool,
 }
@@ -58,7 +58,7 @@ static METHODS: [Method; 7] = [
     // In no registry: who has made the assertion is between the service and its maker.
     Method {
         name: "client_assertion",
-        keys: &[CLIENT_ASSERTION],
+        keys: &[&[CLIENT_ASSERTION]],
         fields: ASSERTION_FIELDS,
         read: client_assertion,
     },
@@ -82,16 +82,19 @@ static METHODS: [Method; 7] = [
     },
 ];
 
-const SECRET: Keys = &[
+const SECRET: &[Keys] = &[&[
     "auth.client_secret",
     "auth.client_secret_file",
     "auth.client_secret_next_file",
-];
+]];
 
 const ASSERTION_FIELDS: Keys = &["client_id", "client_assertion", "client_assertion_type"];
 
+/// The keys of a key that signs, and whom its assertions are for.
+pub(super) const ASSERTION: &[Keys] = &[SIGNER, AUDIENCE];
+
 /// The keys of a key that signs.
-pub(super) const ASSERTION: Keys = &[
+pub(super) const SIGNER: Keys = &[
     "auth.private_key",
     "auth.private_key_file",
     "auth.private_key_next_file",
@@ -100,8 +103,10 @@ pub(super) const ASSERTION: Keys = &[
     "auth.assertion_cert_file",
     "auth.assertion_next_cert_file",
     "auth.assertion_algorithm",
-    "auth.assertion_audience",
 ];
+
+/// The key that says whom assertions are for.
+pub(super) const AUDIENCE: Keys = &["auth.assertion_audience"];
 
 const CLIENT_ASSERTION: &str = "auth.client_assertion_file";
 
@@ -155,17 +160,23 @@ fn provider_source(reader: &mut Reader) -> String {
 }
 
 /// Notes the keys of other methods: a credential that would silently not be used.
-fn reject_foreign(reader: &mut Reader, method: &Method, also: Keys) {
+fn reject_foreign(reader: &mut Reader, method: &Method, also: &[Keys]) {
+    let has = |keys: &[Keys], key: &str| keys.iter().any(|keys| keys.contains(&key));
     let mut seen = Vec::new();
-    for key in METHODS.iter().flat_map(|method| method.keys) {
-        if method.keys.contains(key) || also.contains(key) || seen.contains(key) {
+    for key in METHODS
+        .iter()
+        .flat_map(|method| method.keys)
+        .copied()
+        .flatten()
+    {
+        if has(method.keys, key) || has(also, key) || seen.contains(key) {
             continue;
         }
         seen.push(*key);
         let Some(found) = reader.find(key) else {
             continue;
         };
-        let owners = METHODS.iter().filter(|method| method.keys.contains(key));
+        let owners = METHODS.iter().filter(|method| has(method.keys, key));
         let owners: Vec<&str> = owners.map(|method| method.name).collect();
         let (owners, method) = (owners.join(" or "), method.name);
         let text =

@@ -6,7 +6,7 @@ use url::Url;
 use super::{
     super::{Credentials, net, problem::Expected, reader::Reader, values},
     assertion,
-    client_auth::ASSERTION,
+    client_auth::SIGNER,
     kind::{CALLED, CredentialKind},
     provider::Provider,
     token_service,
@@ -18,7 +18,7 @@ pub(super) static KIND: CredentialKind = CredentialKind {
     help: "an app of GitHub, as one of its installations",
     keys: &[&[
         CALLED,
-        ASSERTION,
+        SIGNER,
         &["auth.base_url", "auth.app_id", "auth.installation_id"],
     ]],
     variables: &[],

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{
     super::{Credentials, net, reader::Reader, shape::Parser, values},
-    assertion,
+    assertion, client_auth,
     kind::CredentialKind,
     oauth2::{self, Grant, Service},
     provider::Provider,
@@ -42,7 +42,7 @@ fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Cred
         SERVICE_ACCOUNT,
         provider.is_some_and(|one| one.has_key_files),
     );
-    let named = account.as_ref().and_then(|secret| account_of(secret));
+    let named = account.as_ref().and_then(account_of);
     let of_file = named.as_ref().and_then(|account| account.token_uri.clone());
     let service = match of_file {
         Some(uri) if !oauth2::is_located(reader) => endpoint_of(reader, &uri),
@@ -52,7 +52,7 @@ fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Cred
     let subject = reader.optional("auth.assertion_subject", values::text);
     let audience = assertion::audience(reader);
     let mut grant = Grant {
-        keys: super::client_auth::ASSERTION,
+        keys: client_auth::ASSERTION,
         default_method: "none",
         names_client: true,
         ..Grant::of("urn:ietf:params:oauth:grant-type:jwt-bearer")
@@ -65,6 +65,7 @@ fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Cred
         } else {
             Subject::Unsaid
         };
+        reject_second_key(reader);
         // The file names account and key, each time that it is read.
         let signer = account.map(|secret| Signer::of(KeySource::ServiceAccount(secret)));
         (signer, issuer, subject.map_or(of_account, Subject::Named))
@@ -100,6 +101,19 @@ fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Cred
 
 fn is_account_given(reader: &mut Reader) -> bool {
     OWN.iter().take(2).any(|key| reader.find(key).is_some())
+}
+
+/// Notes the keys of a key that signs beside the key file, unless the client proves itself by it.
+fn reject_second_key(reader: &mut Reader) {
+    let method = reader.find("auth.client_auth");
+    if method.is_some_and(|found| found.value.as_str() == Some("private_key_jwt")) {
+        return;
+    }
+    for key in client_auth::SIGNER {
+        if reader.find(key).is_some() {
+            reader.wrong(key, "is said by auth.service_account_file, too; remove one");
+        }
+    }
 }
 
 fn account_of(secret: &RotatingSecret) -> Option<ServiceAccount> {

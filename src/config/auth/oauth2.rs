@@ -14,12 +14,13 @@ use super::{
 use crate::token::endpoint::{FormValue, Location, TokenRequest, answer::Expected as Response};
 
 /// The keys of every grant.
-pub(super) const KEYS: [Keys; 7] = [
+pub(super) const KEYS: [Keys; 8] = [
     CALLED,
     TYPED,
     CLIENT_SECRET,
     client_auth::CHOICE,
-    client_auth::ASSERTION,
+    client_auth::SIGNER,
+    client_auth::AUDIENCE,
     provider::PLACES,
     &[
         "auth.token_url",
@@ -43,7 +44,7 @@ pub(super) struct Service {
 /// What makes one grant another than the others.
 pub(super) struct Grant {
     /// The `grant_type`.
-    pub(super) grant_type: &'static str,
+    pub(super) name: &'static str,
     /// The fields that only this grant has.
     pub(super) form: Vec<(String, FormValue)>,
     /// What its response may hold.
@@ -53,7 +54,7 @@ pub(super) struct Grant {
     /// How the client authenticates itself where nothing is said.
     pub(super) default_method: &'static str,
     /// The keys of methods that the grant reads itself.
-    pub(super) keys: Keys,
+    pub(super) keys: &'static [Keys],
     /// Whether the grant says who asks, so that the client need not.
     pub(super) names_client: bool,
     /// Whether what the token is for was agreed to before.
@@ -64,7 +65,7 @@ impl Grant {
     /// A grant of that type, of which nothing else is said.
     pub(super) fn of(grant_type: &'static str) -> Self {
         Self {
-            grant_type,
+            name: grant_type,
             form: Vec::new(),
             expected: Response::default(),
             has_scope: true,
@@ -129,12 +130,11 @@ pub(super) fn read(
         endpoint_params(value, &made)
     });
     if let Some(provider) = provider.filter(|_| !grant.is_renewal) {
-        let given = parameters.iter().map(|(name, _)| name.as_str());
-        provider.require(reader, given);
+        provider.require(reader, &parameters);
     }
 
     let plain = |name: &str, value: &str| (name.to_owned(), FormValue::Plain(value.to_owned()));
-    let mut form = vec![plain("grant_type", grant.grant_type)];
+    let mut form = vec![plain("grant_type", grant.name)];
     form.extend(grant.form);
     if !scopes.is_empty() && grant.has_scope {
         form.push(plain("scope", &scopes.join(" ")));

@@ -142,13 +142,13 @@ impl Provider {
         let mut filled = template.to_owned();
         let mut is_whole = true;
         for key in PLACES {
-            let place = format!("{{{}}}", key.trim_start_matches("auth."));
-            if !template.contains(&place) {
+            let name = format!("{{{}}}", key.trim_start_matches("auth."));
+            if !template.contains(&name) {
                 continue;
             }
             let default = defaults.iter().find(|(one, _)| one == key);
-            match self.place(reader, key, default.map(|(_, value)| *value), insecure) {
-                Some(value) => filled = filled.replace(&place, &value),
+            match place(reader, key, default.map(|(_, value)| *value), insecure) {
+                Some(value) => filled = filled.replace(&name, &value),
                 None => is_whole = false,
             }
         }
@@ -162,39 +162,6 @@ impl Provider {
         url.filter(|_| is_whole)
     }
 
-    /// The value of a place, fit for a URL.
-    fn place(
-        &self,
-        reader: &mut Reader,
-        key: &str,
-        default: Option<&str>,
-        insecure: bool,
-    ) -> Option<Cow<'static, str>> {
-        if let (None, Some(default)) = (reader.find(key), default) {
-            return Some(default.to_owned().into());
-        }
-        if reader.find(key).is_none() {
-            let ways = ["auth.token_url"];
-            reader.missing(key, &ways);
-            return None;
-        }
-        match key {
-            "auth.base_url" => {
-                let url = reader.required(key, &[], net::base_url(insecure))?;
-                Some(url.as_str().trim_end_matches('/').to_owned().into())
-            }
-            "auth.domain" => {
-                let domain = reader.required(key, &[], domain)?;
-                Some(domain.into())
-            }
-            _ => {
-                let text = reader.required(key, &[], values::text)?;
-                let encoded = utf8_percent_encode(&text, SEGMENT).to_string();
-                Some(encoded.into())
-            }
-        }
-    }
-
     /// Whether a key is a place of the endpoint.
     fn takes(&self, key: &str) -> bool {
         let place = format!("{{{}}}", key.trim_start_matches("auth."));
@@ -206,23 +173,51 @@ impl Provider {
     }
 
     /// Notes what a token request lacks.
-    pub(super) fn require<'a>(
-        &self,
-        reader: &mut Reader,
-        given: impl Iterator<Item = &'a str> + Clone,
-    ) {
+    pub(super) fn require(&self, reader: &mut Reader, given: &[(String, String)]) {
         for need in self.needs {
             let is_set = need.keys.iter().any(|key| {
                 let found = reader.find(key);
                 found.is_some_and(|found| !reader.is_default(key, &found))
             });
-            let mut given = given.clone();
-            if !is_set && !given.any(|name| name == need.field) {
+            let is_given = given.iter().any(|(name, _)| name == need.field);
+            if !is_set && !is_given {
                 let key = need.keys.first().copied().unwrap_or_default();
                 let ways = need.keys.join(" or ");
                 let text = format!("missing; set {ways}: {}", need.why);
                 reader.problems.push(Problem::missing(key, text));
             }
+        }
+    }
+}
+
+/// The value of a place, fit for a URL.
+fn place(
+    reader: &mut Reader,
+    key: &str,
+    default: Option<&str>,
+    insecure: bool,
+) -> Option<Cow<'static, str>> {
+    if let (None, Some(default)) = (reader.find(key), default) {
+        return Some(default.to_owned().into());
+    }
+    if reader.find(key).is_none() {
+        let ways = ["auth.token_url"];
+        reader.missing(key, &ways);
+        return None;
+    }
+    match key {
+        "auth.base_url" => {
+            let url = reader.required(key, &[], net::base_url(insecure))?;
+            Some(url.as_str().trim_end_matches('/').to_owned().into())
+        }
+        "auth.domain" => {
+            let domain = reader.required(key, &[], domain)?;
+            Some(domain.into())
+        }
+        _ => {
+            let text = reader.required(key, &[], values::text)?;
+            let encoded = utf8_percent_encode(&text, SEGMENT).to_string();
+            Some(encoded.into())
         }
     }
 }

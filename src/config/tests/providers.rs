@@ -19,11 +19,12 @@ fn form(loaded: &Loaded) -> Vec<(&str, &str)> {
     .collect()
 }
 
+type Judge = fn(&ClientAuth) -> bool;
+
 #[test]
 fn each_provider_has_its_endpoint_and_its_way_of_proving_who_asks() {
     let basic = |auth: &ClientAuth| matches!(auth, ClientAuth::Basic { .. });
     let post = |auth: &ClientAuth| matches!(auth, ClientAuth::Post { .. });
-    type Judge = fn(&ClientAuth) -> bool;
     let all: [(&str, &str, &str, Judge); 14] = [
         (
             "entra",
@@ -257,6 +258,47 @@ fn audiences_and_resources_are_fields_of_their_own_and_an_issuer_stands_for_a_to
         let lines = mistakes(load(&text)).join("\n");
         assert!(lines.contains(expected), "{lines}");
     }
+}
+
+#[test]
+fn a_second_key_beside_a_key_file_and_a_key_that_is_not_read_are_mistakes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key.json");
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let account = serde_json::json!({
+        "client_email": "robot@project.example",
+        "private_key": key,
+        "token_uri": "https://oauth2.example/token",
+    });
+    std::fs::write(&path, account.to_string()).unwrap();
+    let google = format!(
+        "provider = 'google'\nscopes = 'a'\nservice_account_file = '{}'\n",
+        path.display()
+    );
+    let loaded = load(&google).unwrap();
+    assert_eq!(
+        request(&loaded).url().as_str(),
+        "https://oauth2.example/token"
+    );
+    assert!(matches!(request(&loaded).client_auth, ClientAuth::None));
+    for (more, expected) in [
+        ("key_id = 'k'", "auth.key_id"),
+        (
+            "client_secret = 's'",
+            "belongs to auth.client_auth client_secret_basic",
+        ),
+        (
+            "refresh_token_file = '/x'",
+            "belongs to auth.type oauth2-refresh-token",
+        ),
+    ] {
+        let lines = mistakes(load(&format!("{google}{more}\n"))).join("\n");
+        assert!(lines.contains(expected), "{lines}");
+    }
+    let github = "provider = 'github'\napp_id = 1\ninstallation_id = 2\nassertion_audience = 'x'\n";
+    let lines = mistakes(load(github)).join("\n");
+    assert!(lines.contains("belongs to auth.type oauth2-"), "{lines}");
+    assert!(lines.contains("auth.private_key: missing"), "{lines}");
 }
 
 #[test]

@@ -25,51 +25,51 @@ use crate::{
 /// `client_assertion_type` of an assertion that is a JWT.
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Who says what to whom, and with which key.
+/// A statement: issuer, subject, audience, and the key that signs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assertion {
-    /// Who says it; `None`: the account of the key file.
+    /// The issuer; `None`: the account of the key file.
     pub issuer: Option<String>,
-    /// Of whom.
+    /// The subject.
     pub subject: Subject,
-    /// Whom it is for.
+    /// The audience.
     pub audience: Audience,
-    /// What the token is to be for, where the assertion says that and not the form.
+    /// The scope of the token, where the assertion says that and not the form.
     pub scope: Option<String>,
     /// The key that signs.
     pub signer: Signer,
-    /// How long it is good.
+    /// The time that it is good for.
     pub validity: Validity,
 }
 
-/// Of whom an assertion speaks.
+/// The subject of an assertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// Of nobody else than the account that asks, without a claim.
+    /// No claim: the assertion speaks of nobody else than the account that asks.
     Unsaid,
-    /// Of whoever says it.
+    /// The issuer itself.
     Issuer,
-    /// Of another.
+    /// Somebody of that name.
     Named(String),
 }
 
-/// Whom an assertion is for.
+/// The audience of an assertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Nobody in particular: there is no claim.
+    /// No claim: the assertion is for nobody in particular.
     Unsaid,
     /// The token endpoint, by its URL.
     TokenEndpoint,
-    /// Whoever calls itself so.
+    /// The service that calls itself so.
     Named(String),
 }
 
-/// From when to when an assertion is good, in seconds around now.
+/// The time that an assertion is good for, in seconds around now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// How long ago it says that it was made, for a service whose clock is behind.
+    /// The age that the assertion has when it is made, for a service whose clock is behind.
     pub backdated: u64,
-    /// How long it is good from now on.
+    /// The time from now to its end.
     pub lifetime: u64,
 }
 
@@ -88,15 +88,15 @@ impl Default for Validity {
 pub struct Signer {
     /// The key itself.
     pub key: KeySource,
-    /// Under which name the service knows the key.
+    /// The name under which the service knows the key.
     pub key_id: Option<String>,
-    /// Under which name it knows the key that will follow.
+    /// The name under which it knows the key that will follow.
     pub next_key_id: Option<String>,
     /// The certificate of the key, by which some services know it.
     pub certificate: Option<PathBuf>,
     /// The certificate of the key that will follow.
     pub next_certificate: Option<PathBuf>,
-    /// How to sign; by default the first that the key can.
+    /// The algorithm; by default the first that the key can.
     pub algorithm: Option<Algorithm>,
 }
 

@@ -1,4 +1,4 @@
-//! Where an issuer says that its token endpoint is: RFC 8414, or OpenID Connect Discovery 1.0.
+//! Where an issuer says that its token endpoint is: RFC 8414, or `OpenID` Connect Discovery 1.0.
 //!
 //! The metadata are read before the first token call, and again now and then, and after calls that fail
 //! as they would at an address that is no longer the right one. What was read once stays in use while
@@ -77,7 +77,7 @@ impl Issuer {
         &self.url
     }
 
-    /// Where the metadata are: as RFC 8414 §3 has it, and as OpenID Connect Discovery §4 does.
+    /// Where the metadata are: as RFC 8414 §3 has it, and as `OpenID` Connect Discovery §4 does.
     #[must_use]
     pub fn places(&self) -> [Url; 2] {
         let path = self.url.path().trim_end_matches('/');

@@ -13,7 +13,7 @@ pub struct ServiceAccount {
     pub name: String,
     /// Whether the account speaks of itself as the subject of its assertions.
     pub is_subject: bool,
-    /// Under which name the service knows the key.
+    /// The name under which the service knows the key.
     pub key_id: Option<String>,
     /// The key, as PEM.
     pub private_key: SecretString,

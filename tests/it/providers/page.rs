@@ -129,7 +129,7 @@ impl Files {
     fn localized(&self, line: &str) -> String {
         match line.split_once(" = ") {
             Some((key, _)) if key.ends_with("_file") => {
-                format!("{key} = {:?}", self.content_of(key))
+                format!("{key} = '{}'", self.content_of(key).display())
             }
             _ => line.to_owned(),
         }

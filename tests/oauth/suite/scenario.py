@@ -112,10 +112,9 @@ class Scenario:
 
     async def rotation(self):
         async with self.phase("secret rotated"):
-            swaps = [await asyncio.to_thread(self.server.rotate, client) for client in self.clients]
-            await asyncio.sleep(ROTATION_GAP)
-            for swap in swaps:
-                swap()
+            for client in self.clients:
+                swap = await asyncio.to_thread(self.server.rotate, client)
+                asyncio.get_running_loop().call_later(ROTATION_GAP, swap)
             await asyncio.sleep(self.options.seconds)
 
     async def disabled(self):

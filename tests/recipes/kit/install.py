@@ -83,7 +83,6 @@ POM = """
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>recipe</groupId><artifactId>recipe</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencyManagement><dependencies>{managed}</dependencies></dependencyManagement>
   <dependencies>{needed}</dependencies>
 </project>
 """
@@ -96,20 +95,17 @@ SETTINGS = """
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
-def maven(*artifacts, bom=None, without=()):
-    """The class path of GROUP:NAME[:VERSION] and what they need; versions may come from a bill of materials."""
+def maven(*artifacts, without=()):
+    """The class path of GROUP:NAME:VERSION and what they need, but for GROUP:NAME of `without`."""
     command("mvn")
-    folder = folder_of("maven", [*artifacts, bom, without])
+    folder = folder_of("maven", [*artifacts, without])
     left_out = "".join(
         "<exclusion><groupId>{}</groupId><artifactId>{}</artifactId></exclusion>".format(*name.split(":")) for name in without
     )
 
     def fetch():
         text = POM.format(
-            managed=dependency(bom, "<type>pom</type><scope>import</scope>") if bom else "",
-            needed="".join(
-                dependency(artifact, f"<exclusions>{left_out}</exclusions>" if left_out else "") for artifact in artifacts
-            ),
+            needed="".join(dependency(artifact, f"<exclusions>{left_out}</exclusions>") for artifact in artifacts)
         )
         (folder / "pom.xml").write_text(text)
         (folder / "settings.xml").write_text(SETTINGS.format(nowhere=folder / "nowhere"))
@@ -122,10 +118,11 @@ def maven(*artifacts, bom=None, without=()):
     return f"{folder / 'jars'}/*"
 
 
-def dependency(artifact, more=""):
-    group, name, *version = artifact.split(":")
-    text = f"<groupId>{group}</groupId><artifactId>{name}</artifactId>"
-    return f"<dependency>{text}{''.join(f'<version>{number}</version>' for number in version)}{more}</dependency>"
+def dependency(artifact, more):
+    group, name, version = artifact.split(":")
+    return (
+        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>{more}</dependency>"
+    )
 
 
 def debian(*packages):
