@@ -33,11 +33,11 @@ pub struct Sandbox {
 /// Directories in which the process goes on making files. Elsewhere it makes none.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Writable {
-    /// Of unix sockets, which a listener makes and removes at the start, at a reload and at the end.
+    /// Directories of unix sockets, which a listener makes and removes at the start, at a reload and at the end.
     pub sockets: Vec<PathBuf>,
-    /// Of the access log, which is made anew behind a rotation.
+    /// The directory of the access log, which is made anew behind a rotation.
     pub log: Option<PathBuf>,
-    /// Of files of tokens, which are replaced at each renewal and removed at the end.
+    /// Directories of files of tokens, which are replaced at each renewal and removed at the end.
     pub tokens: Vec<PathBuf>,
 }
 

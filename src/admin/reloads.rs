@@ -29,7 +29,7 @@ pub(super) struct Reload {
 }
 
 impl Reloads {
-    /// Of the configuration in that file, if it is in one.
+    /// Changes of the configuration in that file, if it is in one.
     #[must_use]
     pub fn of(file: Option<PathBuf>) -> Self {
         Self(Arc::new(Inner {

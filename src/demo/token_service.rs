@@ -23,7 +23,7 @@ use crate::message::{Fields, Name, RequestHead};
 
 const PREFIX: &[u8] = b"/csp/gateway/am/api/auth/";
 const PERMISSIONS: &[&str] = &["aoa:directDataIngestion", "aoa/*", "csp:org_member"];
-/// Those of an app without the role to send data.
+/// Permissions of an app without the role to send data.
 const PERMISSIONS_TO_READ: &[&str] = &["aoa:metricsRead", "csp:org_member"];
 
 /// An embedded token service with one registered app and one user's API token.

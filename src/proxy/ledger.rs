@@ -215,7 +215,7 @@ pub struct Entry<'a> {
     started_at: Instant,
     /// Once somebody was told it.
     id: Option<RequestId>,
-    /// Its place in a trace that is recorded.
+    /// The request's place in a trace that is recorded.
     span: Option<Box<SpanContext>>,
     /// Whose local token it showed.
     pub(super) client: Option<ClientName>,

@@ -46,7 +46,7 @@ impl Log {
         whole.lines().map(parse).collect()
     }
 
-    /// So many lines, once they are there.
+    /// Waits for so many lines.
     async fn wait(&self, count: usize) -> Vec<Value> {
         eventually(|| self.lines().len() >= count, SOON).await;
         let lines = self.lines();

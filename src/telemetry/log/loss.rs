@@ -21,14 +21,14 @@ pub(in crate::telemetry) struct Loss {
 /// A log that loses lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LosingLog {
-    /// Its file; `None` for standard error.
+    /// The file of the log; `None` for standard error.
     pub file: Option<PathBuf>,
     /// Since when, how often, and why.
     pub health: SubjectHealth,
 }
 
 impl Loss {
-    /// Of what is written to this file.
+    /// Counts the loss of what is written to this file.
     pub(in crate::telemetry) fn of_file(file: PathBuf) -> Self {
         Self {
             lines: Subject::default(),

@@ -31,7 +31,7 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// Its name in the header of an assertion.
+    /// The algorithm's name in the header of an assertion.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

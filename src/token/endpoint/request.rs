@@ -56,7 +56,7 @@ pub enum ClientAuth {
     Basic {
         /// The client's identifier.
         client_id: String,
-        /// Its secret.
+        /// The client's secret.
         client_secret: RotatingSecret,
         /// How the two are joined.
         encoding: BasicEncoding,
@@ -65,7 +65,7 @@ pub enum ClientAuth {
     Post {
         /// The client's identifier.
         client_id: String,
-        /// Its secret.
+        /// The client's secret.
         client_secret: RotatingSecret,
     },
     /// `private_key_jwt`.

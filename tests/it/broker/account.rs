@@ -48,7 +48,7 @@ impl Log {
             .collect()
     }
 
-    /// So many lines, once they are there.
+    /// Waits for so many lines.
     async fn wait(&self, count: usize) -> Vec<Value> {
         eventually(|| self.lines().len() >= count, SOON).await;
         let lines = self.lines();

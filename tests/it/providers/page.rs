@@ -31,7 +31,7 @@ pub struct Page {
     /// The name of its file, without `.md`.
     pub name: String,
     pub text: String,
-    /// Its configurations.
+    /// The configurations of the page.
     pub blocks: Vec<String>,
     /// The variables that mean the first of them.
     pub variables: Vec<(String, String)>,

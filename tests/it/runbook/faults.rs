@@ -29,10 +29,10 @@ use crate::support::{
 
 /// A fault, and by which words each voice names who is to blame and what to do.
 pub struct Fault {
-    /// Its section in the runbook.
+    /// The fault's section in the runbook.
     pub heading: &'static str,
     pub play: fn() -> Play,
-    /// Of which lines of the log the first is shown.
+    /// Words of the log's lines, of which the first is shown.
     pub log: &'static [&'static str],
     pub alerts: &'static [&'static str],
     culprit: &'static [&'static str],

@@ -13,7 +13,7 @@ pub struct Voices {
 }
 
 impl Voices {
-    /// Of the log those lines whose text has one of these.
+    /// Asks every voice; of the log for those lines whose text has one of these.
     pub async fn of(scene: &Scene, log: &[&str]) -> Self {
         let sidecar = &scene.sidecar;
         let (listen, admin) = (

@@ -174,7 +174,7 @@ impl FakeCollector {
         self.state().taken.clone()
     }
 
-    /// Those of a kind.
+    /// Spans of a kind.
     pub fn of_kind(&self, kind: SpanKind) -> Vec<Traced> {
         let mut spans = self.spans();
         spans.retain(|span| span.kind == kind);

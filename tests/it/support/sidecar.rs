@@ -98,7 +98,7 @@ impl Sidecar {
         format!("http://{}", self.proxy_address())
     }
 
-    /// Its (first) port for tokens, without a trailing slash.
+    /// The broker's (first) port for tokens, without a trailing slash.
     pub fn broker_url(&self) -> String {
         format!("http://{}", self.brokers[0])
     }

@@ -169,7 +169,7 @@ impl Process {
         self.reader.changed.notify_all();
     }
 
-    /// Its configuration file.
+    /// The configuration file of the process.
     pub fn config(&self) -> std::path::PathBuf {
         self.files.path().join("auth-sidecar.toml")
     }
