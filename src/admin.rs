@@ -13,11 +13,7 @@ mod trouble;
 pub(crate) mod words;
 
 use std::{
-    convert::Infallible,
-    future::ready as ready_with,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    convert::Infallible, future::ready as ready_with, pin::pin, sync::Arc, time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -47,7 +43,7 @@ use crate::{
     server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Stream},
     telemetry::{
         Metrics, Origin, Sources,
-        access::{Access, AccessLog, Asked, Client, Record},
+        access::{Access, AccessLog, Asked, Record},
     },
     token::{TokenHandle, foresight::Ends},
 };
@@ -133,8 +129,8 @@ impl Admin {
                     _ => "1.1",
                 },
             };
-            let client = Client::of(client.as_ref(), peer);
-            log(&view, id, (client, peer), Some(asked), &answer, error);
+            let who = (client.as_ref(), peer);
+            log(&view, id, who, Some(asked), &answer, error);
         }
         answer
     }
@@ -218,30 +214,19 @@ fn judge(view: &View, request: &Parts, head: &RequestHead, peer: &Peer, id: Requ
 fn log(
     view: &View,
     id: RequestId,
-    (client, peer): (Client<'_>, &Peer),
+    (client, peer): (Option<&ClientName>, &Peer),
     asked: Option<Asked<'_>>,
     answer: &Answer,
     error: Option<(&'static str, &'static str)>,
 ) {
     view.access.write(&Record {
-        id,
         is_admin: true,
-        client,
-        address: peer.address(),
-        is_tls: peer.is_tls,
         asked,
         status: Some(answer.status().as_u16()),
         origin: Some(Origin::Sidecar.as_str()),
         error,
-        request_bytes: 0,
         response_bytes: answer.body().size_hint().exact().unwrap_or_default(),
-        duration: Duration::ZERO,
-        first_byte: None,
-        upstream: None,
-        held: Duration::ZERO,
-        generation: None,
-        is_replayed: false,
-        handed_out: None,
+        ..Record::of(id, client, peer)
     });
 }
 
@@ -543,7 +528,7 @@ impl Protocol for Admin {
         if view.access.wants(true) {
             let answer = response.clone().map(Full::from);
             let error = (error.answer().error, error.label());
-            let who = (Client::of(None, peer), peer);
+            let who = (None, peer);
             log(&view, id, who, None, &answer, Some(error));
         }
         response

@@ -7,7 +7,6 @@ use std::{
     collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,7 +24,7 @@ use crate::{
     server::{Peer, Refusal},
     telemetry::{
         Metrics,
-        access::{Access, Client, Record, WrittenToken},
+        access::{Access, Record, WrittenToken},
     },
     token::AccessToken,
 };
@@ -91,24 +90,11 @@ impl Account {
         self.count(&error);
         if self.access.wants(true) {
             self.access.write(&Record {
-                id,
-                is_admin: false,
-                client: Client::of(None, peer),
-                address: peer.address(),
-                is_tls: peer.is_tls,
-                asked: None,
                 status: Some(response.status().as_u16()),
                 origin: Some(ORIGIN),
                 error: Some((error.answer().error, error.label())),
-                request_bytes: 0,
                 response_bytes: response.body().len() as u64,
-                duration: Duration::ZERO,
-                first_byte: None,
-                upstream: None,
-                held: Duration::ZERO,
-                generation: None,
-                is_replayed: false,
-                handed_out: None,
+                ..Record::of(id, None, peer)
             });
         }
         response

@@ -119,24 +119,11 @@ impl Ledger {
         self.failed(&error, &Client::of(None, peer), peer.address());
         self.metrics.refused(response.status());
         let record = Record {
-            id,
-            is_admin: false,
-            client: Client::of(None, peer),
-            address: peer.address(),
-            is_tls: peer.is_tls,
-            asked: None,
             status: Some(response.status().as_u16()),
             origin: Some(Origin::Sidecar.as_str()),
             error: Some((error.answer().error, error.label())),
-            request_bytes: 0,
             response_bytes: response.body().len() as u64,
-            duration: Duration::ZERO,
-            first_byte: None,
-            upstream: None,
-            held: Duration::ZERO,
-            generation: None,
-            is_replayed: false,
-            handed_out: None,
+            ..Record::of(id, None, peer)
         };
         if self.access.wants(true) {
             self.access.write(&record);
@@ -342,11 +329,6 @@ impl Entry<'_> {
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
         let record = Record {
-            id,
-            is_admin: false,
-            client: Client::of(self.client.as_ref(), &self.peer),
-            address: self.peer.address(),
-            is_tls: self.peer.is_tls,
             asked: Some(Asked::of(self.request)),
             status: self.outcome.map(|(status, _)| status.as_u16()),
             origin: self.outcome.map(|(_, origin)| origin.as_str()),
@@ -361,7 +343,7 @@ impl Entry<'_> {
             held: self.held,
             generation: self.generation,
             is_replayed: self.is_replayed,
-            handed_out: None,
+            ..Record::of(id, self.client.as_ref(), &self.peer)
         };
         if is_logged {
             self.ledger.access.write(&record);

@@ -20,7 +20,7 @@ use crate::{
     server::Peer,
     telemetry::{
         Metrics,
-        access::{Asked, Client, HandedOut, Record},
+        access::{Asked, HandedOut, Record},
     },
 };
 
@@ -150,11 +150,6 @@ impl Drop for Entry<'_> {
             return;
         }
         self.account.access.write(&Record {
-            id: self.id,
-            is_admin: false,
-            client: Client::of(self.client.as_ref(), self.peer),
-            address: self.peer.address(),
-            is_tls: self.peer.is_tls,
             asked: Some(Asked::of(self.request)),
             status: self.status.map(|status| status.as_u16()),
             origin: self.status.map(|_| ORIGIN),
@@ -162,12 +157,10 @@ impl Drop for Entry<'_> {
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
             duration: self.started_at.elapsed(),
-            first_byte: None,
-            upstream: None,
             held: self.held,
             generation: self.handed_out.map(|(generation, _)| generation),
-            is_replayed: false,
             handed_out: self.handed_out.map(|(_, handed_out)| handed_out),
+            ..Record::of(self.id, self.client.as_ref(), self.peer)
         });
     }
 }
