@@ -36,10 +36,10 @@ use self::{
     route::Route,
 };
 use crate::{
-    admission::{Admitted, Clients, Rules, admit},
+    admission::{Admitted, Clients, Denied, Rules, admit},
     message::{Fields, Name, RequestHead, ResponseHead},
     proxy::ProxyError,
-    server::{Exchange, Handler, Pass, Peer, Refusal, respond, unless_gone},
+    server::{Exchange, Handler, Node, Pass, Peer, Refusal, respond, unless_gone},
     token::{TokenHandle, Unavailable},
 };
 
@@ -54,12 +54,38 @@ pub struct View {
     pub tokens: TokenHandle,
     /// The hosts and origins that are served.
     pub rules: Rules,
-    /// The clients whose local tokens are accepted. `None`: whoever the unix socket lets in.
-    pub clients: Option<Clients>,
+    /// Who gets tokens.
+    pub takers: Takers,
     /// How long a request waits for a token.
     pub hold_timeout: Duration,
     /// Who took which token.
     pub account: Arc<Account>,
+}
+
+/// Who gets tokens. Each request is looked at by itself: it may have come to a listener that the
+/// configuration before had.
+#[derive(Debug)]
+pub enum Takers {
+    /// Clients who show one of these local tokens.
+    Clients(Clients),
+    /// Whoever the unix socket lets in.
+    UnixPeers,
+    /// Nobody: there is no broker any more.
+    Nobody,
+}
+
+impl Takers {
+    /// The clients who have to prove themselves; `None` where their connection has done so.
+    ///
+    /// # Errors
+    /// When nobody may come by such a connection.
+    fn clients(&self, peer: &Peer) -> Result<Option<&Clients>, Denied> {
+        match self {
+            Self::Clients(clients) => Ok(Some(clients)),
+            Self::UnixPeers if peer.node == Node::Unix => Ok(None),
+            Self::UnixPeers | Self::Nobody => Err(Denied::UnknownClient),
+        }
+    }
 }
 
 /// Time for the body of a token request.
@@ -95,9 +121,11 @@ impl Handler for Broker {
     }
 
     fn admits(&self, pass: Pass) -> bool {
-        let view = self.0.load();
-        let clients = view.clients.as_ref();
-        clients.is_none_or(|clients| clients.know(pass))
+        match &self.0.load().takers {
+            Takers::Clients(clients) => clients.know(pass),
+            Takers::UnixPeers => true,
+            Takers::Nobody => false,
+        }
     }
 
     fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes> {
@@ -140,9 +168,10 @@ impl View {
             Ok(Err(error)) => return Some(Err(error)),
             Err(_) => return Some(Err(TokenError::TooSlow)),
         };
-        let admitted = match &self.clients {
-            None => Some(Admitted::default()),
-            Some(clients) => credentials.client(clients),
+        let admitted = match self.takers.clients(entry.peer) {
+            Ok(None) => Some(Admitted::default()),
+            Ok(Some(clients)) => credentials.client(clients),
+            Err(_) => None,
         };
         let Some(admitted) = admitted else {
             return Some(Err(credentials.rejection()));
@@ -163,10 +192,11 @@ impl View {
         exchange: &mut impl Exchange,
         entry: &mut Entry<'_>,
     ) -> Option<Response<Bytes>> {
-        let admitted = match &self.clients {
+        let clients = self.takers.clients(entry.peer);
+        let admitted = clients.and_then(|clients| match clients {
             None => Ok(Admitted::default()),
             Some(clients) => clients.check(&entry.request.fields),
-        };
+        });
         let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(denied) => return Some(entry.refused(&denied.into())),

@@ -14,7 +14,7 @@ use super::{
     token_files::{self, TokenFiles},
 };
 use crate::{
-    broker::{Account, Broker, TokenFile, View},
+    broker::{Account, Broker, Takers, TokenFile, View},
     config::Config,
     server::{self, Address, Http, ServerSettings},
 };
@@ -44,7 +44,7 @@ impl Plan {
         let mut new = Vec::new();
         for address in &config.broker.addresses {
             match kept.iter().find(|(one, _)| one.configured == *address) {
-                Some((one, _)) => one.set_access(&config.listen.unix)?,
+                Some(_) => {}
                 None => new.push(Listening::bind(address, config, "broker.address")?),
             }
         }
@@ -72,6 +72,18 @@ impl Brokering {
         Plan::beside(config, &self.serving)
     }
 
+    /// Gives the files of the sockets that stay to those who may have them now.
+    pub(super) fn set_access(&self, config: &Config) -> anyhow::Result<()> {
+        let mut kept = self.serving.iter().map(|(listening, _)| listening);
+        kept.try_for_each(|listening| {
+            if config.broker.addresses.contains(&listening.configured) {
+                listening.set_access(&config.listen.unix)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
     /// Goes over to a new configuration, as planned.
     pub(super) async fn change(
         &mut self,
@@ -84,10 +96,6 @@ impl Brokering {
         // A file that stays is never away.
         files.settled().await;
         std::mem::replace(&mut self.files, files).stop().await;
-        self.settings.store(Arc::new(settings(live)));
-        self.broker.set(view(live, &account));
-        shared.broker_connections.review();
-        self.serve(plan.new, shared)?;
         let wanted = &live.config.broker.addresses;
         self.serving.retain_mut(|(listening, serving)| {
             let is_wanted = wanted.contains(&listening.configured);
@@ -98,7 +106,11 @@ impl Brokering {
             }
             is_wanted
         });
-        Ok(())
+        // Those that are left take no more connections: what follows is not meant for them.
+        self.settings.store(Arc::new(settings(live)));
+        self.broker.set(view(live, &account));
+        shared.broker_connections.review();
+        self.serve(plan.new, shared)
     }
 
     /// Ends connections, then files.
@@ -149,10 +161,18 @@ fn view(live: &Live, account: &Arc<Account>) -> View {
     View {
         tokens: live.tokens.clone(),
         rules: rules::broker(&live.config),
-        clients: live.broker_clients.clone(),
+        takers: takers(live),
         hold_timeout: live.config.proxy.hold_timeout,
         account: Arc::clone(account),
     }
+}
+
+fn takers(live: &Live) -> Takers {
+    if live.config.broker.addresses.is_empty() {
+        return Takers::Nobody;
+    }
+    let clients = live.broker_clients.clone();
+    clients.map_or(Takers::UnixPeers, Takers::Clients)
 }
 
 fn settings(live: &Live) -> ServerSettings {

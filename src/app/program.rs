@@ -111,6 +111,7 @@ impl Program {
         let broker = self.broker.plan(config)?;
         let mut kept = self.listeners.iter();
         kept.try_for_each(|listening| listening.set_access(access))?;
+        self.broker.set_access(config)?;
         // From here on nothing fails but what would fail for the old configuration too.
         let is_kept = |one: &Listening| config.listen.addresses.contains(&one.configured);
         let (kept, given_up): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(is_kept);

@@ -11,6 +11,9 @@ use crate::{message::BodyLength, server::Exchange};
 /// No token request is longer.
 const MAX_BYTES: usize = 16 * 1024;
 
+/// More fields than any token request has; each is compared with those before it.
+const MAX_FIELDS: usize = 32;
+
 /// Whether a Content-Type is that of a form.
 pub(super) fn is_form(value: &[u8]) -> bool {
     let kind = value.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -57,6 +60,9 @@ impl Form {
     pub(super) fn parse(body: &[u8]) -> Result<Self, TokenError> {
         let mut fields: Vec<(String, Zeroizing<String>)> = Vec::new();
         for (name, value) in form_urlencoded::parse(body) {
+            if fields.len() == MAX_FIELDS {
+                return Err(TokenError::Request("there are too many fields"));
+            }
             if fields.iter().any(|(known, _)| *known == name) {
                 return Err(TokenError::Request("a field comes twice"));
             }
@@ -88,6 +94,9 @@ mod tests {
     #[test]
     fn a_field_that_comes_twice_is_no_form_and_an_empty_one_is_none() {
         assert!(Form::parse(b"a=1&b=2&a=3").is_err());
+        let many: Vec<String> = (0..33).map(|n| format!("f{n}=1")).collect();
+        assert!(Form::parse(many.join("&").as_bytes()).is_err());
+        assert!(Form::parse(many[..32].join("&").as_bytes()).is_ok());
         let form = Form::parse(b"a=&b=2").unwrap_or_else(|error| panic!("{error:?}"));
         assert!(form.get("a").is_none());
         assert_eq!(form.get("b").map(|value| value.as_str()), Some("2"));

@@ -64,15 +64,21 @@ pub(super) async fn wait(
             Choice::Renew(None) if snapshot.next_attempt > deadline => {
                 return Err(snapshot.unavailable(now));
             }
-            Choice::Renew(second_best) => {
-                match timeout_at(deadline, tokens.changed(&snapshot)).await {
-                    Ok(changed) => snapshot = changed,
-                    Err(_) => {
-                        return second_best.ok_or_else(|| snapshot.unavailable(Instant::now()));
-                    }
-                }
-            }
+            Choice::Renew(_) => match timeout_at(deadline, tokens.changed(&snapshot)).await {
+                Ok(changed) => snapshot = changed,
+                // What was good enough at the beginning may have ended meanwhile.
+                Err(_) => return at_last(&tokens.snapshot(), purpose),
+            },
         }
+    }
+}
+
+/// Gives what there is when no more time is left.
+fn at_last(snapshot: &Snapshot, purpose: Purpose) -> Result<Grant, Unavailable> {
+    let now = Instant::now();
+    match choose(snapshot, purpose, now) {
+        Choice::Give(grant) | Choice::Renew(Some(grant)) => Ok(grant),
+        Choice::Renew(None) => Err(snapshot.unavailable(now)),
     }
 }
 
@@ -246,6 +252,19 @@ mod tests {
         assert_eq!(given(&failing, Purpose::Keep, 31.0), Ok(24));
         assert_eq!(given(&failing, Purpose::Keep, 53.0), Ok(2));
         assert_eq!(given(&failing, Purpose::Keep, 54.5), Err(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_in_vain_is_given_what_is_left_by_then() {
+        let left = |snapshot: &Snapshot| {
+            let granted = at_last(snapshot, Purpose::Keep);
+            granted.ok().map(|grant| grant.expires_in)
+        };
+        let waiting = snapshot(Some(60.0), false);
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert_eq!(left(&waiting), Some(15));
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert_eq!(left(&waiting), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ mod request;
 mod rotation;
 mod service_account;
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{future::pending, path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::DATE};
@@ -50,14 +50,21 @@ pub struct TokenEndpoint {
     /// Their files, and how they looked when the request was last sent.
     files: Vec<PathBuf>,
     seen: Fingerprint,
+    /// The same of the refresh token, if it is made of one.
+    refresh_token_file: Vec<PathBuf>,
+    seen_refresh_token: Fingerprint,
+    /// Whether the last attempt gave no token.
+    has_failed: bool,
     /// Which of two overlapping secrets was accepted last.
     accepted: Which,
     /// How many calls the last attempt took.
     calls: u32,
     /// The status of the last response of that attempt.
     status: Option<StatusCode>,
-    /// By how many seconds the service's clock is ahead of ours, where that matters.
+    /// By how many seconds assertions are ahead of our clock.
     ahead: i64,
+    /// By how many seconds the last response was, as it dates itself.
+    dated: i64,
     /// Whether the service reads HTTP Basic credentials as they are, without decoding them.
     other_spelling: bool,
     /// A response that is not used before its refresh token is in its place.
@@ -93,11 +100,15 @@ impl TokenEndpoint {
             secrets: request.secrets(),
             files: request.files(),
             seen: Fingerprint::default(),
+            refresh_token_file: request.refresh_token_file(),
+            seen_refresh_token: Fingerprint::default(),
+            has_failed: false,
             request,
             accepted: Which::Current,
             calls: 0,
             status: None,
             ahead: 0,
+            dated: 0,
             other_spelling: false,
             kept: None,
         })
@@ -116,7 +127,7 @@ impl TokenEndpoint {
     /// itself; 0 where they agree, as far as services care.
     #[must_use]
     pub fn clock_ahead(&self) -> i64 {
-        self.ahead
+        self.dated
     }
 
     /// Gets a token with the credentials as they are, and with the other ones where there are two and
@@ -129,14 +140,12 @@ impl TokenEndpoint {
         let result = self.ask(first, refresh_token).await;
         let has_other = self.secrets.iter().any(|one| one.next_file.is_some());
         match result {
-            Err(error) if has_other && may_be_the_secret(&error) => {
+            Err(error) if has_other && may_be_the_secret(&error) && !wants_time(&error) => {
                 let second = self.ask(first.other(), refresh_token).await;
-                match second {
-                    Ok(_) => self.accepted = first.other(),
-                    // A next secret that is not there yet says nothing of the present one.
-                    Err(_) => return Err(error),
-                }
-                second
+                // A next secret that is not there yet says nothing of the present one.
+                let granted = second.map_err(|second| weightier(error, second))?;
+                self.accepted = first.other();
+                Ok(granted)
             }
             result => result,
         }
@@ -149,29 +158,53 @@ impl TokenEndpoint {
         which: Which,
         refresh_token: Option<&SecretString>,
     ) -> Result<Granted, FetchError> {
-        let ahead = self.ahead;
-        let result = self.ask_once(which, refresh_token).await;
-        // Services say all kinds of things to an assertion that is not good at their time.
-        let is_dated = ahead != self.ahead && self.request.has_assertion();
-        let is_limited = |error: &FetchError| error.reason == Reason::RateLimited;
-        if is_dated && result.is_err() && !result.as_ref().is_err_and(is_limited) {
-            let seconds = self.ahead;
-            tracing::warn!(
-                seconds,
-                "the clock of the token service is ahead of this machine's by so many seconds (or \
-                 behind it); assertions go by its clock"
-            );
-            return self.ask_once(which, refresh_token).await;
-        }
-        if result.as_ref().is_err_and(rejects_client) && self.request.has_two_spellings(which) {
-            self.other_spelling = !self.other_spelling;
+        let error = match self.ask_once(which, refresh_token).await {
+            Err(error) if !wants_time(&error) => error,
+            result => return result,
+        };
+        let used = self.ahead;
+        if let Some(other) = self.other_clock(&error, refresh_token.is_some()) {
+            self.ahead = other;
             let second = self.ask_once(which, refresh_token).await;
             if second.is_ok() {
-                return second;
+                tracing::warn!(
+                    seconds = other,
+                    "the clock of the token service is ahead of this machine's by so many seconds (or \
+                     behind it); assertions go by its clock"
+                );
+            } else {
+                self.ahead = used;
             }
-            self.other_spelling = !self.other_spelling;
+            return second.map_err(|second| weightier(error, second));
         }
-        result
+        if rejects_client(&error) && self.request.has_two_spellings(which) {
+            self.other_spelling = !self.other_spelling;
+            let second = self.ask_once(which, refresh_token).await;
+            if second.is_err() {
+                self.other_spelling = !self.other_spelling;
+            }
+            return second.map_err(|second| weightier(error, second));
+        }
+        Err(error)
+    }
+
+    /// The clock to go by instead, where an assertion may have been rejected for its time: that of the
+    /// response, or our own where the one that was learned no longer helps. A clock that helped stays in
+    /// use, whatever the dates of other responses are: who dates them need not be who checks assertions.
+    fn other_clock(&self, error: &FetchError, is_refresh: bool) -> Option<i64> {
+        // Services say all kinds of things to an assertion that is not good at their time.
+        let may_be_the_time = self.request.has_assertion() && error.reason != Reason::BadResponse;
+        // Whatever is no plain rejection may have spent the refresh token.
+        let is_safe = !is_refresh || rejects_client(error);
+        if self.status.is_none() || !may_be_the_time || !is_safe {
+            return None;
+        }
+        // Dates have whole seconds, and responses take their time.
+        if self.dated.abs_diff(self.ahead) > 2 {
+            Some(self.dated)
+        } else {
+            (self.ahead != 0).then_some(0)
+        }
     }
 
     async fn ask_once(
@@ -194,10 +227,7 @@ impl TokenEndpoint {
         self.status = None;
         let response = caller.post(fields, body).await?;
         self.status = Some(response.status);
-        // Dates have whole seconds, and responses take their time.
-        if let Some(ahead) = ahead(&response).filter(|ahead| ahead.abs_diff(self.ahead) > 2) {
-            self.ahead = ahead;
-        }
+        self.dated = ahead(&response).unwrap_or(0);
         let read = (self.request.protocol.read)(&response, &self.request.expected);
         read.map_err(|mut error| {
             self.hide_secrets(&mut error);
@@ -234,7 +264,9 @@ impl TokenSource for TokenEndpoint {
             warn_of_quotes(&self.files);
         }
         self.seen = now;
+        self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
         self.calls = 0;
+        self.status = None;
         let result = async {
             if let Some(response) = self.resume().await? {
                 return Ok(response);
@@ -243,13 +275,14 @@ impl TokenSource for TokenEndpoint {
                 self.calls += discovery.look(fastrand::f64()).await?;
             }
             let Some(held) = self.hold().await? else {
-                return Ok(self.ask_with_either(None).await?.response);
+                return self.ask_with_either(None).await?.response;
             };
             let granted = self.ask_with_either(Some(held.token())).await?;
             self.store(held, granted)
         };
         let result = result.await;
         self.calls = self.calls.max(1);
+        self.has_failed = result.is_err();
         if let (Way::Discovered(discovery), Err(error)) = (&mut self.way, &result) {
             discovery.failed(error.reason, fastrand::f64());
         }
@@ -271,8 +304,17 @@ impl TokenSource for TokenEndpoint {
                 Way::Discovered(discovery) => discovery.renewed().await,
             }
         };
+        let refresh_token = async {
+            // One that works is read when it is used; another sidecar may replace it meanwhile.
+            if self.has_failed {
+                changed(&self.refresh_token_file, &self.seen_refresh_token).await;
+            } else {
+                pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = changed(&self.files, &self.seen) => {}
+            () = refresh_token => {}
             () = renewed => {}
         }
     }
@@ -287,6 +329,16 @@ fn may_be_the_secret(error: &FetchError) -> bool {
     ) || ["status 401", "status 403"]
         .iter()
         .any(|status| error.detail.starts_with(status))
+}
+
+/// Whether the service asks to be left alone for a while.
+fn wants_time(error: &FetchError) -> bool {
+    error.reason == Reason::RateLimited || error.retry_after.is_some()
+}
+
+/// Which of two errors of one attempt counts: the first, unless the second asks for time.
+fn weightier(first: FetchError, second: FetchError) -> FetchError {
+    if wants_time(&second) { second } else { first }
 }
 
 /// Whether it is the client that was rejected, and not what the client asks for. Some services reject

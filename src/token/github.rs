@@ -88,7 +88,7 @@ fn read(response: &CallResponse) -> Result<Granted, FetchError> {
         Some(Err(_)) | None => Lifetime::Unknown,
     };
     Ok(Granted {
-        response: TokenResponse { bearer, lifetime },
+        response: Ok(TokenResponse { bearer, lifetime }),
         refresh_token: None,
     })
 }
@@ -171,12 +171,12 @@ mod tests {
         let date = ("date", "Mon, 11 Jul 2016 21:14:10 GMT");
         let granted = read(&response(201, &[date], body)).unwrap();
         let hour = Lifetime::Limited(Duration::from_secs(3600));
-        assert_eq!(granted.response.lifetime, hour);
+        assert_eq!(granted.response.unwrap().lifetime, hour);
         // By our own clock it is over.
         let error = read(&response(201, &[], body)).unwrap_err();
         assert_eq!(error.reason, Reason::BadResponse);
         let unsaid = read(&response(201, &[], r#"{"token":"ghs_x"}"#)).unwrap();
-        assert_eq!(unsaid.response.lifetime, Lifetime::Unknown);
+        assert_eq!(unsaid.response.unwrap().lifetime, Lifetime::Unknown);
     }
 
     #[test]

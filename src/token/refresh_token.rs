@@ -129,8 +129,13 @@ impl RefreshTokenFile {
                     return Err(RefreshTokenError::Busy(self.path.clone()));
                 }
                 Err(Errno::WOULDBLOCK) => sleep(STEP).await,
+                Ok(()) => break,
                 // A file system without locks has one sidecar, or two that its user must keep apart.
-                Ok(()) | Err(_) => break,
+                Err(error) => {
+                    let path = self.path.display();
+                    tracing::debug!(%path, %error, "the directory of the refresh token cannot be locked");
+                    break;
+                }
             }
         }
         self.hold_in(directory)
@@ -202,6 +207,7 @@ impl HeldRefreshToken {
         let written = self.spare.write_all(&line);
         let replaced = written.and_then(|()| {
             self.spare.sync_all()?;
+            self.is_spare_ours()?;
             renameat(
                 &self.directory,
                 &self.spare_name,
@@ -214,6 +220,22 @@ impl HeldRefreshToken {
             path: self.path.clone(),
             kind: error.kind(),
         })
+    }
+}
+
+impl HeldRefreshToken {
+    /// Makes sure that what is renamed is what was written: where locks do not exclude others, one of
+    /// them may have put a file of its own there.
+    fn is_spare_ours(&self) -> io::Result<()> {
+        let there = statat(&self.directory, &self.spare_name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let ours = rustix::fs::fstat(&self.spare)?;
+        if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) {
+            Ok(())
+        } else {
+            Err(io::Error::other(
+                "another process replaces the refresh token",
+            ))
+        }
     }
 }
 
@@ -254,7 +276,9 @@ fn recover(directory: &File, name: &OsStr, spare_name: &OsStr) -> Result<(), Err
         Err(error) => return Err(error),
         Ok(_) => {}
     }
-    if is_whole_and_newer(directory, name, spare_name).unwrap_or(false) {
+    let is_wanted = is_whole_and_newer(directory, name, spare_name);
+    // In doubt nothing is removed: it may be all that there is.
+    if is_wanted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))? {
         renameat(directory, spare_name, directory, name)?;
         tracing::info!(
             "a refresh token that was received before the last end of the sidecar is in its place"
@@ -265,7 +289,11 @@ fn recover(directory: &File, name: &OsStr, spare_name: &OsStr) -> Result<(), Err
 }
 
 fn is_whole_and_newer(directory: &File, name: &OsStr, spare_name: &OsStr) -> io::Result<bool> {
-    let spare = open_regular(directory, spare_name)?;
+    let spare = match open_regular(directory, spare_name) {
+        Ok(spare) => spare,
+        Err(Errno::LOOP | Errno::INVAL) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
     let current = open_regular(directory, name);
     let found = spare.metadata()?;
     // Whoever put another token there afterwards meant that one.
@@ -275,7 +303,10 @@ fn is_whole_and_newer(directory: &File, name: &OsStr, spare_name: &OsStr) -> io:
             let time = |of: &std::fs::Metadata| (of.mtime(), of.mtime_nsec());
             found.uid() == current.uid() && time(&found) >= time(&current)
         }
-        Err(_) => false,
+        // The end may have come between the two names.
+        Err(Errno::NOENT) => found.uid() == rustix::process::geteuid().as_raw(),
+        Err(Errno::LOOP | Errno::INVAL) => false,
+        Err(error) => return Err(error.into()),
     };
     if !is_newer || found.size() < 2 || found.size() > ROOM {
         return Ok(false);

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{
     FakeIssuer, FakeService, Said, Settings, Sidecar,
     csp::{Call, ClientKey, parts},
-    eventually_async, get,
+    eventually, eventually_async, get,
     issuer::{field, names},
     pki::Leaf,
 };
@@ -106,7 +106,7 @@ async fn a_token_of_somebody_else_is_exchanged_and_read_anew_at_each_exchange() 
         let calls = issuer.calls();
         field(calls.last().unwrap(), "subject_token").as_deref() == Some("subject-2")
     };
-    crate::support::eventually(renewed, SOON).await;
+    eventually(renewed, SOON).await;
 }
 
 #[tokio::test]
@@ -354,6 +354,36 @@ async fn an_assertion_goes_by_the_clock_of_the_service_whichever_way_ours_is_wro
 }
 
 #[tokio::test]
+async fn a_response_that_is_dated_wrongly_does_not_spoil_assertions_that_are_accepted() {
+    let key = ClientKey::p256();
+    let issuer = FakeIssuer::start(|call| {
+        let (_, claims) = parts(&field(call, "client_assertion").unwrap());
+        let made = claims["iat"].as_u64().unwrap();
+        let at = UNIX_EPOCH + Duration::from_secs(now() + 600);
+        if made.abs_diff(now()) > 5 {
+            return Said::error(401, "invalid_client");
+        }
+        let token = json!({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 1});
+        Said::json(200, &token).with("date", httpdate::fmt_http_date(at))
+    });
+    let service = FakeService::accepting([TOKEN]);
+    let settings = settings(&issuer, &service, "oauth2-client-credentials")
+        .set("auth.client_auth", "private_key_jwt")
+        .set("auth.client_id", "app")
+        .file("auth.private_key_file", &key.pem);
+    let sidecar = Sidecar::start(&settings);
+    eventually(|| issuer.call_count() > 3, SOON).await;
+    let (_, metrics) = sidecar.admin_get("/metrics").await;
+    let refused = metrics
+        .lines()
+        .find(|line| line.contains("token_refresh_total") && line.contains("invalid_client"));
+    assert!(
+        refused.is_none_or(|line| line.ends_with(" 0")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_secret_that_servers_read_in_two_ways_is_tried_in_the_other_one_and_that_is_kept() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -381,7 +411,7 @@ async fn a_secret_that_servers_read_in_two_ways_is_tried_in_the_other_one_and_th
     assert_eq!(issuer.call_count(), 2);
     let url = format!("{}/refresh", sidecar.admin_url());
     crate::support::request("POST", &url, &[("x-auth-sidecar", "1")], "").await;
-    crate::support::eventually(|| issuer.call_count() == 3, SOON).await;
+    eventually(|| issuer.call_count() == 3, SOON).await;
     assert_eq!(status(&sidecar).await, 200);
 }
 

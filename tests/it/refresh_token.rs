@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     FakeIssuer, FakeService, Process, Said, Settings, Sidecar, Validator, csp::Call, eventually,
-    eventually_async, get, issuer::field,
+    eventually_async, get, issuer::field, request,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -155,6 +155,8 @@ async fn a_token_that_is_not_rotated_stays_as_it_is_and_one_that_is_replaced_by_
     assert_eq!(fs::metadata(&file).unwrap().ino(), before);
     lock(&state).present = 7;
     write(directory.path(), &token(7));
+    let refresh = format!("{}/refresh", sidecar.admin_url());
+    request("POST", &refresh, &[], "").await;
     eventually(|| lock(&state).granted >= 2, SOON).await;
     assert!(lock(&state).lost.is_empty());
     drop(sidecar);
@@ -220,6 +222,45 @@ async fn a_token_that_was_rejected_is_tried_again_once_another_is_there() {
     eventually_async(told, SOON).await;
     write(directory.path(), &token(3));
     eventually_async(async || status(&sidecar.url()).await == 200, SOON).await;
+}
+
+#[tokio::test]
+async fn a_rotated_token_is_stored_where_its_access_token_cannot_be_used() {
+    let issuer = FakeIssuer::start(|_| {
+        let said = json!({
+            "access_token": "a",
+            "token_type": "mac",
+            "refresh_token": token(1),
+        });
+        Said::json(200, &said)
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), &token(0));
+    let service = FakeService::accepting_all();
+    let sidecar = Sidecar::start(&settings(&issuer, &service, &file));
+    let stored = || fs::read_to_string(&file).unwrap().trim() == token(1);
+    eventually(stored, SOON).await;
+    assert!(sidecar.admin_get("/readyz").await.1.contains("token_type"));
+}
+
+#[tokio::test]
+async fn sidecars_that_share_a_token_do_not_renew_because_of_each_other() {
+    let (issuer, state) = Rotating::start(600, |_| Duration::ZERO);
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), &token(0));
+    let service = FakeService::accepting_all();
+    let settings = settings(&issuer, &service, &file);
+    let (one, other) = (Sidecar::start(&settings), Sidecar::start(&settings));
+    for sidecar in [&one, &other] {
+        eventually_async(async || status(&sidecar.url()).await == 200, SOON).await;
+    }
+    // Longer than the least time between two calls, and than it takes to see a change.
+    let end = Duration::from_secs(2);
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < end {
+        assert_eq!(status(&one.url()).await, 200);
+        assert_eq!(lock(&state).granted, 2);
+    }
 }
 
 /// Kills the process at so many moments, one after the other, and says how often the service was asked

@@ -114,16 +114,23 @@ impl Place {
         let Self {
             mode, owner, group, ..
         } = *self;
-        // The owner first: a change of it may take bits of the mode away.
-        if owner.is_some() || group.is_some() {
+        let give = |owner: Option<u32>, group: Option<u32>| {
             let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
             fchown(file, owner, group).map_err(|error| {
                 let reason = io::Error::from(error);
                 let text = format!("cannot give it to its owner and group: {reason}");
                 io::Error::new(reason.kind(), text)
-            })?;
+            })
+        };
+        // The owner last: of a file that is somebody else's the mode cannot be changed.
+        if group.is_some() {
+            give(None, group)?;
         }
-        Ok(fchmod(file, Mode::from_raw_mode(mode))?)
+        fchmod(file, Mode::from_raw_mode(mode))?;
+        if owner.is_some() {
+            give(owner, None)?;
+        }
+        Ok(())
     }
 
     /// Puts a new file here, in the place of whatever file or link there is.

@@ -4,6 +4,9 @@ use http::uri::Authority;
 
 use crate::message::{Name, RequestHead, RequestId, TraceParent, trace_parent};
 
+/// The longest name of a host, in bytes (RFC 1035 §2.3.4), with a port.
+const MAX_HOST: usize = 255 + 6;
+
 /// The part of the traces that begin here which is recorded, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampleRatio(f64);
@@ -70,6 +73,8 @@ impl SpanContext {
                 || name.eq_ignore_ascii_case(b"tracestate")
         });
         let host = request.authority().or_else(|| fields.first(Name::Host));
+        // A longer one is the name of no host, and would be kept with the span.
+        let host = host.filter(|host| host.len() <= MAX_HOST);
         let host = host.and_then(|host| Authority::try_from(host).ok());
         // Without a user's name, which an authority may have.
         context.host = host.map(|host| (host.host().to_owned(), host.port_u16()));

@@ -41,8 +41,8 @@ pub struct Expected {
 /// What a service granted.
 #[derive(Debug)]
 pub struct Granted {
-    /// The access token.
-    pub response: TokenResponse,
+    /// The access token, or why it cannot be used.
+    pub response: Result<TokenResponse, FetchError>,
     /// The refresh token that is to be used from now on, where there is another.
     pub refresh_token: Option<SecretString>,
 }
@@ -92,7 +92,7 @@ pub fn read(
     fields: &HeaderMap,
     body: &[u8],
 ) -> Result<TokenResponse, FetchError> {
-    read_expected(status, fields, body, &Expected::default()).map(|granted| granted.response)
+    read_expected(status, fields, body, &Expected::default())?.response
 }
 
 /// The same where it is known what was asked for.
@@ -115,9 +115,9 @@ pub fn read_expected(
 /// Reads a 2xx answer.
 fn granted(body: &[u8], expected: &Expected) -> Result<Granted, FetchError> {
     let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
-    let granted: Fields = serde_json::from_slice(unmarked_bytes(body))
+    let mut granted: Fields = serde_json::from_slice(unmarked_bytes(body))
         .map_err(|_| bad("the answer is no JSON token response"))?;
-    let Some(token) = granted.access_token else {
+    let Some(token) = granted.access_token.take() else {
         return Err(match granted.error.as_ref().and_then(rejection) {
             Some(code) => FetchError {
                 refusal: refusal(code, granted.error_description.as_ref()),
@@ -126,7 +126,24 @@ fn granted(body: &[u8], expected: &Expected) -> Result<Granted, FetchError> {
             None => bad("the answer holds no access_token"),
         });
     };
-    let token = SecretString::from(token);
+    let refresh_token = match &granted.refresh_token {
+        Some(Value::String(token)) if is_one_word(token) => Some(SecretString::from(token.clone())),
+        _ => None,
+    };
+    Ok(Granted {
+        // The service has rotated the refresh token whether its access token can be used or not.
+        response: response(&granted, &SecretString::from(token), expected),
+        refresh_token,
+    })
+}
+
+/// The token of a 2xx answer, if it is one that requests can be sent with.
+fn response(
+    granted: &Fields,
+    token: &SecretString,
+    expected: &Expected,
+) -> Result<TokenResponse, FetchError> {
+    let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
     // RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
     let accepted = expected.token_type.as_deref();
     let is_accepted = |kind: &String| {
@@ -151,21 +168,14 @@ fn granted(body: &[u8], expected: &Expected) -> Result<Granted, FetchError> {
              requests can be sent with",
         ));
     }
-    let bearer = Bearer::new(&token)
+    let bearer = Bearer::new(token)
         .ok_or_else(|| bad("the access_token is empty, too long or no legal field value"))?;
     let lifetime = match granted.expires_in.as_ref().and_then(number) {
         Some(seconds) if seconds > 0.0 => Lifetime::Limited(saturating_seconds(seconds)),
         Some(_) => return Err(bad("expires_in is not positive")),
-        None => lifetime_of_jwt(&token).map_or(Lifetime::Unknown, Lifetime::Limited),
+        None => lifetime_of_jwt(token).map_or(Lifetime::Unknown, Lifetime::Limited),
     };
-    let refresh_token = match granted.refresh_token {
-        Some(Value::String(token)) if is_one_word(&token) => Some(SecretString::from(token)),
-        _ => None,
-    };
-    Ok(Granted {
-        response: TokenResponse { bearer, lifetime },
-        refresh_token,
-    })
+    Ok(TokenResponse { bearer, lifetime })
 }
 
 /// Whether a text can be a refresh token (RFC 6749 appendix A.17), and comes back from a file as it was.

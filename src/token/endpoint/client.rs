@@ -207,6 +207,7 @@ fn unreachable(error: RouteError) -> FetchError {
             "cannot connect (the certificate is not trusted: {why})"
         )),
         RouteError::ProxyCredentials(why) => network(format!("{PROXY_REFUSES} ({why})")),
+        RouteError::Connect(why) => network(format!("cannot connect ({why})")),
         other => network(format!("cannot connect ({other})")),
     }
 }

@@ -263,7 +263,13 @@ impl TokenRequest {
         in_form.chain(of_client).collect()
     }
 
-    /// The files that it is made of.
+    /// The file of its refresh token, if it has one.
+    pub(super) fn refresh_token_file(&self) -> Vec<PathBuf> {
+        let file = self.refresh_token().map(RefreshTokenFile::path);
+        file.cloned().into_iter().collect()
+    }
+
+    /// The files that it is made of, but for that of a refresh token, which it replaces itself.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let secrets = self.secrets();
         let secrets = secrets.iter().flat_map(RotatingSecret::files).cloned();
@@ -271,6 +277,8 @@ impl TokenRequest {
         for assertion in self.assertions() {
             files.extend(assertion.signer.files().cloned());
         }
+        let own = self.refresh_token_file();
+        files.retain(|file| !own.contains(file));
         files.sort_unstable();
         files.dedup();
         files

@@ -46,16 +46,16 @@ impl TokenEndpoint {
     ) -> Result<TokenResponse, FetchError> {
         let next = granted.refresh_token.clone();
         let Some(next) = next.filter(|next| !is_same(next, held.token())) else {
-            return Ok(granted.response);
+            return granted.response;
         };
         let sent = held.token().clone();
         let stored = held.replace(&next);
         // Our own replacement is no change that somebody made.
-        self.seen = Fingerprint::of(&self.files);
+        self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
         match stored {
             Ok(()) => {
                 tracing::debug!("the service has rotated the refresh token; the new one is stored");
-                Ok(granted.response)
+                granted.response
             }
             Err(error) => {
                 self.kept = Some(Kept {
@@ -81,7 +81,7 @@ impl TokenEndpoint {
         // Whoever has put another token there since meant that one.
         if is_same(held.token(), &kept.sent) {
             let stored = held.replace(&kept.next);
-            self.seen = Fingerprint::of(&self.files);
+            self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
             stored.map_err(|error| not_stored(&error))?;
         } else if !is_same(held.token(), &kept.next) {
             self.kept = None;
@@ -90,7 +90,7 @@ impl TokenEndpoint {
         let Some(kept) = self.kept.take() else {
             return Ok(None);
         };
-        let response = kept.granted.response;
+        let response = kept.granted.response?;
         Ok(match response.lifetime {
             Lifetime::Limited(lifetime) => {
                 let left = lifetime.checked_sub(kept.at.elapsed());

@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use auth_sidecar::client_token::Hash;
 use rustix::process::{Signal, getuid};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{API_TOKEN, TELEGRAF, TOKEN, ask, list, over, place, settings};
 use crate::support::{
@@ -51,4 +52,38 @@ async fn a_changed_list_of_clients_counts_at_once() {
     let is_out = async || ask(&sidecar, TOKEN).await.status == 401;
     eventually_async(is_out, Duration::from_secs(3)).await;
     assert_eq!(ask(&sidecar, API_TOKEN).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_was_begun_gets_no_token_once_there_is_no_broker() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let base = Settings::new(&csp, &service);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let settings = base
+        .clone()
+        .set("broker.address", address.to_string())
+        .file("broker.client_tokens_file", &list());
+    let process = Process::start(&settings).await;
+    let connected = async || tokio::net::TcpStream::connect(address).await.is_ok();
+    eventually_async(connected, DEADLINE).await;
+    let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
+    half.write_all(b"GET /auth HTTP/1.1\r\nHost: localhost\r\n")
+        .await
+        .unwrap();
+    process.reconfigure(&base);
+    process.signal(Signal::HUP);
+    let changed = || process.output().contains("the new configuration is in use");
+    eventually(changed, DEADLINE).await;
+    // It may be closed by now.
+    drop(half.write_all(b"\r\n").await);
+    let mut said = Vec::new();
+    drop(half.read_to_end(&mut said).await);
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        said.is_empty() || said.starts_with("HTTP/1.1 403 "),
+        "{said}"
+    );
 }

@@ -191,7 +191,9 @@ async fn a_collector_that_hangs_costs_spans_and_neither_requests_nor_the_end() {
 #[tokio::test]
 async fn a_collector_that_speaks_no_http_is_told_of_in_our_words() {
     let noise = RawServer::start(|_, mut stream| async move {
-        use tokio::io::AsyncWriteExt;
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        // A response to something: what comes before the request has another name.
+        drop(stream.read_u8().await);
         drop(stream.write_all(b"canary: no HTTP\r\n\r\n").await);
         std::future::pending::<()>().await;
     });

@@ -1,10 +1,11 @@
 use super::*;
 
 fn lifetime(body: &str) -> Result<Lifetime, Reason> {
-    match granted(body.as_bytes(), &Expected::default()) {
-        Ok(granted) => Ok(granted.response.lifetime),
-        Err(error) => Err(error.reason),
-    }
+    let granted = granted(body.as_bytes(), &Expected::default());
+    let response = granted.and_then(|granted| granted.response);
+    response
+        .map(|response| response.lifetime)
+        .map_err(|error| error.reason)
 }
 
 fn limited(seconds: f64) -> Lifetime {
