@@ -103,7 +103,7 @@ pub struct Outage<'a> {
 }
 
 impl Health {
-    /// Of an upstream of which nothing is known yet.
+    /// The health of an upstream of which nothing is known yet.
     #[must_use]
     pub fn of(upstream: String) -> Self {
         Self(Arc::new(Inner {
@@ -112,7 +112,7 @@ impl Health {
         }))
     }
 
-    /// Of another upstream, of which nothing is known yet, with the same tokens.
+    /// The health of another upstream, of which nothing is known yet, with the same tokens.
     #[must_use]
     pub fn of_another(&self, upstream: String) -> Self {
         Self(Arc::new(Inner {

@@ -56,13 +56,13 @@ pub(crate) struct Episode {
 /// A change that is worth a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It fails, or still does.
+    /// The subject fails, or still does.
     Failing {
         episode: Episode,
         /// Failures of earlier episodes that no line told of.
         before: u64,
     },
-    /// It works again.
+    /// The subject works again.
     Recovered(Episode),
 }
 

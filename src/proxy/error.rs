@@ -2,7 +2,7 @@
 //!
 //! Each answer carries `Proxy-Status` (RFC 9209), so that an operator can tell our failure from
 //! the service's, and a problem document (RFC 9457) that says what to do and which key it is about.
-//! Of the request it shows a refused host and the place of a flaw, of the upstream and of the cause
+//! A response shows of the request a refused host and the place of a flaw, and of the upstream and the cause
 //! nothing: that goes to the log. `docs/answers.md` has the same table for people.
 
 use std::time::Duration;
