@@ -58,6 +58,11 @@ pub trait TokenSource: Send {
         None
     }
 
+    /// Whether a fetch that has begun must not be dropped: what it brings may exist nowhere else.
+    fn must_finish(&self) -> bool {
+        false
+    }
+
     /// Waits until the credential is another than at the last fetch; for ever where it cannot be.
     ///
     /// # Cancel safety

@@ -1,7 +1,7 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use url::Url;
 
-use super::{Parts, Shared, reporter::Reporter};
+use super::{Parts, Shared, reporter::Reporter, token_calls::TokenCalls};
 use crate::{
     admission::Clients,
     clock::Jump,
@@ -52,8 +52,8 @@ pub(super) struct Live {
     tls: Option<TlsFiles>,
     /// Notified when the files are to be read again, whoever can write to them.
     asked: Arc<Notify>,
-    /// Empty where the refresher is still that of the generation before.
-    refresher: JoinSet<()>,
+    /// `None` where they are still those of the generation before.
+    token_calls: Option<TokenCalls>,
     tasks: JoinSet<()>,
 }
 
@@ -77,7 +77,7 @@ impl Live {
         } = parts;
         let upstream = host_and_port(&config.upstream.url);
         let tracer = tracer(&config, collector, shared, current);
-        let mut refresher = JoinSet::new();
+        let mut token_calls = None;
         let (tokens, health, in_use, token_tracer);
         if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
             tokens = current.tokens.clone();
@@ -102,7 +102,7 @@ impl Live {
             };
             let policy = config.auth.policy.clone();
             let (task, handle) = token::channel(source, policy, reporter, fastrand::f64);
-            refresher.spawn(task.run());
+            token_calls = Some(TokenCalls::start(task, &shared.token_calls)?);
             tokens = handle;
         }
         let ends = Ends::default();
@@ -155,7 +155,7 @@ impl Live {
             broker_clients,
             tls,
             asked,
-            refresher,
+            token_calls,
             tasks,
         })
     }
@@ -202,15 +202,22 @@ impl Live {
 
     /// Waits until it can serve as well as the generation before.
     pub(super) async fn has_token(&self) {
-        if !self.refresher.is_empty() {
+        if self.token_calls.is_some() {
             has_token(&self.tokens).await;
         }
     }
 
     /// Takes over what goes on from the generation before.
     pub(super) fn take_over(&mut self, before: &mut Self) {
-        if self.refresher.is_empty() {
-            self.refresher = std::mem::take(&mut before.refresher);
+        if self.token_calls.is_none() {
+            self.token_calls = before.token_calls.take();
+        }
+    }
+
+    /// Begins no more token calls that would have to be finished.
+    pub(super) fn wind_down(&self) {
+        if let Some(calls) = &self.token_calls {
+            calls.wind_down();
         }
     }
 
@@ -218,18 +225,23 @@ impl Live {
     pub(super) fn watched(&mut self) -> (&Config, impl Future<Output = anyhow::Error>) {
         let Self {
             config,
-            refresher,
+            token_calls,
             tasks,
             ..
         } = self;
+        let crashed = async {
+            match token_calls {
+                Some(calls) => calls.crashed().await,
+                None => pending().await,
+            }
+        };
         let ended = async {
-            let ended = tokio::select! {
-                ended = refresher.join_next() => ended,
-                ended = tasks.join_next() => ended,
-            };
-            match ended {
-                Some(Err(error)) => error.into(),
-                _ => anyhow::anyhow!("the refresher ended"),
+            tokio::select! {
+                () = crashed => anyhow::anyhow!("the refresher ended"),
+                ended = tasks.join_next() => match ended {
+                    Some(Err(error)) => error.into(),
+                    _ => anyhow::anyhow!("a task of the configuration ended"),
+                },
             }
         };
         (config, ended)

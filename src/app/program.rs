@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Parts, ServiceManager, Shared, addresses,
@@ -181,12 +181,18 @@ impl Program {
         self.manager.tell(State::Stopping);
         // Readiness is false from here on, and the admin listener goes on telling so to the end.
         self.shared.stop.cancel();
+        let drain_timeout = self.live.config.listen.server.drain_timeout;
+        let deadline = Instant::now() + drain_timeout;
+        // A call that begins now could outlast the drain.
+        self.live.wind_down();
         for listening in self.listeners.drain(..) {
             listening.stop.cancel();
         }
         while self.workers.ended().await.is_some() {}
         // Whoever used the broker may have been finishing, too.
         self.broker.stop().await?;
+        drop(self.live);
+        self.shared.token_calls.finish(deadline).await;
         self.shared.exporters.finish().await;
         self.operators.stop().await?;
         tracing::info!("stopped");

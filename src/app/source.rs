@@ -68,6 +68,13 @@ impl TokenSource for Source {
         }
     }
 
+    fn must_finish(&self) -> bool {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.must_finish(),
+            Self::Fixed(token) => token.must_finish(),
+        }
+    }
+
     async fn changed(&mut self) {
         match self {
             Self::Endpoint(endpoint) => endpoint.changed().await,

@@ -297,6 +297,10 @@ impl TokenSource for TokenEndpoint {
         self.status
     }
 
+    fn must_finish(&self) -> bool {
+        self.request.refresh_token().is_some()
+    }
+
     async fn changed(&mut self) {
         let renewed = async {
             match &self.way {

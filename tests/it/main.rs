@@ -111,6 +111,7 @@ mod tls;
 mod tls_listener;
 /// How tokens are got and kept, whatever the token service does.
 mod token;
+mod token_calls;
 /// An upstream that says 401.
 mod unauthorized;
 /// A socket that is a file, and who may use it.

@@ -13,6 +13,7 @@ use tokio::{
     sync::Notify,
     time::{advance, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::token::{Bearer, NoEvents, Renewal, TokenHandle, Unavailable, channel};
@@ -73,7 +74,7 @@ impl Scripted {
 
     fn start_with(&self, policy: RefreshPolicy) -> TokenHandle {
         let (refresher, tokens) = channel(self.clone(), policy, NoEvents, fastrand::f64);
-        tokio::spawn(refresher.run());
+        tokio::spawn(refresher.run(CancellationToken::new()));
         tokens
     }
 }
@@ -403,7 +404,7 @@ async fn orders_do_not_shorten_the_back_off_after_an_answer_to_the_credential() 
             source.fails(10_000, &FetchError::new(reason, "no"));
             let (refresher, tokens) =
                 channel(source.clone(), RefreshPolicy::default(), NoEvents, || 1.0);
-            tokio::spawn(refresher.run());
+            tokio::spawn(refresher.run(CancellationToken::new()));
             for _ in 0..600 {
                 if orders {
                     tokens.refresh_now();
@@ -536,7 +537,7 @@ async fn a_service_that_is_back_is_found_within_half_of_its_absence() {
         let source = Away(begin + seconds(away));
         // The unluckiest dice.
         let (refresher, tokens) = channel(source, RefreshPolicy::default(), NoEvents, || 1.0);
-        let running = tokio::spawn(refresher.run());
+        let running = tokio::spawn(refresher.run(CancellationToken::new()));
         while tokens.snapshot().token.is_none() {
             sleep(Duration::from_millis(10)).await;
         }
