@@ -278,7 +278,7 @@ impl TokenSource for TokenEndpoint {
                 return self.ask_with_either(None).await?.response;
             };
             let granted = self.ask_with_either(Some(held.token())).await?;
-            self.store(held, granted)
+            self.store(held, granted).await
         };
         let result = result.await;
         self.calls = self.calls.max(1);

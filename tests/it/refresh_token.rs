@@ -43,6 +43,14 @@ fn token(n: usize) -> String {
     format!("{CANARY}-{n:05}")
 }
 
+/// The name of the file beside that of the token, with the one that follows it.
+fn spare_name(token: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let tag = digest.as_ref().iter().take(8);
+    let tag: String = tag.map(|byte| format!("{byte:02x}")).collect();
+    format!(".refresh-token.{tag}.next")
+}
+
 impl Rotating {
     fn start(expires_in: u64, delay: fn(usize) -> Duration) -> (FakeIssuer, Shared) {
         let shared = Arc::new(Mutex::new(Self {
@@ -176,7 +184,7 @@ async fn a_token_that_could_not_be_replaced_is_not_sent() {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), &token(0));
     // Nothing can be made under the name that the next one is written under.
-    let spare = directory.path().join(".refresh-token.next");
+    let spare = directory.path().join(spare_name(&token(0)));
     fs::create_dir(&spare).unwrap();
     fs::write(spare.join("kept"), "").unwrap();
     let service = FakeService::accepting(["access-00001"]);

@@ -1,5 +1,7 @@
 //! The refresh token of a request: it is stored before the response that it came with is used.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
@@ -12,7 +14,7 @@ use crate::{
     secret::{Fingerprint, Which},
     token::{
         FetchError, Lifetime, TokenResponse,
-        refresh_token::{HeldRefreshToken, RefreshTokenError},
+        refresh_token::{DISK_TIMEOUT, HeldRefreshToken, RefreshTokenError},
     },
 };
 
@@ -33,13 +35,18 @@ impl TokenEndpoint {
         let Some(file) = self.request.refresh_token() else {
             return Ok(None);
         };
-        // Who has it now has it for one call.
-        let held = file.hold(self.settings.request_timeout).await;
+        let held = file.hold(self.patience()).await;
         held.map(Some).map_err(|error| not_stored(&error))
     }
 
+    /// The longest time that another sidecar with this configuration keeps the token: as many calls as an
+    /// attempt can take, and what its disk takes.
+    fn patience(&self) -> Duration {
+        self.settings.request_timeout * self.request.most_calls() + 2 * DISK_TIMEOUT
+    }
+
     /// Stores the refresh token of a response, before the response is used.
-    pub(super) fn store(
+    pub(super) async fn store(
         &mut self,
         held: HeldRefreshToken,
         granted: Granted,
@@ -49,7 +56,7 @@ impl TokenEndpoint {
             return granted.response;
         };
         let sent = held.token().clone();
-        let stored = held.replace(&next);
+        let stored = held.replace(next.clone()).await;
         // Our own replacement is no change that somebody made.
         self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
         match stored {
@@ -80,7 +87,7 @@ impl TokenEndpoint {
         };
         // Whoever has put another token there since meant that one.
         if is_same(held.token(), &kept.sent) {
-            let stored = held.replace(&kept.next);
+            let stored = held.replace(kept.next.clone()).await;
             self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
             stored.map_err(|error| not_stored(&error))?;
         } else if !is_same(held.token(), &kept.next) {
