@@ -108,7 +108,7 @@ impl Program {
             }
         }
         let operators = self.operators.plan(config)?;
-        let broker = self.broker.plan(config)?;
+        let broker = self.broker.plan(config).await?;
         let mut kept = self.listeners.iter();
         kept.try_for_each(|listening| listening.set_access(access))?;
         self.broker.set_access(config)?;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::support::{
     Answer, DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually,
+    eventually_async,
 };
 
 pub(super) fn place() -> (TempDir, PathBuf) {
@@ -126,24 +127,28 @@ async fn a_file_is_gone_when_its_token_has_ended_and_comes_back_with_the_next() 
 }
 
 #[tokio::test]
-async fn a_link_in_its_place_is_replaced_and_what_it_leads_to_left_alone() {
+async fn a_link_in_its_place_is_left_alone_and_what_it_leads_to_as_well() {
     let csp = FakeCsp::start();
+    csp.lifetime(3);
     let service = FakeService::start(csp.validator());
     let (directory, path) = place();
     let victim = directory.path().join("victim");
     fs::write(&victim, "precious").unwrap();
-    for name in ["token", ".token.new"] {
-        symlink(&victim, directory.path().join(name)).unwrap();
-    }
-    let sidecar = Sidecar::start(&keeping(&csp, &service, &[raw(&path)]));
-    let is_file = || fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
-    eventually(is_file, DEADLINE).await;
-    assert_eq!(number(&path), Some(1));
-    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    symlink(&victim, &path).unwrap();
+    let settings = keeping(&csp, &service, &[raw(&path)]);
+    let error = Sidecar::try_start(&settings).unwrap_err();
+    assert!(format!("{error:#}").contains("something else than a file"));
+    fs::remove_file(&path).unwrap();
+    let sidecar = Sidecar::start(&settings);
+    eventually(|| number(&path) == Some(1), DEADLINE).await;
+    fs::remove_file(&path).unwrap();
+    symlink(&victim, &path).unwrap();
+    let failed = r#"auth_sidecar_broker_file_writes_total{result="failure"} 1"#;
+    let told = async || sidecar.admin_get("/metrics").await.1.contains(failed);
+    eventually_async(told, DEADLINE).await;
+    assert_eq!(fs::read_link(&path).unwrap(), victim);
     sidecar.stop().await.unwrap();
-    let left = fs::read_dir(directory.path()).unwrap();
-    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["victim"]);
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
 #[tokio::test]
