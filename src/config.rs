@@ -361,6 +361,10 @@ impl Config {
         resolved.sort_by_key(|resolved| sections::rank(&resolved.key));
         match config {
             Some(config) if problems.is_empty() => {
+                let problems = files::overwritten(&config, &resolved, file.as_deref());
+                if !problems.is_empty() {
+                    return Err(ConfigError::new(problems));
+                }
                 warnings.extend(files::warnings(&config, &resolved, file.as_deref()));
                 Ok(Loaded {
                     config: Self { warnings, ..config },
