@@ -186,6 +186,11 @@ pub(crate) const LINES_LOST: &str = "make room on its disk, or see why whoever r
 /// About a credential that has ended.
 pub(crate) const ENDED: &str = "Replace it; a changed file is noticed within a second";
 
+/// About a refresh token that cannot be used.
+pub(crate) const REFRESH_TOKEN: &str = "if the service has rotated the refresh token, it rejects the one in \
+     auth.refresh_token_file next time, and somebody has to agree anew: see what it sends, and whether \
+     rotation can be switched off for this client";
+
 /// About a configuration that was rejected.
 pub(crate) const REJECTED: &str =
     "Mend the configuration file, and look at it with `auth-sidecar check`";

@@ -77,8 +77,22 @@ pub trait TokenSource: Send {
 pub struct TokenResponse {
     /// The credential.
     pub bearer: Bearer,
-    /// How long it lives, counted from when it was asked for; `None` where nobody said.
+    /// How long it lives, counted from when it was asked for.
     pub lifetime: Lifetime,
+    /// Why the refresh token that came with it cannot be used, where one came that cannot.
+    pub refresh_token_fault: Option<&'static str>,
+}
+
+impl TokenResponse {
+    /// A token, and nothing that is wrong with what came along.
+    #[must_use]
+    pub fn new(bearer: Bearer, lifetime: Lifetime) -> Self {
+        Self {
+            bearer,
+            lifetime,
+            refresh_token_fault: None,
+        }
+    }
 }
 
 /// How long a token lives.
@@ -336,6 +350,8 @@ pub struct Attempt {
     pub status: Option<StatusCode>,
     /// What came of it: the generation that it brought, or the reason why not.
     pub outcome: Result<u64, FetchError>,
+    /// Why the refresh token that came with the token cannot be used, where one came that cannot.
+    pub refresh_token_fault: Option<&'static str>,
 }
 
 impl Snapshot {

@@ -40,9 +40,10 @@ pub(crate) struct Trouble {
 }
 
 /// All kinds: labels of `auth_sidecar_trouble_since_timestamp_seconds`.
-pub(crate) const KINDS: [&str; 11] = [
+pub(crate) const KINDS: [&str; 12] = [
     "token_service",
     "credential",
+    "refresh_token",
     "upstream",
     "unauthorized",
     "forbidden",
@@ -80,6 +81,7 @@ pub(super) fn all(view: &View, known: Known<'_>) -> Vec<Trouble> {
     let url = known.upstream.url.as_str();
     let refusals = view.health.refusals();
     let mut all: Vec<_> = of_token(view, known).into_iter().collect();
+    all.extend(of_refresh_token(view, known));
     all.extend(of_upstream(known.upstream));
     all.extend(unauthorized(url, &view.health.acceptance(), clock));
     all.extend(forbidden(url, view.health.permission(), clock));
@@ -128,6 +130,25 @@ fn of_token(view: &View, known: Known<'_>) -> Option<Trouble> {
         since: clock.moment(since),
         count: snapshot.consecutive_failures.into(),
         remedy: sentence(&remedy::of_token(failure)),
+    })
+}
+
+/// A refresh token that came with the newest token and cannot be used: the next call may be rejected.
+fn of_refresh_token(view: &View, known: Known<'_>) -> Option<Trouble> {
+    let mut granted = known.snapshot.history.iter();
+    let newest = granted.find(|attempt| attempt.outcome.is_ok())?;
+    let why = newest.refresh_token_fault?;
+    let service = view.token_service.as_deref().unwrap_or_default();
+    Some(Trouble {
+        kind: "refresh_token".to_owned(),
+        text: format!(
+            "the token service has sent a refresh token that cannot be used ({why}); the one in \
+             auth.refresh_token_file stays"
+        ),
+        culprit: format!("the token service {service}"),
+        since: known.clock.moment(newest.started_at),
+        count: 0,
+        remedy: sentence(remedy::REFRESH_TOKEN),
     })
 }
 

@@ -131,6 +131,14 @@ impl Reporter {
             duration_seconds = seconds(attempt.duration),
             "got a token"
         );
+        if let Some(why) = attempt.refresh_token_fault {
+            tracing::error!(
+                token_service = self.token_service.as_deref(),
+                remedy = remedy::REFRESH_TOKEN,
+                "the token service has sent a refresh token that cannot be used ({why}); the one in \
+                 auth.refresh_token_file stays"
+            );
+        }
     }
 }
 

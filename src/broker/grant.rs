@@ -145,10 +145,9 @@ mod tests {
                     return Err(FetchError::new(Reason::Network, "down"));
                 }
             }
-            Ok(TokenResponse {
-                bearer: Bearer::new(&SecretString::from(format!("t{}", self.calls))).unwrap(),
-                lifetime: Lifetime::Limited(Duration::from_secs(60)),
-            })
+            let bearer = Bearer::new(&SecretString::from(format!("t{}", self.calls))).unwrap();
+            let lifetime = Lifetime::Limited(Duration::from_secs(60));
+            Ok(TokenResponse::new(bearer, lifetime))
         }
     }
 

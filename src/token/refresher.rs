@@ -177,6 +177,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
     ) {
         let now = Instant::now();
         let previous = self.shared.snapshot.load_full();
+        let refresh_token_fault = result.as_ref().ok().and_then(|one| one.refresh_token_fault);
         let result = result.and_then(|response| self.accept(response, &previous, started_at, now));
         let mut history = previous.history.clone();
         let attempt = Attempt {
@@ -188,6 +189,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 Ok((token, _)) => Ok(token.generation),
                 Err(error) => Err(error.clone()),
             },
+            refresh_token_fault,
         };
         history.truncate(HISTORY - 1);
         history.push_front(attempt.clone());

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     TokenEndpoint,
-    answer::Granted,
+    answer::{Granted, NextRefreshToken},
     outgoing::{REFRESH_TOKEN, unreadable},
 };
 use crate::{
@@ -51,9 +51,17 @@ impl TokenEndpoint {
         held: HeldRefreshToken,
         granted: Granted,
     ) -> Result<TokenResponse, FetchError> {
-        let next = granted.refresh_token.clone();
-        let Some(next) = next.filter(|next| !is_same(next, held.token())) else {
-            return granted.response;
+        let next = match &granted.refresh_token {
+            NextRefreshToken::Given(next) if !is_same(next, held.token()) => next.clone(),
+            NextRefreshToken::Given(_) | NextRefreshToken::Same => return granted.response,
+            // The token that came with it is good, and nothing gets better by losing that too.
+            NextRefreshToken::Unusable(why) => {
+                let refresh_token_fault = Some(*why);
+                return granted.response.map(|response| TokenResponse {
+                    refresh_token_fault,
+                    ..response
+                });
+            }
         };
         let sent = held.token().clone();
         let stored = held.replace(next.clone()).await;

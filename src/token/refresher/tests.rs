@@ -103,10 +103,7 @@ fn seconds(value: f64) -> Duration {
 }
 
 fn response(name: &str, lifetime: Lifetime) -> TokenResponse {
-    TokenResponse {
-        bearer: Bearer::new(&SecretString::from(name)).unwrap(),
-        lifetime,
-    }
+    TokenResponse::new(Bearer::new(&SecretString::from(name)).unwrap(), lifetime)
 }
 
 fn down() -> FetchError {
