@@ -11,6 +11,7 @@ mod encoding;
 mod outgoing;
 mod request;
 mod rotation;
+mod second_call;
 mod service_account;
 
 use std::{future::pending, path::PathBuf, time::SystemTime};
@@ -20,7 +21,7 @@ use http::{HeaderMap, StatusCode, header::DATE};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-pub(super) use self::client::{CallResponse, Caller};
+pub(super) use self::client::{CallResponse, TokenClient};
 pub use self::{
     algorithm::Algorithm,
     assertion::{Assertion, AssertionError, Audience, KeySource, Signer, Subject, Validity},
@@ -31,7 +32,9 @@ pub use self::{
     },
     service_account::ServiceAccount,
 };
-use self::{answer::Granted, discovery::Discovery, outgoing::Occasion, rotation::Kept};
+use self::{
+    answer::Granted, discovery::Discovery, outgoing::Occasion, rotation::Kept, second_call::Habits,
+};
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{
@@ -61,12 +64,10 @@ pub struct TokenEndpoint {
     calls: u32,
     /// The status of the last response of that attempt.
     status: Option<StatusCode>,
-    /// By how many seconds assertions are ahead of our clock.
-    ahead: i64,
-    /// By how many seconds the last response was, as it dates itself.
+    /// By how many seconds the last response was ahead of our clock, as it dates itself.
     dated: i64,
-    /// Whether the service reads HTTP Basic credentials as they are, without decoding them.
-    other_spelling: bool,
+    /// What the service has shown of how it reads our credentials.
+    habits: Habits,
     /// A response that is not used before its refresh token is in its place.
     kept: Option<Kept>,
 }
@@ -74,7 +75,7 @@ pub struct TokenEndpoint {
 /// How the token endpoint is reached.
 #[derive(Debug)]
 enum Way {
-    Known { url: Url, caller: Box<Caller> },
+    Known { url: Url, client: Box<TokenClient> },
     Discovered(Box<Discovery>),
 }
 
@@ -87,7 +88,7 @@ impl TokenEndpoint {
         let way = match &request.endpoint {
             Location::Url(url) => Way::Known {
                 url: url.clone(),
-                caller: Box::new(Caller::new(url, settings)?),
+                client: Box::new(TokenClient::new(url, settings)?),
             },
             Location::Issuer(issuer) => {
                 let by_certificate = request.is_by_certificate();
@@ -107,9 +108,8 @@ impl TokenEndpoint {
             accepted: Which::Current,
             calls: 0,
             status: None,
-            ahead: 0,
             dated: 0,
-            other_spelling: false,
+            habits: Habits::default(),
             kept: None,
         })
     }
@@ -151,81 +151,25 @@ impl TokenEndpoint {
         }
     }
 
-    /// Gets a token, in a second call where the first was rejected and what may have been wrong with
-    /// it is known: the time that an assertion was made at, or how the secret was spelled.
-    async fn ask(
-        &mut self,
-        which: Which,
-        refresh_token: Option<&SecretString>,
-    ) -> Result<Granted, FetchError> {
-        let error = match self.ask_once(which, refresh_token).await {
-            Err(error) if !wants_time(&error) => error,
-            result => return result,
-        };
-        let used = self.ahead;
-        if let Some(other) = self.other_clock(&error, refresh_token.is_some()) {
-            self.ahead = other;
-            let second = self.ask_once(which, refresh_token).await;
-            if second.is_ok() {
-                tracing::warn!(
-                    seconds = other,
-                    "the clock of the token service is ahead of this machine's by so many seconds (or \
-                     behind it); assertions go by its clock"
-                );
-            } else {
-                self.ahead = used;
-            }
-            return second.map_err(|second| weightier(error, second));
-        }
-        if rejects_client(&error) && self.request.has_two_spellings(which) {
-            self.other_spelling = !self.other_spelling;
-            let second = self.ask_once(which, refresh_token).await;
-            if second.is_err() {
-                self.other_spelling = !self.other_spelling;
-            }
-            return second.map_err(|second| weightier(error, second));
-        }
-        Err(error)
-    }
-
-    /// The clock to go by instead, where an assertion may have been rejected for its time: that of the
-    /// response, or our own where the one that was learned no longer helps. A clock that helped stays in
-    /// use, whatever the dates of other responses are: who dates them need not be who checks assertions.
-    fn other_clock(&self, error: &FetchError, is_refresh: bool) -> Option<i64> {
-        // Services say all kinds of things to an assertion that is not good at their time.
-        let may_be_the_time = self.request.has_assertion() && error.reason != Reason::BadResponse;
-        // Whatever is no plain rejection may have spent the refresh token.
-        let is_safe = !is_refresh || rejects_client(error);
-        if self.status.is_none() || !may_be_the_time || !is_safe {
-            return None;
-        }
-        // Dates have whole seconds, and responses take their time.
-        if self.dated.abs_diff(self.ahead) > 2 {
-            Some(self.dated)
-        } else {
-            (self.ahead != 0).then_some(0)
-        }
-    }
-
     async fn ask_once(
         &mut self,
         which: Which,
         refresh_token: Option<&SecretString>,
     ) -> Result<Granted, FetchError> {
-        let (url, caller) = match &self.way {
-            Way::Known { url, caller } => (url, &**caller),
+        let (url, client) = match &self.way {
+            Way::Known { url, client } => (url, &**client),
             Way::Discovered(discovery) => discovery.endpoint()?,
         };
         let (fields, body): (HeaderMap, Bytes) = self.request.build(&Occasion {
             which,
             url,
             refresh_token,
-            ahead: self.ahead,
-            other_spelling: self.other_spelling,
+            ahead: self.habits.ahead,
+            other_spelling: self.habits.other_spelling,
         })?;
         self.calls += 1;
         self.status = None;
-        let response = caller.post(fields, body).await?;
+        let response = client.post(fields, body).await?;
         self.status = Some(response.status);
         self.dated = ahead(&response).unwrap_or(0);
         let read = (self.request.protocol.read)(&response, &self.request.expected);
@@ -260,8 +204,11 @@ impl TokenSource for TokenEndpoint {
     async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
         // Looked at before they are read: what changes in between is seen as a change.
         let now = Fingerprint::of(&self.files);
-        if self.calls > 0 && now != self.seen {
-            warn_of_quotes(&self.files);
+        if now != self.seen {
+            self.habits.forget_rejections();
+            if self.calls > 0 {
+                warn_of_quotes(&self.files);
+            }
         }
         self.seen = now;
         self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
@@ -272,7 +219,10 @@ impl TokenSource for TokenEndpoint {
                 return Ok(response);
             }
             if let Way::Discovered(discovery) = &mut self.way {
-                self.calls += discovery.look(fastrand::f64()).await?;
+                let looked = discovery.look(fastrand::f64()).await;
+                self.calls += looked.calls;
+                self.status = looked.status;
+                looked.result?;
             }
             let Some(held) = self.hold().await? else {
                 return self.ask_with_either(None).await?.response;
@@ -304,7 +254,7 @@ impl TokenSource for TokenEndpoint {
     async fn changed(&mut self) {
         let renewed = async {
             match &self.way {
-                Way::Known { caller, .. } => caller.renewed().await,
+                Way::Known { client, .. } => client.renewed().await,
                 Way::Discovered(discovery) => discovery.renewed().await,
             }
         };
@@ -343,15 +293,6 @@ fn wants_time(error: &FetchError) -> bool {
 /// Which of two errors of one attempt counts: the first, unless the second asks for time.
 fn weightier(first: FetchError, second: FetchError) -> FetchError {
     if wants_time(&second) { second } else { first }
-}
-
-/// Whether it is the client that was rejected, and not what the client asks for. Some services reject
-/// it without a word.
-fn rejects_client(error: &FetchError) -> bool {
-    match &error.refusal {
-        Some(refusal) => refusal.code == "invalid_client",
-        None => may_be_the_secret(error),
-    }
 }
 
 /// By how many seconds the clock of the service is ahead of ours, as its response dates itself. A

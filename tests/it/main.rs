@@ -21,6 +21,7 @@ mod activation;
 mod admin;
 /// What the sidecar says itself, and what to do about it.
 mod answers;
+mod attempts;
 /// Tokens for programs that forward by themselves.
 mod broker;
 /// The command line as it is typed.
