@@ -146,6 +146,32 @@ async fn a_response_that_does_not_come_is_waited_for_no_longer_than_the_drain() 
 }
 
 #[tokio::test]
+async fn the_doctor_is_not_interrupted_while_a_refresh_token_is_on_its_way() {
+    let gate = Arc::<Gate>::default();
+    let issuer = rotating(&gate);
+    let service = FakeService::accepting_all();
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "a");
+    let config = tempfile::tempdir().unwrap();
+    let config_file = settings(&issuer, &service, &file).write(config.path());
+    let arguments = ["doctor", "--config", config_file.to_str().unwrap()];
+    let mut doctor = Process::spawn(&arguments, &[]);
+    eventually(|| issuer.call_count() == 1, SOON).await;
+    doctor.signal(Signal::INT);
+    let waited = tokio::time::timeout(Duration::from_millis(500), doctor.wait()).await;
+    assert!(waited.is_err(), "it ended with the call in flight");
+    gate.open();
+    assert_eq!(doctor.wait().await.code(), Some(1), "{}", doctor.output());
+    assert!(
+        doctor.output().contains("stopped by a signal"),
+        "{}",
+        doctor.output()
+    );
+    assert_eq!(holds(&file), "a-1");
+    assert_eq!(service.request_count(), 0);
+}
+
+#[tokio::test]
 async fn a_call_that_brings_nothing_but_a_token_does_not_delay_the_end() {
     let csp = FakeCsp::start();
     csp.always(Answer::Hang);
