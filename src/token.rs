@@ -29,7 +29,7 @@ use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration}
 
 use http::{HeaderValue, StatusCode};
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::secret::wiped_field;
 
@@ -58,9 +58,10 @@ pub trait TokenSource: Send {
         None
     }
 
-    /// Whether a fetch that has begun must not be dropped: what it brings may exist nowhere else.
-    fn must_finish(&self) -> bool {
-        false
+    /// Whether a fetch is at a point where it must not be dropped, since what it brings may exist nowhere
+    /// else; `None` where it never is.
+    fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        None
     }
 
     /// Waits until the credential is another than at the last fetch; for ever where it cannot be.

@@ -1,6 +1,7 @@
 //! The kinds of token sources behind one type.
 
 use http::StatusCode;
+use tokio::sync::watch;
 
 use crate::{
     config::{Config, Credentials},
@@ -68,10 +69,10 @@ impl TokenSource for Source {
         }
     }
 
-    fn must_finish(&self) -> bool {
+    fn commitment(&self) -> Option<watch::Receiver<bool>> {
         match self {
-            Self::Endpoint(endpoint) => endpoint.must_finish(),
-            Self::Fixed(token) => token.must_finish(),
+            Self::Endpoint(endpoint) => endpoint.commitment(),
+            Self::Fixed(token) => token.commitment(),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::token::{Events, Refresher, TokenSource};
 #[derive(Debug)]
 pub(super) struct TokenCalls {
     stop: CancellationToken,
-    must_finish: bool,
+    may_commit: bool,
     /// Closed when the thread ends.
     ended: oneshot::Receiver<()>,
 }
@@ -39,7 +39,7 @@ impl TokenCalls {
         E: Events + 'static,
     {
         let stop = CancellationToken::new();
-        let must_finish = refresher.must_finish();
+        let may_commit = refresher.may_commit();
         let (alive, ended) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stopped, tracked) = (stop.clone(), all.0.token());
@@ -53,7 +53,7 @@ impl TokenCalls {
             })?;
         Ok(Self {
             stop,
-            must_finish,
+            may_commit,
             ended,
         })
     }
@@ -61,7 +61,7 @@ impl TokenCalls {
     /// Begins no more calls that would have to be finished. The others go on: whoever is being served may
     /// still need a token.
     pub(super) fn wind_down(&self) {
-        if self.must_finish {
+        if self.may_commit {
             self.stop.cancel();
         }
     }

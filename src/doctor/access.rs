@@ -114,7 +114,7 @@ async fn try_get(config: &Config, source: &mut Source) -> Result<Access, String>
 /// Makes the call. Where its response may bring a refresh token it is finished and stored whatever signal
 /// comes; a second signal ends the process all the same.
 async fn fetch(source: &mut Source) -> Result<Result<TokenResponse, FetchError>, String> {
-    if !source.must_finish() {
+    if source.commitment().is_none() {
         return Ok(source.fetch().await);
     }
     let signal = shutdown_signal().map_err(|error| error.to_string())?;

@@ -19,6 +19,7 @@ use std::{future::pending, path::PathBuf, time::SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::DATE};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 use url::Url;
 
 pub(super) use self::client::{CallResponse, TokenClient};
@@ -70,6 +71,8 @@ pub struct TokenEndpoint {
     habits: Habits,
     /// A response that is not used before its refresh token is in its place.
     kept: Option<Kept>,
+    /// Whether the refresh token may have been sent, and what the response brings is not in its place.
+    is_committed: watch::Sender<bool>,
 }
 
 /// How the token endpoint is reached.
@@ -111,6 +114,7 @@ impl TokenEndpoint {
             dated: 0,
             habits: Habits::default(),
             kept: None,
+            is_committed: watch::Sender::new(false),
         })
     }
 
@@ -231,6 +235,7 @@ impl TokenSource for TokenEndpoint {
             self.store(held, granted).await
         };
         let result = result.await;
+        self.is_committed.send_replace(false);
         self.calls = self.calls.max(1);
         self.has_failed = result.is_err();
         if let (Way::Discovered(discovery), Err(error)) = (&mut self.way, &result) {
@@ -247,8 +252,9 @@ impl TokenSource for TokenEndpoint {
         self.status
     }
 
-    fn must_finish(&self) -> bool {
-        self.request.refresh_token().is_some()
+    fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        let refresh_token = self.request.refresh_token();
+        refresh_token.map(|_| self.is_committed.subscribe())
     }
 
     async fn changed(&mut self) {

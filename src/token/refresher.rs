@@ -52,17 +52,17 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         }
     }
 
-    /// Whether a call in flight has to be waited for when this is stopped.
-    pub fn must_finish(&self) -> bool {
-        self.source.must_finish()
+    /// Whether a call in flight may have to be waited for when this is stopped.
+    pub fn may_commit(&self) -> bool {
+        self.source.commitment().is_some()
     }
 
-    /// Runs until `stop`, and then to the end of a call in flight that must be finished. Whoever wants it
+    /// Runs until `stop`, and then to the end of a call in flight that must not be dropped. Whoever wants it
     /// to end sooner drops it.
     ///
     /// # Cancel safety
     /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole. What a call
-    /// in flight brings is lost, where [`TokenSource::must_finish`] for ever.
+    /// in flight brings is lost, for ever where the source is committed ([`TokenSource::commitment`]).
     pub async fn run(mut self, stop: CancellationToken) {
         let mut cause = Cause::Start;
         loop {
@@ -91,7 +91,14 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         if stop.is_cancelled() {
             return None;
         }
-        let may_be_dropped = !self.must_finish();
+        let commitment = self.source.commitment();
+        let mut may_be_dropped = std::pin::pin!(async {
+            stop.cancelled().await;
+            if let Some(mut is_committed) = commitment {
+                // One that is gone leaves nobody who is.
+                drop(is_committed.wait_for(|is_committed| !is_committed).await);
+            }
+        });
         let Self {
             source,
             orders,
@@ -101,8 +108,10 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         let mut fetching = std::pin::pin!(source.fetch());
         loop {
             tokio::select! {
+                // What has arrived is published, also at the end.
+                biased;
                 result = &mut fetching => return Some(result),
-                () = stop.cancelled(), if may_be_dropped => return None,
+                () = &mut may_be_dropped => return None,
                 Some(order) = orders.recv() => match order {
                     Order::Slept(duration) => age(shared, duration),
                     // It is under way.

@@ -275,7 +275,7 @@ async fn a_refresh_token_that_cannot_be_used_is_told_of_and_the_access_token_is_
         said.contains("refresh token that cannot be used (it is no string)"),
         "{said}"
     );
-    assert!(said.contains(r#""kind":"refresh_token""#), "{said}");
+    assert!(said.contains(r#""kind": "refresh_token""#), "{said}");
     let told = || {
         process
             .output()

@@ -172,6 +172,23 @@ async fn the_doctor_is_not_interrupted_while_a_refresh_token_is_on_its_way() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_refresh_token_that_another_process_holds_does_not_delay_the_end() {
+    let issuer = rotating(&open());
+    let service = FakeService::accepting_all();
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "a");
+    let other = fs::File::open(directory.path()).unwrap();
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    rustix::fs::flock(&other, exclusive).unwrap();
+    let mut sidecar = Process::start(&settings(&issuer, &service, &file)).await;
+    let asked = Instant::now();
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert_eq!(issuer.call_count(), 0);
+}
+
+#[tokio::test]
 async fn a_call_that_brings_nothing_but_a_token_does_not_delay_the_end() {
     let csp = FakeCsp::start();
     csp.always(Answer::Hang);
@@ -189,8 +206,9 @@ async fn a_refresh_token_that_is_on_its_way_when_another_configuration_comes_int
     let gate = Arc::<Gate>::default();
     let (issuer, other) = (rotating(&gate), rotating(&open()));
     let service = FakeService::accepting(["access-b-1"]);
-    let directory = tempfile::tempdir().unwrap();
-    let (file, next) = (file(directory.path(), "a"), file(directory.path(), "b"));
+    // Two directories: their locks are two as well.
+    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [file, next] = [(0, "a"), (1, "b")].map(|(at, name)| file(directories[at].path(), name));
     let sidecar = Process::start(&settings(&issuer, &service, &file)).await;
     eventually(|| issuer.call_count() == 1, SOON).await;
     sidecar.reconfigure(&settings(&other, &service, &next));
@@ -210,8 +228,9 @@ async fn a_refresh_token_of_a_configuration_that_is_taken_back_is_stored() {
     let gate = Arc::<Gate>::default();
     let (issuer, other) = (rotating(&open()), rotating(&gate));
     let service = FakeService::accepting_all();
-    let directory = tempfile::tempdir().unwrap();
-    let (file, next) = (file(directory.path(), "a"), file(directory.path(), "b"));
+    // Two directories: their locks are two as well.
+    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [file, next] = [(0, "a"), (1, "b")].map(|(at, name)| file(directories[at].path(), name));
     let first = settings(&issuer, &service, &file);
     let sidecar = Process::start(&first).await;
     eventually(|| holds(&file) == "a-1", SOON).await;

@@ -332,7 +332,7 @@ fn a_name_that_is_dots_alone_is_another_path_and_no_name() {
             let wrong = format!("auth.{key} (");
             assert!(lines.contains(&wrong), "{lines}");
         }
-        let lines = mistakes(load(&format!("{provider}{key} = 'a.b'\ntenat = 1\n"))).join("\n");
+        let lines = mistakes(load(&format!("{provider}{key} = 'a.b'\nbogus = 1\n"))).join("\n");
         assert!(!lines.contains(&format!("auth.{key} (")), "{lines}");
     }
 }

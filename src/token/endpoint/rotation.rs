@@ -36,7 +36,10 @@ impl TokenEndpoint {
             return Ok(None);
         };
         let held = file.hold(self.patience()).await;
-        held.map(Some).map_err(|error| not_stored(&error))
+        let held = held.map_err(|error| not_stored(&error))?;
+        // From here on nobody may drop what is done with it.
+        self.is_committed.send_replace(true);
+        Ok(Some(held))
     }
 
     /// The longest time that another sidecar with this configuration keeps the token: as many calls as an

@@ -97,13 +97,15 @@ async fn a_file_follows_the_token_is_whole_at_each_moment_and_ends_with_the_proc
     assert!(seen.is_sorted(), "{seen:?}");
     let found = fs::symlink_metadata(&path).unwrap();
     assert!(found.is_file() && found.mode() & 0o7777 == 0o600);
-    let (_, metrics) = process.admin_get("/metrics").await;
-    let count = |result: &str| {
+    let count = async |result: &str| {
         let name = format!("auth_sidecar_broker_file_writes_total{{result=\"{result}\"}} ");
+        let (_, metrics) = process.admin_get("/metrics").await;
         let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
         line.map_or(0, |count| count.parse::<u64>().unwrap())
     };
-    assert!(count("success") >= 4 && count("failure") == 0, "{metrics}");
+    // The file is there a moment before it is counted.
+    eventually_async(async || count("success").await >= 4, DEADLINE).await;
+    assert_eq!(count("failure").await, 0);
     process.signal(Signal::TERM);
     assert_eq!(process.wait().await.code(), Some(0), "{}", process.output());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -192,7 +194,7 @@ async fn what_a_killed_run_has_left_is_gone_before_the_next_has_a_token() {
     first.signal(Signal::KILL);
     first.wait().await;
     assert_eq!(number(&path), Some(1));
-    fs::write(directory.path().join(".token.new"), "half").unwrap();
+    fs::write(directory.path().join(".token.0123456789abcdef.new"), "half").unwrap();
     csp.always(Answer::CspError(500));
     let _second = Process::start(&settings).await;
     let is_empty = || fs::read_dir(directory.path()).unwrap().count() == 0;
