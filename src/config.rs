@@ -412,8 +412,12 @@ impl Config {
     /// Where a refresh token is replaced when its service rotates it.
     #[must_use]
     pub fn refresh_token_directory(&self) -> Option<PathBuf> {
+        self.refresh_token_file().map(|file| directory_of(file))
+    }
+
+    fn refresh_token_file(&self) -> Option<&PathBuf> {
         match &self.auth.credentials {
-            Credentials::Endpoint(request) => Some(request.refresh_token()?.directory()),
+            Credentials::Endpoint(request) => Some(request.refresh_token()?.path()),
             Credentials::Static(_) => None,
         }
     }

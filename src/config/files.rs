@@ -14,11 +14,13 @@ use crate::{
     server::Address,
 };
 
-/// The key of files that hold tokens.
+/// The keys of files that the sidecar writes.
 const TOKEN_FILE: &str = "broker.file";
+const ACCESS_LOG: &str = "log.access_file";
+const REFRESH_TOKEN: &str = "auth.refresh_token_file";
 
-/// What is wrong with files that are to hold tokens, `file` being the one that the configuration was read
-/// from: each takes the place of what has its path.
+/// What is wrong with files that the sidecar writes, `file` being the one that the configuration was read
+/// from: none may have the path of another.
 pub(super) fn overwritten(
     config: &Config,
     resolved: &[Resolved],
@@ -42,17 +44,38 @@ pub(super) fn overwritten(
     });
     let file = file.map(|file| ("the configuration itself", file.to_owned()));
     let others: Vec<_> = named.chain(sockets).chain(file).collect();
-    let source = resolved.iter().find(|one| one.key == TOKEN_FILE);
-    let source = source.map_or(DEFAULT, |one| &one.source);
+    let tokens = (1..).zip(&config.broker.files);
+    let tokens = tokens.map(|(number, FileSettings { path, .. })| {
+        let what = format!("file {number}: path is that of");
+        (TOKEN_FILE, path, what, "which a token would replace")
+    });
+    let log = config.log.access.file.iter();
+    let log = log.map(|path| {
+        let what = "is that of".to_owned();
+        (ACCESS_LOG, path, what, "which would get its lines")
+    });
+    let refresh_token = config.refresh_token_file().into_iter();
+    let refresh_token = refresh_token.map(|path| {
+        let what = "is that of".to_owned();
+        (
+            REFRESH_TOKEN,
+            path,
+            what,
+            "which the next token would replace",
+        )
+    });
     let mut problems = Vec::new();
-    for (number, FileSettings { path, .. }) in (1..).zip(&config.broker.files) {
+    for (own, path, what, damage) in tokens.chain(log).chain(refresh_token) {
         let place = normal(path);
-        let is_there = |other: &PathBuf| {
-            normal(other) == place || fs::canonicalize(other).ok().as_ref() == Some(&place)
+        let is_there = |(key, other): &&(&str, PathBuf)| {
+            let is_same = || fs::canonicalize(other).ok().as_ref() == Some(&place);
+            *key != own && (normal(other) == place || is_same())
         };
-        if let Some((key, _)) = others.iter().find(|(_, other)| is_there(other)) {
-            let text = format!("file {number}: path is that of {key}, which a token would replace");
-            problems.push(Problem::new(TOKEN_FILE, source, text));
+        if let Some((key, _)) = others.iter().find(is_there) {
+            let source = resolved.iter().find(|one| one.key == own);
+            let source = source.map_or(DEFAULT, |one| &one.source);
+            let text = format!("{what} {key}, {damage}");
+            problems.push(Problem::new(own, source, text));
         }
     }
     problems
