@@ -206,9 +206,11 @@ async fn a_refresh_token_that_is_on_its_way_when_another_configuration_comes_int
     let gate = Arc::<Gate>::default();
     let (issuer, other) = (rotating(&gate), rotating(&open()));
     let service = FakeService::accepting(["access-b-1"]);
-    // Two directories: their locks are two as well.
-    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let [file, next] = [(0, "a"), (1, "b")].map(|(at, name)| file(directories[at].path(), name));
+    let directory = tempfile::tempdir().unwrap();
+    // Two directories have two locks, and the sandbox of the process knows the first.
+    let below = directory.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let (file, next) = (file(directory.path(), "a"), file(&below, "b"));
     let sidecar = Process::start(&settings(&issuer, &service, &file)).await;
     eventually(|| issuer.call_count() == 1, SOON).await;
     sidecar.reconfigure(&settings(&other, &service, &next));
@@ -228,9 +230,11 @@ async fn a_refresh_token_of_a_configuration_that_is_taken_back_is_stored() {
     let gate = Arc::<Gate>::default();
     let (issuer, other) = (rotating(&open()), rotating(&gate));
     let service = FakeService::accepting_all();
-    // Two directories: their locks are two as well.
-    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let [file, next] = [(0, "a"), (1, "b")].map(|(at, name)| file(directories[at].path(), name));
+    let directory = tempfile::tempdir().unwrap();
+    // Two directories have two locks, and the sandbox of the process knows the first.
+    let below = directory.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let (file, next) = (file(directory.path(), "a"), file(&below, "b"));
     let first = settings(&issuer, &service, &file);
     let sidecar = Process::start(&first).await;
     eventually(|| holds(&file) == "a-1", SOON).await;
