@@ -14,6 +14,7 @@ mod service_manager;
 mod signals;
 mod sockets;
 mod source;
+mod standing;
 mod token_calls;
 mod token_files;
 mod unix_socket;

@@ -2,10 +2,7 @@
 
 use std::{
     future::{Future, pending},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use url::Url;
 
-use super::{Parts, Shared, reporter::Reporter, token_calls::TokenCalls};
+use super::{Parts, Shared, reporter::Reporter, standing::Standing, token_calls::TokenCalls};
 use crate::{
     admission::Clients,
     clock::Jump,
@@ -38,7 +35,7 @@ pub(super) struct Live {
     pub(super) tokens: TokenHandle,
     pub(super) health: Health,
     /// Whether clients are served with it, so that the log can tell it from one that is tried.
-    in_use: Arc<AtomicBool>,
+    standing: Standing,
     /// Makes spans of what it does, where somebody collects them.
     pub(super) tracer: Option<Tracer>,
     /// The same for token calls, whose path may be that of the generation before.
@@ -78,7 +75,7 @@ impl Live {
         let upstream = host_and_port(&config.upstream.url);
         let tracer = tracer(&config, collector, shared, current);
         let mut token_calls = None;
-        let (tokens, health, in_use, token_tracer);
+        let (tokens, health, standing, token_tracer);
         if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
             tokens = current.tokens.clone();
             health = if current.config.upstream == config.upstream {
@@ -86,23 +83,23 @@ impl Live {
             } else {
                 current.health.of_another(upstream)
             };
-            in_use = Arc::clone(&current.in_use);
+            standing = current.standing.clone();
             token_tracer = Arc::clone(&current.token_tracer);
         } else {
             health = Health::of(upstream);
-            in_use = Arc::default();
+            standing = Standing::default();
             token_tracer = Arc::new(ArcSwapOption::from_pointee(tracer.clone()));
             let reporter = Reporter {
                 metrics: Arc::clone(&shared.metrics),
                 reloads: shared.reloads.clone(),
                 token_service: config.auth.token_service(),
-                in_use: Arc::clone(&in_use),
+                standing: standing.clone(),
                 tracer: Arc::clone(&token_tracer),
                 last_line: Mutex::default(),
             };
             let policy = config.auth.policy.clone();
             let (task, handle) = token::channel(source, policy, reporter, fastrand::f64);
-            token_calls = Some(TokenCalls::start(task, &shared.token_calls)?);
+            token_calls = Some(TokenCalls::start(task, &standing, &shared.token_calls)?);
             tokens = handle;
         }
         let ends = Ends::default();
@@ -143,7 +140,7 @@ impl Live {
         });
         Ok(Self {
             health,
-            in_use,
+            standing,
             tracer,
             token_tracer,
             config,
@@ -178,7 +175,7 @@ impl Live {
 
     /// Has the log tell when clients are without a token, from now on.
     pub(super) fn come_into_use(&mut self) {
-        self.in_use.store(true, Ordering::Relaxed);
+        self.standing.come_into_use();
         self.token_tracer.store(self.tracer.clone().map(Arc::new));
         let service = self.config.auth.token_service();
         let watching = watch_token(self.tokens.clone(), self.health.clone(), service);

@@ -12,6 +12,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::standing::Standing;
 use crate::token::{Events, Refresher, TokenSource};
 
 /// The token calls of a configuration. Dropped, they end: at once, or after the one in flight where its
@@ -19,6 +20,7 @@ use crate::token::{Events, Refresher, TokenSource};
 #[derive(Debug)]
 pub(super) struct TokenCalls {
     stop: CancellationToken,
+    standing: Standing,
     may_commit: bool,
     /// Closed when the thread ends.
     ended: oneshot::Receiver<()>,
@@ -33,7 +35,11 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 impl TokenCalls {
     /// Starts to make them.
-    pub(super) fn start<S, E>(refresher: Refresher<S, E>, all: &AllTokenCalls) -> io::Result<Self>
+    pub(super) fn start<S, E>(
+        refresher: Refresher<S, E>,
+        standing: &Standing,
+        all: &AllTokenCalls,
+    ) -> io::Result<Self>
     where
         S: TokenSource + 'static,
         E: Events + 'static,
@@ -53,6 +59,7 @@ impl TokenCalls {
             })?;
         Ok(Self {
             stop,
+            standing: standing.clone(),
             may_commit,
             ended,
         })
@@ -77,6 +84,8 @@ impl TokenCalls {
 
 impl Drop for TokenCalls {
     fn drop(&mut self) {
+        // A call that is over at this very moment on its own thread is no longer told of.
+        self.standing.give_up();
         self.stop.cancel();
     }
 }

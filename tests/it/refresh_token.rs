@@ -248,7 +248,8 @@ async fn a_rotated_token_is_stored_where_its_access_token_cannot_be_used() {
     let sidecar = Sidecar::start(&settings(&issuer, &service, &file));
     let stored = || fs::read_to_string(&file).unwrap().trim() == token(1);
     eventually(stored, SOON).await;
-    assert!(sidecar.admin_get("/readyz").await.1.contains("token_type"));
+    let told = async || sidecar.admin_get("/readyz").await.1.contains("token_type");
+    eventually_async(told, SOON).await;
 }
 
 #[tokio::test]
