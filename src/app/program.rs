@@ -65,6 +65,13 @@ impl Program {
                         }
                     }
                     Reloaded::Changed(config) => next = self.prepare(&config),
+                    // One that waits was the answer to a file that says something else by now.
+                    Reloaded::Rejected { asked } => {
+                        next = None;
+                        if asked {
+                            self.live.read_again();
+                        }
+                    }
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
