@@ -241,8 +241,8 @@ pub enum Refusal {
     TargetTooLong,
 }
 
-/// Serves one listener until `stop`, then gives the open connections the drain time. A connection
-/// keeps the settings of its beginning.
+/// Serves one listener until `stop`, then gives the open connections the drain time and ends those that
+/// are left. A connection keeps the settings of its beginning.
 ///
 /// # Cancel safety
 /// Dropping it closes the listener and leaves the connections to their end.
@@ -256,6 +256,7 @@ pub async fn serve<P: Protocol>(
     // A token of our own, so that a worker's connections share no lock with those of others.
     let stop = stop.child_token();
     let open = TaskTracker::new();
+    let over = CancellationToken::new();
     let roster = Roster::default();
     let mut reviews = Reviews::new(&connections, &listener);
     loop {
@@ -274,6 +275,7 @@ pub async fn serve<P: Protocol>(
                     connections: &connections,
                     roster: &roster,
                     open: &open,
+                    over: &over,
                 };
                 accept(arrival, settings, &room, &protocol, &stop);
             }
@@ -306,6 +308,11 @@ pub async fn serve<P: Protocol>(
             connections = open.len(),
             "the drain time is over; closing what is still open"
         );
+        roster.end_all();
+        over.cancel();
+        // Whoever gives a listener up relies on nobody being served behind it. What was ended is gone
+        // as soon as its thread gets to it.
+        open.wait().await;
     }
 }
 
@@ -314,6 +321,8 @@ struct Room<'a> {
     connections: &'a Connections,
     roster: &'a Roster,
     open: &'a TaskTracker,
+    /// Ends those that are told that there is no room, once the drain time is over.
+    over: &'a CancellationToken,
 }
 
 impl Room<'_> {
@@ -343,7 +352,10 @@ fn accept<P: Protocol>(
 ) {
     let patience = settings.header_read_timeout;
     let Room {
-        connections, open, ..
+        connections,
+        open,
+        over,
+        ..
     } = room;
     let warnings = &connections.warnings;
     // Judged first: whoever may not be here must not take the room of those who may.
@@ -365,14 +377,16 @@ fn accept<P: Protocol>(
             };
             if let Some(entered) = Entered::enter(&connections.told, most) {
                 let certificates = warnings.certificates.clone();
-                open.spawn(async move {
+                let told = async move {
                     if let Welcome::In(stream, _) | Welcome::Refused(stream, ..) =
                         arrival.welcome(patience, &certificates).await
                     {
                         http1::refuse(stream, &settings, response).await;
                     }
                     drop(entered);
-                });
+                };
+                let over = (*over).clone();
+                open.spawn(async move { over.run_until_cancelled(told).await });
             }
             return;
         }

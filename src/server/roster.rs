@@ -139,6 +139,11 @@ impl Roster {
         })
     }
 
+    /// Ends all members.
+    pub(super) fn end_all(&self) {
+        self.lock().members.values().for_each(|member| member.end());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Members> {
         // Nothing is left half done in there.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::timeout;
+
 use crate::support::{
     Answer, Client, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
     try_request,
@@ -111,6 +113,22 @@ async fn listeners_come_and_go_with_the_configuration() {
     };
     eventually_async(is_gone, SOON).await;
     assert_eq!(get(&url).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_open_on_an_address_that_is_given_up_ends_with_the_drain_time() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("listen.drain_timeout", "500ms");
+    let sidecar = Process::start(&settings).await;
+    let slow = format!("{}/slow?ms=60000", sidecar.url());
+    let slow = tokio::spawn(async move { try_request("GET", &slow, &[], "").await });
+    eventually(|| service.in_flight() == 1, SOON).await;
+    sidecar.reconfigure(&settings.set("listen.address", free_address()));
+    let ended = timeout(SOON, slow).await.expect("it is still open");
+    assert!(ended.unwrap().is_err());
+    assert!(sidecar.output().contains("the drain time is over"));
+    eventually(|| service.in_flight() == 0, SOON).await;
 }
 
 fn free_address() -> String {
