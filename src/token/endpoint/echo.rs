@@ -163,10 +163,8 @@ mod tests {
     fn a_secret_is_found_in_every_spelling() {
         let json = serde_json::to_string(SECRET).unwrap();
         let twice = serde_json::to_string(&json).unwrap();
-        let escaped: String = SECRET
-            .encode_utf16()
-            .map(|unit| format!("\\u{unit:04X}"))
-            .collect();
+        let units = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04X}"));
+        let escaped = units.collect::<Vec<_>>().concat();
         let lower = form(SECRET).to_ascii_lowercase().replace("sesam", "Sesam");
         let basic = BASE64_STANDARD.encode(format!("app:{}", form(SECRET)));
         for text in [
