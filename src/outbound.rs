@@ -1,7 +1,7 @@
 //! The ways out: a stream of bytes to one other side, the same on the token leg and on the upstream leg.
 //!
 //! ```text
-//!   name lookup ─► TCP to whichever address answers first ─► TLS with the other side
+//!   name lookup ─► TCP to whichever address accepts first ─► TLS with the other side
 //!                   └► where a proxy is on the way: TLS with it, CONNECT ─┘
 //! ```
 //!

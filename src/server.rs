@@ -1,6 +1,6 @@
 //! Listening: accepts connections within a bound, serves HTTP on each, and drains them when asked.
 //!
-//! It knows nothing of tokens or upstreams: what to answer is a parameter, and so is the moment
+//! It knows nothing of tokens or upstreams: what to respond is a parameter, and so is the moment
 //! to stop.
 
 mod address;
@@ -60,7 +60,7 @@ pub struct ServerSettings {
     pub header_read_timeout: Duration,
     /// Time without a request, after which a connection is closed.
     pub keep_alive_timeout: Duration,
-    /// Time without a byte of a request's body, or without room for a byte of the answer.
+    /// Time without a byte of a request's body, or without room for a byte of the response.
     pub body_idle_timeout: Duration,
     /// The largest head, in bytes.
     pub max_header_size: usize,
@@ -76,8 +76,8 @@ pub struct ServerSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     served: Arc<AtomicUsize>,
-    /// Those that are told that there are too many.
-    told: Arc<AtomicUsize>,
+    /// Those that are refused because there are too many.
+    refused: Arc<AtomicUsize>,
     warnings: Warnings,
     /// Told of each change of the rules by which connections are let in.
     reviews: watch::Sender<()>,
@@ -104,7 +104,7 @@ impl Connections {
         }
     }
 
-    /// Has all connections judged again: ends those that would not be let in any more. To be called
+    /// Has all connections reviewed: ends those that would not be let in any more. To be called
     /// when new rules are in use.
     pub fn review(&self) {
         self.reviews.send_replace(());
@@ -302,8 +302,8 @@ pub async fn serve<P: Protocol>(
             }
         }
     };
-    let patience = settings.load().drain_timeout;
-    if tokio::time::timeout(patience, drained).await.is_err() {
+    let time_limit = settings.load().drain_timeout;
+    if tokio::time::timeout(time_limit, drained).await.is_err() {
         tracing::warn!(
             connections = open.len(),
             "the drain time is over; closing what is still open"
@@ -336,10 +336,10 @@ impl Room<'_> {
     }
 }
 
-/// How many clients may be told at the same time that there are too many.
-const MAX_TOLD: usize = 256;
+/// How many clients may be refused at the same time, which takes a response.
+const MAX_REFUSED: usize = 256;
 /// The same while they take what is kept for operators.
-const MAX_TOLD_OF_DESCRIPTORS: usize = 4;
+const MAX_REFUSED_FOR_DESCRIPTORS: usize = 4;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -350,7 +350,7 @@ fn accept<P: Protocol>(
     protocol: &P,
     stop: &CancellationToken,
 ) {
-    let patience = settings.header_read_timeout;
+    let time_limit = settings.header_read_timeout;
     let Room {
         connections,
         open,
@@ -358,7 +358,7 @@ fn accept<P: Protocol>(
         ..
     } = room;
     let warnings = &connections.warnings;
-    // Judged first: whoever may not be here must not take the room of those who may.
+    // Looked at first: whoever may not be here must not take the room of those who may.
     let entered = if !arrival.is_admitted(&settings.peers, &warnings.peers) {
         Err(Refusal::Peer)
     } else if !connections.gives_way && !arrival.leaves_descriptors() {
@@ -372,21 +372,21 @@ fn accept<P: Protocol>(
             let response = protocol.refuse(refusal, &arrival.peer());
             // Telling takes a moment and a file, so it has a bound too.
             let most = match refusal {
-                Refusal::NoDescriptors => MAX_TOLD_OF_DESCRIPTORS,
-                _ => MAX_TOLD,
+                Refusal::NoDescriptors => MAX_REFUSED_FOR_DESCRIPTORS,
+                _ => MAX_REFUSED,
             };
-            if let Some(entered) = Entered::enter(&connections.told, most) {
+            if let Some(entered) = Entered::enter(&connections.refused, most) {
                 let certificates = warnings.certificates.clone();
-                let told = async move {
+                let refused = async move {
                     if let Welcome::In(stream, _) | Welcome::Refused(stream, ..) =
-                        arrival.welcome(patience, &certificates).await
+                        arrival.welcome(time_limit, &certificates).await
                     {
                         http1::refuse(stream, &settings, response).await;
                     }
                     drop(entered);
                 };
                 let over = (*over).clone();
-                open.spawn(async move { over.run_until_cancelled(told).await });
+                open.spawn(async move { over.run_until_cancelled(refused).await });
             }
             return;
         }
@@ -397,7 +397,7 @@ fn accept<P: Protocol>(
     let seat = room.roster.enter(arrival.user());
     let member = Arc::clone(seat.member());
     let served = open.spawn(async move {
-        match arrival.welcome(patience, &certificates).await {
+        match arrival.welcome(time_limit, &certificates).await {
             Welcome::In(stream, peer) => {
                 if peer.is_tls {
                     seat.member().set_certificates(stream.certificates());

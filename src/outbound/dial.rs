@@ -1,4 +1,4 @@
-//! TCP to a name: to whichever of its addresses answers first (Happy Eyeballs, RFC 8305).
+//! TCP to a name: to whichever of its addresses accepts first (Happy Eyeballs, RFC 8305).
 
 use std::{
     io,
@@ -109,7 +109,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Tries one address after the other, each a delay behind the one before or at once when all before
-/// have failed. The first that answers wins, and the others are dropped.
+/// have failed. The first that accepts wins, and the others are dropped.
 async fn race(addresses: Vec<SocketAddr>, may_take_kept: bool) -> io::Result<TcpStream> {
     if let [only] = addresses.as_slice() {
         return attempt(*only, may_take_kept).await;
@@ -155,7 +155,7 @@ async fn attempt(address: SocketAddr, may_take_kept: bool) -> io::Result<TcpStre
     socket.connect(address).await
 }
 
-/// Finds out connections whose other end has vanished without a word: answers may take minutes
+/// Finds out connections whose other end has vanished without a word: responses may take minutes
 /// and streams hours, so no deadline of ours would.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
@@ -260,7 +260,7 @@ mod tests {
         assert!(started.elapsed() < ATTEMPT_DELAY);
         let error = race(vec![refused, refused], true).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        // Behind one that says nothing, too: the other keeps its chance until the caller's patience ends.
+        // Behind one that says nothing, too: the other keeps its chance until the caller's time is over.
         let hole = BlackHole::new();
         let ended = timeout(2 * ATTEMPT_DELAY, race(vec![hole.address, refused], true)).await;
         assert!(ended.is_err());

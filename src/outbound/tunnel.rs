@@ -17,7 +17,7 @@ use crate::{
     tls::{HandshakeError, Leg, TlsClient, TlsSettings},
 };
 
-/// The bounds of the head of its answer.
+/// The bounds of the head of its response.
 const LIMITS: Limits = Limits {
     bytes: 8 * 1024,
     fields: 100,

@@ -93,8 +93,8 @@ impl Loss {
         }
     }
 
-    /// What is to be told, while lines are lost.
-    pub(super) fn told(&self) -> Option<LosingLog> {
+    /// The log, while lines are lost.
+    pub(super) fn losing(&self) -> Option<LosingLog> {
         let health = self.lines.health();
         health.is_failing().then(|| LosingLog {
             file: self.file.clone(),

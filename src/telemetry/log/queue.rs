@@ -18,7 +18,7 @@ use super::{
 /// The room for lines, in bytes. As much again may be on its way out.
 const ROOM: usize = 256 * 1024;
 /// How long the end of the process waits for the reader of its log.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Lines on their way to one writer.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Queue {
     /// The log, while lines of it are lost: since the first that was, until lines get through and none is
     /// lost meanwhile.
     pub(in crate::telemetry) fn losing(&self) -> Option<LosingLog> {
-        self.loss.told()
+        self.loss.losing()
     }
 
     /// Says that no more lines come: whoever writes ends with the last.
@@ -125,12 +125,12 @@ impl Queue {
         }
     }
 
-    /// Waits until all is written, for [`PATIENCE`] at most.
+    /// Waits until all is written, for [`TIMEOUT`] at most.
     pub(in crate::telemetry) fn drain(&self) {
         let is_busy = |state: &mut State| state.writing || !state.waiting.is_empty();
         let state = self.lock();
         // Whether it is all written or not: that was the time for it.
-        drop(self.changed.wait_timeout_while(state, PATIENCE, is_busy));
+        drop(self.changed.wait_timeout_while(state, TIMEOUT, is_busy));
     }
 
     /// Waits for lines; `None` where no more come.
@@ -290,8 +290,8 @@ mod tests {
     #[test]
     fn a_write_that_fails_costs_its_lines_and_the_next_that_gets_through_tells() {
         let fixture = Fixture::new();
-        for answer in [error(), error(), error()] {
-            fixture.script.send(answer).unwrap();
+        for result in [error(), error(), error()] {
+            fixture.script.send(result).unwrap();
         }
         fixture.queue.push(b"lost\nlost\n");
         while fixture.queue.dropped() < 2 {
@@ -311,8 +311,8 @@ mod tests {
     #[test]
     fn a_line_that_broke_off_does_not_run_into_the_next() {
         let fixture = Fixture::new();
-        for answer in [Ok(6), error()] {
-            fixture.script.send(answer).unwrap();
+        for result in [Ok(6), error()] {
+            fixture.script.send(result).unwrap();
         }
         fixture.queue.push(b"one\ntwo\nthree\n");
         while fixture.queue.dropped() < 2 {
@@ -333,7 +333,7 @@ mod tests {
             queue.drain();
             done.send(()).unwrap();
         });
-        assert!(end.recv_timeout(PATIENCE / 2).is_err());
-        end.recv_timeout(PATIENCE * 5).unwrap();
+        assert!(end.recv_timeout(TIMEOUT / 2).is_err());
+        end.recv_timeout(TIMEOUT * 5).unwrap();
     }
 }
