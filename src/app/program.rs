@@ -44,7 +44,7 @@ impl Program {
         let mut jumps = jumps();
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             let tokens = self.live.tokens.clone();
             let (config, ended) = self.live.watched();
@@ -65,13 +65,20 @@ impl Program {
                         }
                     }
                     Reloaded::Changed(config) => next = self.prepare(&config),
+                    // A configuration that waits belongs to a file that says something else by now.
+                    Reloaded::Rejected { asked } => {
+                        next = None;
+                        if asked {
+                            self.live.read_again();
+                        }
+                    }
                 },
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
-                    told = 0;
+                    reported = 0;
                 },
-                known = tokens.attempted(told) => {
-                    told = known.attempts;
+                known = tokens.attempted(reported) => {
+                    reported = known.attempts;
                     self.manager.tell_status(&known);
                 }
             }

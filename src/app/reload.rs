@@ -31,6 +31,9 @@ pub(super) enum Reloaded {
     Same { asked: bool },
     /// To change to this.
     Changed(Box<Config>),
+    /// To go on as before: the configuration cannot be used, which has been reported. One that was
+    /// tried meanwhile is no longer what the sources say.
+    Rejected { asked: bool },
 }
 
 impl Reload {
@@ -51,48 +54,51 @@ impl Reload {
         })
     }
 
-    /// The next valid configuration. One that is not valid is reported, and the old one stays.
+    /// Waits for a reason to load the configuration, and says what came of it. One that is not valid
+    /// is reported.
+    ///
+    /// # Cancel safety
+    /// Safe: what was loaded is returned at once.
     pub(super) async fn next(&mut self, current: &Config) -> Reloaded {
-        loop {
-            let Some((sources, hangup)) = &mut self.sources else {
-                return pending().await;
-            };
-            let asked = tokio::select! {
-                Some(()) = hangup.recv() => true,
-                () = self.file.changed() => false,
-            };
-            if asked {
-                self.file.look();
+        let Some((sources, hangup)) = &mut self.sources else {
+            return pending().await;
+        };
+        let asked = tokio::select! {
+            Some(()) = hangup.recv() => true,
+            () = self.file.changed() => false,
+        };
+        if asked {
+            self.file.look();
+        }
+        match Config::load(sources) {
+            Ok(Loaded { config, .. }) if config.is_same(current) => {
+                if asked {
+                    tracing::info!(
+                        "SIGHUP: the configuration is the same; reading the secrets again"
+                    );
+                }
+                Reloaded::Same { asked }
             }
-            match Config::load(sources) {
-                Ok(Loaded { config, .. }) if config.is_same(current) => {
-                    if asked {
-                        tracing::info!(
-                            "SIGHUP: the configuration is the same; reading the secrets again"
-                        );
-                    }
-                    return Reloaded::Same { asked };
+            Ok(Loaded { config, .. }) => {
+                let warnings = config.warnings.iter();
+                for warning in warnings.filter(|one| !current.warnings.contains(one)) {
+                    tracing::warn!("{warning}");
                 }
-                Ok(Loaded { config, .. }) => {
-                    let warnings = config.warnings.iter();
-                    for warning in warnings.filter(|one| !current.warnings.contains(one)) {
-                        tracing::warn!("{warning}");
-                    }
-                    return Reloaded::Changed(Box::new(config));
+                Reloaded::Changed(Box::new(config))
+            }
+            Err(error) => {
+                self.metrics.config_reloaded(false);
+                self.reloads.rejected(error.to_string().replace('\n', "; "));
+                let failing_for_seconds = seconds(self.reloads.rejected_for());
+                for problem in error.problems() {
+                    tracing::error!(
+                        %problem,
+                        failing_for_seconds,
+                        remedy = remedy::REJECTED,
+                        "the new configuration is wrong; the old one stays"
+                    );
                 }
-                Err(error) => {
-                    self.metrics.config_reloaded(false);
-                    self.reloads.rejected(error.to_string().replace('\n', "; "));
-                    let failing_for_seconds = seconds(self.reloads.rejected_for());
-                    for problem in error.problems() {
-                        tracing::error!(
-                            %problem,
-                            failing_for_seconds,
-                            remedy = remedy::REJECTED,
-                            "the new configuration is wrong; the old one stays"
-                        );
-                    }
-                }
+                Reloaded::Rejected { asked }
             }
         }
     }

@@ -7,6 +7,7 @@ mod assertion;
 mod client;
 mod description;
 mod discovery;
+mod echo;
 mod encoding;
 mod outgoing;
 mod request;
@@ -18,7 +19,7 @@ use std::{future::pending, path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::DATE};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::sync::watch;
 use url::Url;
 
@@ -34,7 +35,8 @@ pub use self::{
     service_account::ServiceAccount,
 };
 use self::{
-    answer::Granted, discovery::Discovery, outgoing::Occasion, rotation::Kept, second_call::Habits,
+    answer::Granted, discovery::Discovery, echo::Secrets, outgoing::Occasion, rotation::Kept,
+    second_call::Habits,
 };
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
 use super::{FetchError, Reason, TokenResponse, TokenSource};
@@ -178,28 +180,36 @@ impl TokenEndpoint {
         self.dated = ahead(&response).unwrap_or(0);
         let read = (self.request.protocol.read)(&response, &self.request.expected);
         read.map_err(|mut error| {
-            self.hide_secrets(&mut error);
+            self.hide_secrets(&mut error, &response, refresh_token);
             error
         })
     }
 
-    /// Takes the service's own words out of an error if they hold one of the secrets that were sent.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the secret is looked for where it must not be"
-    )]
-    fn hide_secrets(&self, error: &mut FetchError) {
-        let Some(refusal) = &mut error.refusal else {
-            return;
-        };
-        let told = refusal.description.as_deref().unwrap_or_default();
-        let is_told = self.secrets.iter().any(|secret| {
-            let both = [Which::Current, Which::Next];
-            let mut read = both.iter().filter_map(|which| secret.read(*which).ok());
-            read.any(|secret| told.contains(secret.expose_secret()))
+    /// Takes the service's own words out of an error if its response holds one of the secrets that were
+    /// sent.
+    fn hide_secrets(
+        &self,
+        error: &mut FetchError,
+        response: &CallResponse,
+        refresh_token: Option<&SecretString>,
+    ) {
+        let both = [Which::Current, Which::Next];
+        let sent = self.secrets.iter().flat_map(|secret| {
+            let read = both.iter().filter_map(|which| secret.read(*which).ok());
+            read.collect::<Vec<_>>()
         });
-        if is_told {
+        let secrets: Secrets = sent.chain(refresh_token.cloned()).collect();
+        if !secrets.are_in(&response.body) {
+            return;
+        }
+        if let Some(refusal) = &mut error.refusal {
             refusal.description = None;
+        }
+        error
+            .refusal
+            .take_if(|refusal| secrets.are_in(refusal.code.as_bytes()));
+        if secrets.are_in(error.detail.as_bytes()) {
+            error.detail = format!("status {}", response.status.as_u16());
         }
     }
 }

@@ -10,12 +10,21 @@ use crate::{
     subject::{Change, LastError, Subject, SubjectHealth},
 };
 
-/// What is known of the lines that one writer could not write.
+/// What is known of the lines that one queue loses.
 #[derive(Debug, Default)]
-pub(in crate::telemetry) struct Loss {
+pub(super) struct Loss {
     lines: Subject,
     /// The file that is written to, where the log can tell of its loss; the log itself cannot.
     file: Option<PathBuf>,
+}
+
+/// Why lines are lost.
+#[derive(Debug)]
+pub(super) enum Cause<'a> {
+    /// There was no room for them to wait: the lines before are not taken.
+    NoRoom,
+    /// They could not be written.
+    Write(Option<&'a io::Error>),
 }
 
 /// A log that loses lines.
@@ -28,56 +37,64 @@ pub struct LosingLog {
 }
 
 impl Loss {
-    /// Counts the loss of what is written to this file.
-    pub(in crate::telemetry) fn of_file(file: PathBuf) -> Self {
+    /// Counts the loss of what is written to this file, or to standard error.
+    pub(super) fn of(file: Option<PathBuf>) -> Self {
         Self {
             lines: Subject::default(),
-            file: Some(file),
+            file,
         }
     }
 
-    /// Notes lines that could not be written; without an error there was no room for them to wait.
-    pub(super) fn goes_on(&self, lost: u64, error: Option<&io::Error>) {
-        let now = Instant::now();
-        let (reason, detail) = match error {
-            Some(error) => ("write", error.to_string()),
-            None => ("slow", "they come faster than they are written".to_owned()),
+    /// Notes that a line is lost. What comes of it is for [`Loss::tell`].
+    pub(super) fn goes_on(&self, cause: &Cause<'_>) -> Option<Change> {
+        let (reason, detail) = match cause {
+            Cause::NoRoom => ("slow", "they come faster than they are written".to_owned()),
+            Cause::Write(error) => (
+                "write",
+                error.map_or_else(|| "nothing was written".to_owned(), ToString::to_string),
+            ),
         };
-        let error = LastError {
-            at: now,
+        self.lines.failed(LastError {
+            at: Instant::now(),
             reason,
-            detail: detail.clone(),
+            detail,
+        })
+    }
+
+    /// Notes that lines get through. What comes of it is for [`Loss::tell`].
+    pub(super) fn ended(&self) -> Option<Change> {
+        self.lines.succeeded(Instant::now())
+    }
+
+    /// Logs a change, with the number of lines that are lost by now. It writes to the log, so nothing
+    /// that the log may need can be held meanwhile.
+    pub(super) fn tell(&self, change: Option<Change>, lost: u64) {
+        let (Some(change), Some(file)) = (change, &self.file) else {
+            return;
         };
-        let change = self.lines.failed(error);
-        if let (Some(Change::Failing { episode, .. }), Some(file)) = (change, &self.file) {
-            tracing::error!(
+        match change {
+            Change::Failing { episode, .. } => {
+                let error = self.lines.health().last_error;
+                tracing::error!(
+                    file = %file.display(),
+                    reason = error.as_ref().map(|error| error.reason),
+                    detail = error.map(|error| error.detail),
+                    lost,
+                    failing_for_seconds = seconds(episode.since.elapsed()),
+                    remedy = remedy::LINES_LOST,
+                    "the access log loses lines"
+                );
+            }
+            Change::Recovered(episode) => tracing::info!(
                 file = %file.display(),
-                reason,
-                detail,
-                lost,
-                failing_for_seconds = seconds(now - episode.since),
-                remedy = remedy::LINES_LOST,
-                "the access log loses lines"
-            );
-        }
-    }
-
-    /// Notes that lines get through.
-    pub(super) fn ended(&self) {
-        let now = Instant::now();
-        if let (Some(Change::Recovered(episode)), Some(file)) =
-            (self.lines.succeeded(now), &self.file)
-        {
-            tracing::info!(
-                file = %file.display(),
-                lasted_seconds = seconds(now - episode.since),
+                lasted_seconds = seconds(episode.since.elapsed()),
                 "the access log is written again"
-            );
+            ),
         }
     }
 
-    /// What is to be told, while lines are lost.
-    pub(in crate::telemetry) fn told(&self) -> Option<LosingLog> {
+    /// The log, while lines are lost.
+    pub(super) fn losing(&self) -> Option<LosingLog> {
         let health = self.lines.health();
         health.is_failing().then(|| LosingLog {
             file: self.file.clone(),
