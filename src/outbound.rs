@@ -9,6 +9,7 @@
 //! which address, whom to trust) is decided alike for both.
 
 mod dial;
+mod lookup;
 mod no_proxy;
 mod proxy;
 mod stream;

@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -11,33 +10,28 @@ use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpSocket, TcpStream, lookup_host},
-    sync::Semaphore,
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::sleep,
 };
 
-use super::RouteError;
+use super::{RouteError, lookup::Lookups};
 use crate::descriptors;
 
 /// How long an address has the race for itself (RFC 8305 §5 recommends this).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How many name lookups of the request path there are at a time: the resolver takes file descriptors
-/// that nobody else can count, and those that are kept must outlast one that hangs.
-const MAX_LOOKUPS: usize = 4;
-
 /// Makes the connections of one leg.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    /// Places for name lookups; `None` for a leg that may use the file descriptors that are kept.
-    lookups: Option<Arc<Semaphore>>,
+    /// Shared name lookups; `None` for a leg that may use the file descriptors that are kept.
+    lookups: Option<Lookups>,
 }
 
 impl Dialer {
     /// For requests, of which there may be many at a time.
     pub(super) fn of_requests() -> Self {
         Self {
-            lookups: Some(Arc::new(Semaphore::new(MAX_LOOKUPS))),
+            lookups: Some(Lookups::of_the_system()),
         }
     }
 
@@ -73,20 +67,13 @@ impl Dialer {
             return Ok(vec![(address, port).into()]);
         }
         let found = match &self.lookups {
-            None => lookup_host((host, port)).await.map(Iterator::collect),
-            Some(lookups) => {
-                let place = Arc::clone(lookups).acquire_owned().await;
-                let name = (host.to_owned(), port);
-                // The resolver goes on when nobody waits for it any more, and so the place is its own.
-                let lookup = spawn_blocking(move || {
-                    let found = name.to_socket_addrs().map(Iterator::collect);
-                    drop(place);
-                    found
-                });
-                lookup.await.unwrap_or_else(|panicked| Err(panicked.into()))
-            }
+            None => lookup_host((host, port))
+                .await
+                .map(Iterator::collect)
+                .map_err(|error| error.to_string()),
+            Some(lookups) => lookups.find(host, port).await,
         };
-        found.map_err(|error| RouteError::Dns(error.to_string()))
+        found.map_err(RouteError::Dns)
     }
 }
 
