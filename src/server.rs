@@ -311,8 +311,10 @@ pub async fn serve<P: Protocol>(
         roster.end_all();
         over.cancel();
         // Whoever gives a listener up relies on nobody being served behind it. What was ended is gone
-        // as soon as its thread gets to it.
-        open.wait().await;
+        // as soon as its thread gets to it, which a file that hangs may keep it from.
+        if tokio::time::timeout(END, open.wait()).await.is_err() {
+            tracing::error!(connections = open.len(), "connections do not end");
+        }
     }
 }
 
@@ -340,6 +342,9 @@ impl Room<'_> {
 const MAX_REFUSED: usize = 256;
 /// The same while they take what is kept for operators.
 const MAX_REFUSED_FOR_DESCRIPTORS: usize = 4;
+
+/// How long it takes at most until connections that are ended are gone.
+const END: Duration = Duration::from_secs(1);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

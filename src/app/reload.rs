@@ -23,17 +23,25 @@ pub(super) struct Reload {
     reloads: Reloads,
 }
 
-/// What there is to do.
+/// That the configuration was loaded again.
 #[derive(Debug)]
-pub(super) enum Reloaded {
-    /// Nothing but, where that was asked for, to read the secrets and the other files again: the
-    /// configuration is the one in use. One that was tried meanwhile is no longer wanted.
-    Same { asked: bool },
-    /// To change to this.
+pub(super) struct Reloaded {
+    /// What came of it.
+    pub(super) outcome: Outcome,
+    /// Whether that was asked for (SIGHUP): then the secrets and the other files in use are read again,
+    /// too, whatever the configuration says.
+    pub(super) asked: bool,
+}
+
+/// What came of loading the configuration.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The configuration is the one in use.
+    Same,
+    /// There is another, to change to.
     Changed(Box<Config>),
-    /// To go on as before: the configuration cannot be used, which has been reported. One that was
-    /// tried meanwhile is no longer what the sources say.
-    Rejected { asked: bool },
+    /// The configuration cannot be used, which has been reported; the one in use stays.
+    Rejected,
 }
 
 impl Reload {
@@ -70,21 +78,21 @@ impl Reload {
         if asked {
             self.file.look();
         }
-        match Config::load(sources) {
+        let outcome = match Config::load(sources) {
             Ok(Loaded { config, .. }) if config.is_same(current) => {
                 if asked {
                     tracing::info!(
                         "SIGHUP: the configuration is the same; reading the secrets again"
                     );
                 }
-                Reloaded::Same { asked }
+                Outcome::Same
             }
             Ok(Loaded { config, .. }) => {
                 let warnings = config.warnings.iter();
                 for warning in warnings.filter(|one| !current.warnings.contains(one)) {
                     tracing::warn!("{warning}");
                 }
-                Reloaded::Changed(Box::new(config))
+                Outcome::Changed(Box::new(config))
             }
             Err(error) => {
                 self.metrics.config_reloaded(false);
@@ -98,8 +106,9 @@ impl Reload {
                         "the new configuration is wrong; the old one stays"
                     );
                 }
-                Reloaded::Rejected { asked }
+                Outcome::Rejected
             }
-        }
+        };
+        Reloaded { outcome, asked }
     }
 }
