@@ -17,13 +17,11 @@ mod service_account;
 
 use std::{future::pending, path::PathBuf, time::SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header::DATE};
+use http::{StatusCode, header::DATE};
 use secrecy::SecretString;
 use tokio::sync::watch;
 use url::Url;
 
-pub(super) use self::client::{CallResponse, TokenClient};
 pub use self::{
     algorithm::Algorithm,
     assertion::{Assertion, AssertionError, Audience, KeySource, Signer, Subject, Validity},
@@ -35,10 +33,17 @@ pub use self::{
     service_account::ServiceAccount,
 };
 use self::{
-    answer::Granted, discovery::Discovery, echo::Secrets, outgoing::Occasion, rotation::Kept,
+    answer::Granted,
+    discovery::Discovery,
+    outgoing::{Occasion, Outgoing},
+    rotation::Kept,
     second_call::Habits,
 };
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
+pub(super) use self::{
+    client::{CallResponse, TokenClient},
+    echo::Secrets,
+};
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{
     outbound::UnusableRoute,
@@ -166,7 +171,11 @@ impl TokenEndpoint {
             Way::Known { url, client } => (url, &**client),
             Way::Discovered(discovery) => discovery.endpoint()?,
         };
-        let (fields, body): (HeaderMap, Bytes) = self.request.build(&Occasion {
+        let Outgoing {
+            fields,
+            body,
+            secrets,
+        } = self.request.build(&Occasion {
             which,
             url,
             refresh_token,
@@ -180,37 +189,9 @@ impl TokenEndpoint {
         self.dated = ahead(&response).unwrap_or(0);
         let read = (self.request.protocol.read)(&response, &self.request.expected);
         read.map_err(|mut error| {
-            self.hide_secrets(&mut error, &response, refresh_token);
+            secrets.conceal(&mut error, response.status, &response.body);
             error
         })
-    }
-
-    /// Takes the service's own words out of an error if its response holds one of the secrets that were
-    /// sent.
-    fn hide_secrets(
-        &self,
-        error: &mut FetchError,
-        response: &CallResponse,
-        refresh_token: Option<&SecretString>,
-    ) {
-        let both = [Which::Current, Which::Next];
-        let sent = self.secrets.iter().flat_map(|secret| {
-            let read = both.iter().filter_map(|which| secret.read(*which).ok());
-            read.collect::<Vec<_>>()
-        });
-        let secrets: Secrets = sent.chain(refresh_token.cloned()).collect();
-        if !secrets.are_in(&response.body) {
-            return;
-        }
-        if let Some(refusal) = &mut error.refusal {
-            refusal.description = None;
-        }
-        error
-            .refusal
-            .take_if(|refusal| secrets.are_in(refusal.code.as_bytes()));
-        if secrets.are_in(error.detail.as_bytes()) {
-            error.detail = format!("status {}", response.status.as_u16());
-        }
     }
 }
 

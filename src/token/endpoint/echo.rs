@@ -1,4 +1,4 @@
-//! Finds secrets that a service gives back: whole or cut off, and in whatever spelling it has them.
+//! Finds secrets that a service gives back: whole or cut off, and in the spellings that services have.
 //!
 //! A response is looked through as it came, before anything of it is made shorter or cleaned: the half
 //! of a secret that is left by a cut looks like any other word.
@@ -8,8 +8,11 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use http::StatusCode;
 use percent_encoding::percent_decode;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+
+use crate::token::FetchError;
 
 /// So many bytes of a secret's beginning or end give it away.
 const PIECE: usize = 8;
@@ -18,9 +21,12 @@ const PIECE: usize = 8;
 /// form in JSON.
 const DEPTH: usize = 3;
 
-/// What a service must not give back.
+/// The longest response that is looked through; what services say of a rejection is shorter by far.
+const LOOKED_THROUGH: usize = 16 * 1024;
+
+/// What was sent, and a service must not give back.
 #[derive(Debug, Default)]
-pub(super) struct Secrets(Vec<SecretString>);
+pub(in crate::token) struct Secrets(Vec<SecretString>);
 
 impl FromIterator<SecretString> for Secrets {
     fn from_iter<I: IntoIterator<Item = SecretString>>(secrets: I) -> Self {
@@ -29,8 +35,36 @@ impl FromIterator<SecretString> for Secrets {
 }
 
 impl Secrets {
+    /// Keeps a secret that is about to be sent in mind, and returns it.
+    pub(super) fn noted(&mut self, secret: SecretString) -> SecretString {
+        self.0.push(secret.clone());
+        secret
+    }
+
+    /// Takes the service's own words out of an error if its response holds one of the secrets, or is too
+    /// long to be looked through.
+    pub(in crate::token) fn conceal(
+        &self,
+        error: &mut FetchError,
+        status: StatusCode,
+        body: &[u8],
+    ) {
+        if body.len() <= LOOKED_THROUGH && !self.are_in(body) {
+            return;
+        }
+        if let Some(refusal) = &mut error.refusal {
+            refusal.description = None;
+        }
+        error
+            .refusal
+            .take_if(|refusal| self.are_in(refusal.code.as_bytes()));
+        if self.are_in(error.detail.as_bytes()) {
+            error.detail = format!("status {}", status.as_u16());
+        }
+    }
+
     /// Whether a text holds one of them, or its beginning or end.
-    pub(super) fn are_in(&self, text: &[u8]) -> bool {
+    fn are_in(&self, text: &[u8]) -> bool {
         let mut layers = vec![Zeroizing::new(text.to_vec())];
         let mut newest = 0;
         for _ in 0..DEPTH {
@@ -65,7 +99,7 @@ impl Secrets {
 }
 
 /// A text without one layer of each encoding that it may have.
-fn decoded(text: &[u8]) -> [Zeroizing<Vec<u8>>; 4] {
+fn decoded(text: &[u8]) -> [Zeroizing<Vec<u8>>; 5] {
     let plain = without_escapes(text);
     let spaced: Zeroizing<Vec<u8>> = Zeroizing::new(
         plain
@@ -76,8 +110,9 @@ fn decoded(text: &[u8]) -> [Zeroizing<Vec<u8>>; 4] {
     let percent = Zeroizing::new(percent_decode(&plain).collect());
     let form = Zeroizing::new(percent_decode(&spaced).collect());
     let base64 = of_base64(&plain);
+    let of_page = without_references(&plain);
     // Those that are mostly alike stand side by side, so that one of them is left.
-    [plain, percent, form, base64]
+    [plain, of_page, percent, form, base64]
 }
 
 /// Takes the escapes out of strings of JSON (RFC 8259 §7), wherever they stand.
@@ -91,14 +126,19 @@ fn without_escapes(text: &[u8]) -> Zeroizing<Vec<u8>> {
             continue;
         };
         rest = behind;
-        let digits = behind.first_chunk::<4>().filter(|_| *escaped == b'u');
-        let code = digits
-            .and_then(|digits| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        match (code, escaped) {
-            (Some(code), _) => {
-                rest = behind.get(4..).unwrap_or_default();
-                // A half of a pair is no part of a secret that was typed.
-                let letter = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        let first = if *escaped == b'u' { unit(behind) } else { None };
+        match (first, escaped) {
+            (Some((first, behind)), _) => {
+                let second = behind.strip_prefix(b"\\u").and_then(unit);
+                // A letter beyond the first 65,536 is two of them (RFC 8259 §7).
+                let pair = second.and_then(|(second, behind)| {
+                    let mut letters = char::decode_utf16([first, second]);
+                    let letter = letters.next()?.ok()?;
+                    (letter.len_utf16() == 2).then_some((letter, behind))
+                });
+                let single = || char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER);
+                let (letter, behind) = pair.unwrap_or_else(|| (single(), behind));
+                rest = behind;
                 plain.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
             }
             (None, b'n') => plain.push(b'\n'),
@@ -108,6 +148,55 @@ fn without_escapes(text: &[u8]) -> Zeroizing<Vec<u8>> {
         }
     }
     plain
+}
+
+/// The four hexadecimal digits at the beginning, and what is behind them.
+fn unit(text: &[u8]) -> Option<(u16, &[u8])> {
+    let (digits, behind) = text.split_first_chunk::<4>()?;
+    let unit = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    Some((unit, behind))
+}
+
+/// Takes the character references of HTML out that frameworks put in place of what has a meaning there.
+fn without_references(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    /// Longer ones stand for letters that nobody needs to escape.
+    const LONGEST: usize = 8;
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some(start) = memchr::memchr(b'&', rest) {
+        let (before, reference) = rest.split_at(start);
+        plain.extend_from_slice(before);
+        let end = memchr::memchr(b';', reference.get(..LONGEST).unwrap_or(reference));
+        let named = end.and_then(|end| Some((reference.get(1..end)?, reference.get(end + 1..)?)));
+        let letter = named.and_then(|(name, behind)| Some((referred_to(name)?, behind)));
+        if let Some((letter, behind)) = letter {
+            plain.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            rest = behind;
+        } else {
+            plain.push(b'&');
+            rest = reference.get(1..).unwrap_or_default();
+        }
+    }
+    plain.extend_from_slice(rest);
+    plain
+}
+
+fn referred_to(name: &[u8]) -> Option<char> {
+    match std::str::from_utf8(name).ok()? {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        number => {
+            let number = number.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16),
+                None => number.parse(),
+            };
+            char::from_u32(code.ok()?)
+        }
+    }
 }
 
 /// Everything in a text that could be Base64, decoded; from each of the four places where a group could
@@ -147,6 +236,7 @@ mod tests {
     use url::form_urlencoded::byte_serialize;
 
     use super::*;
+    use crate::token::endpoint::answer::refused;
 
     const SECRET: &str = "Sesam/öffne dich+&\"jetzt\"";
 
@@ -192,6 +282,62 @@ mod tests {
                 assert!(is_in(&text), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_of_letters_that_are_escaped_in_pairs_or_for_a_page_is_found() {
+        const SECRET: &str = "\u{1f511}<&>\u{1f511}'\"/\u{1f511}";
+        let secrets = Secrets::from_iter([SecretString::from(SECRET)]);
+        let units = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
+        let pairs = units.collect::<Vec<_>>().concat();
+        let page = SECRET
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('\'', "&#39;")
+            .replace('"', "&quot;")
+            .replace('/', "&#x2F;");
+        for text in [pairs, page] {
+            assert!(secrets.are_in(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "\\ud83d\\u",
+            "\\ud83d\\u0041",
+            "\\uxyzw",
+            "&;&&amp&#x;&#99999999;",
+        ] {
+            assert!(!secrets.are_in(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_an_ordinary_rejection_are_shown() {
+        let body = br#"{"type":"about:blank","title":"Unauthorized","status":401,"error":"invalid_client","error_description":"The client secret has ended"}"#;
+        let assertion = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhcHAiLCJzdWIiOiJhcHAifQ.c2lnbmF0dXJl";
+        let secrets = Secrets::from_iter([SecretString::from(assertion), SECRET.into()]);
+        let mut error = refused(StatusCode::UNAUTHORIZED, None, body);
+        secrets.conceal(&mut error, StatusCode::UNAUTHORIZED, body);
+        let refusal = error.refusal.unwrap();
+        assert_eq!(refusal.code, "invalid_client");
+        assert_eq!(
+            refusal.description.as_deref(),
+            Some("The client secret has ended")
+        );
+    }
+
+    #[test]
+    fn the_words_of_a_response_that_is_too_long_to_be_looked_through_are_not_shown() {
+        let body = format!(
+            r#"{{"error":"invalid_client","error_description":"no","more":"{}"}}"#,
+            "x".repeat(LOOKED_THROUGH)
+        );
+        let mut error = refused(StatusCode::UNAUTHORIZED, None, body.as_bytes());
+        Secrets::default().conceal(&mut error, StatusCode::UNAUTHORIZED, body.as_bytes());
+        let refusal = error.refusal.unwrap();
+        assert_eq!(
+            (refusal.code.as_str(), refusal.description),
+            ("invalid_client", None)
+        );
     }
 
     #[test]
