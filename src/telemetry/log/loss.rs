@@ -1,6 +1,10 @@
 //! Since when lines of a log are lost, and why.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::time::Instant;
 
@@ -16,6 +20,17 @@ pub(super) struct Loss {
     lines: Subject,
     /// The file that is written to, where the log can tell of its loss; the log itself cannot.
     file: Option<PathBuf>,
+    /// Held from a change until it is logged, so that the last line about the loss is the last change.
+    telling: Mutex<()>,
+}
+
+/// A change that is to be logged, before there can be another.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct News<'a> {
+    change: Change,
+    error: Option<LastError>,
+    _turn: MutexGuard<'a, ()>,
 }
 
 /// Why lines are lost.
@@ -42,11 +57,12 @@ impl Loss {
         Self {
             lines: Subject::default(),
             file,
+            telling: Mutex::default(),
         }
     }
 
     /// Notes that a line is lost. What comes of it is for [`Loss::tell`].
-    pub(super) fn goes_on(&self, cause: &Cause<'_>) -> Option<Change> {
+    pub(super) fn goes_on(&self, cause: &Cause<'_>) -> Option<News<'_>> {
         let (reason, detail) = match cause {
             Cause::NoRoom => ("slow", "they come faster than they are written".to_owned()),
             Cause::Write(error) => (
@@ -54,31 +70,42 @@ impl Loss {
                 error.map_or_else(|| "nothing was written".to_owned(), ToString::to_string),
             ),
         };
-        self.lines.failed(LastError {
+        let error = LastError {
             at: Instant::now(),
             reason,
             detail,
-        })
+        };
+        let change = self.lines.failed(error.clone())?;
+        Some(self.news(change, Some(error)))
     }
 
     /// Notes that lines get through. What comes of it is for [`Loss::tell`].
-    pub(super) fn ended(&self) -> Option<Change> {
-        self.lines.succeeded(Instant::now())
+    pub(super) fn ended(&self) -> Option<News<'_>> {
+        let change = self.lines.succeeded(Instant::now())?;
+        Some(self.news(change, None))
+    }
+
+    fn news(&self, change: Change, error: Option<LastError>) -> News<'_> {
+        News {
+            change,
+            error,
+            _turn: self.telling.lock().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     /// Logs a change, with the number of lines that are lost by now. It writes to the log, so nothing
     /// that the log may need can be held meanwhile.
-    pub(super) fn tell(&self, change: Option<Change>, lost: u64) {
-        let (Some(change), Some(file)) = (change, &self.file) else {
+    pub(super) fn tell(&self, news: Option<News<'_>>, lost: u64) {
+        let (Some(news), Some(file)) = (news, &self.file) else {
             return;
         };
-        match change {
+        let error = news.error.as_ref();
+        match news.change {
             Change::Failing { episode, .. } => {
-                let error = self.lines.health().last_error;
                 tracing::error!(
                     file = %file.display(),
-                    reason = error.as_ref().map(|error| error.reason),
-                    detail = error.map(|error| error.detail),
+                    reason = error.map(|error| error.reason),
+                    detail = error.map(|error| &*error.detail),
                     lost,
                     failing_for_seconds = seconds(episode.since.elapsed()),
                     remedy = remedy::LINES_LOST,
