@@ -47,7 +47,8 @@ fn token(n: usize) -> String {
 fn spare_name(token: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let tag = digest.as_ref().iter().take(8);
-    let tag: String = tag.map(|byte| format!("{byte:02x}")).collect();
+    let tag = tag.map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+    let tag = tag.concat();
     format!(".refresh-token.{tag}.next")
 }
 
