@@ -44,12 +44,12 @@ pub(super) async fn prepare(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
     prepare_by(&config.broker.files, made).await
 }
 
-async fn prepare_by(files: &[FileSettings], make: Make) -> anyhow::Result<Vec<TokenFile>> {
+async fn prepare_by(files: &[FileSettings], maker: Make) -> anyhow::Result<Vec<TokenFile>> {
     let mut prepared = Vec::with_capacity(files.len());
     for settings in files {
-        let checked = disk::within(DISK_TIMEOUT, check(settings, make)).await;
-        let checked = checked.and_then(identity);
-        prepared.push(checked.map_err(|error| cannot(settings, &error))?);
+        let made = disk::within(DISK_TIMEOUT, check(settings, maker)).await;
+        let made = made.and_then(identity);
+        prepared.push(made.map_err(|error| cannot(settings, &error))?);
     }
     Ok(prepared)
 }
