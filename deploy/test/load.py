@@ -1,10 +1,11 @@
 """Load on a gateway until a file is there: `load.py URL HOST TOKEN_FILE STOP_FILE`.
 
-Half of the clients make a connection for each request, and the other half keep theirs. A request on a kept connection
-that the server has closed in the meantime is sent once more on a new one, as every client of HTTP does; such are counted. What else
-fails is lost."""
+Half of the clients make a connection for each request, and the other half keep theirs, and look whether it was
+closed before they use it again, as pools do. A request that met its end all the same, before any byte of a response, is
+sent once more on a new one, and counted. What else fails is lost."""
 
 import http.client
+import select
 import sys
 import threading
 import time
@@ -25,9 +26,15 @@ def ask(connection):
     return response.status
 
 
+def is_closed(connection):
+    return bool(connection.sock and select.select([connection.sock], [], [], 0)[0])
+
+
 def client(keeps):
     connection = None
     while not STOP.exists():
+        if connection and is_closed(connection):
+            connection.close()
         is_kept = connection is not None and connection.sock is not None
         connection = connection or http.client.HTTPConnection(ADDRESS, timeout=30)
         try:
