@@ -34,6 +34,12 @@ def venv(*packages):
     return folder / "bin" / "python"
 
 
+def libraries(*packages):
+    """Packages for the recipe itself, which can import them from now on."""
+    folder = venv(*packages).parents[1]
+    sys.path.append(str(next(folder.glob("lib/python*/site-packages"))))
+
+
 def npm(*packages):
     """The folder `node_modules` with these packages."""
     command("npm")
@@ -46,10 +52,7 @@ def go(package, version, tags="", minutes=20):
     """The program that `go install` makes."""
     command("go")
     folder = folder_of("go", [package, version, tags])
-    environment = {
-        **os.environ, "GOBIN": str(folder), "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
-        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
-    }
+    environment = go_environment({"GOBIN": str(folder), "GOFLAGS": "-modcacherw"})
     once(folder, lambda: run(
         "nice", "-n", "10", "go", "install", "-trimpath", "-ldflags=-s -w", f"-tags={tags}", f"{package}@{version}",
         environment=environment, minutes=minutes,
@@ -57,19 +60,23 @@ def go(package, version, tags="", minutes=20):
     return folder / package.rstrip("/").rpartition("/")[2]
 
 
-def go_program(files, minutes=20):
-    """The program that `files` (texts by their names, a `go.mod` among them) make; kept as long as they stay the same."""
+def go_environment(more):
+    caches = {"GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"), "GOTOOLCHAIN": "local"}
+    return {**os.environ, **caches, **more}
+
+
+def go_program(files, minutes=40):
+    """The program that `files` (texts by their names, a `go.mod` among them) make; kept as long as they stay the same.
+
+    `go.mod` has the versions that are wanted; what these want in turn follows from them.
+    """
     command("go")
     folder = folder_of("go-program", [name + text for name, text in sorted(files.items())])
-    environment = {
-        **os.environ, "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
-        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
-    }
+    environment = go_environment({"GOFLAGS": "-modcacherw -mod=mod"})
 
     def build():
         for name, text in files.items():
             (folder / name).write_text(text)
-        run("go", "-C", folder, "mod", "tidy", environment=environment, minutes=minutes)
         run(
             "nice", "-n", "10", "go", "build", "-C", folder, "-trimpath", "-ldflags=-s -w", "-o", folder / "program", ".",
             environment=environment, minutes=minutes,
@@ -83,6 +90,7 @@ POM = """
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>recipe</groupId><artifactId>recipe</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencyManagement><dependencies>{managed}</dependencies></dependencyManagement>
   <dependencies>{needed}</dependencies>
 </project>
 """
@@ -95,17 +103,21 @@ SETTINGS = """
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
-def maven(*artifacts, without=()):
-    """The class path of GROUP:NAME:VERSION and what they need, but for GROUP:NAME of `without`."""
+def maven(*artifacts, bom=None, without=()):
+    """The class path of GROUP:NAME[:VERSION] and what they need, but for GROUP:NAME of `without`.
+
+    Versions that are not named come from a bill of materials.
+    """
     command("mvn")
-    folder = folder_of("maven", [*artifacts, without])
+    folder = folder_of("maven", [*artifacts, without] + ([bom] if bom else []))
     left_out = "".join(
         "<exclusion><groupId>{}</groupId><artifactId>{}</artifactId></exclusion>".format(*name.split(":")) for name in without
     )
 
     def fetch():
         text = POM.format(
-            needed="".join(dependency(artifact, f"<exclusions>{left_out}</exclusions>") for artifact in artifacts)
+            managed=dependency(bom, "<type>pom</type><scope>import</scope>") if bom else "",
+            needed="".join(dependency(artifact, f"<exclusions>{left_out}</exclusions>") for artifact in artifacts),
         )
         (folder / "pom.xml").write_text(text)
         (folder / "settings.xml").write_text(SETTINGS.format(nowhere=folder / "nowhere"))
@@ -119,10 +131,9 @@ def maven(*artifacts, without=()):
 
 
 def dependency(artifact, more):
-    group, name, version = artifact.split(":")
-    return (
-        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>{more}</dependency>"
-    )
+    group, name, *version = artifact.split(":")
+    text = f"<groupId>{group}</groupId><artifactId>{name}</artifactId>"
+    return f"<dependency>{text}{''.join(f'<version>{number}</version>' for number in version)}{more}</dependency>"
 
 
 def debian(*packages):
