@@ -1,5 +1,6 @@
 """Tools by their ecosystem's ordinary client, into a cache outside of the tree's own files."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -167,12 +168,16 @@ def folder_of(kind, parts):
 def once(folder, make):
     """Runs `make` unless it has succeeded before."""
     done = folder / "installed"
-    if done.exists():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    make()
-    done.touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Recipes that run at a time install one after the other: apt-get and npm do not share their own files well.
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        make()
+        done.touch()
 
 
 def run(*arguments, environment=None, minutes=20):

@@ -55,6 +55,8 @@ class Sidecar:
             ("auth.org_id", tokens.org_id),
             ("auth.token_url", f"{tokens.url}/oauth2/token"),
             ("listen.client_tokens_file", self.clients_file),
+            ("broker.client_tokens_file", self.clients_file),
+            ("broker.address", f"127.0.0.1:{free_port()}"),
             ("listen.tls_cert_file", self.folder / "tls" / "cert.pem"),
             ("listen.tls_key_file", self.folder / "tls" / "key.pem"),
             ("listen.tls_client_ca_file", self.folder / "tls" / "ca.pem"),
