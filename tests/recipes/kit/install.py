@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +14,13 @@ CACHE = Path(os.environ.get("RECIPES_CACHE", ROOT / "target" / "recipes")).resol
 MINUTES = 60
 
 
+# What brings a program on Debian and Ubuntu. Go is there too old, and comes from its own makers.
+PACKAGES = {
+    "apt-get": "apt", "curl": "curl", "java": "default-jdk-headless", "javac": "default-jdk-headless", "mvn": "maven",
+    "node": "nodejs", "npm": "npm", "unshare": "util-linux",
+}
+
+
 class Missing(Exception):
     """The tool cannot be had on this machine: the recipe is skipped, and says why."""
 
@@ -21,12 +29,18 @@ def command(name):
     """The path of a program that has to be there."""
     found = shutil.which(name)
     if not found:
-        raise Missing(f"{name} is not installed")
+        raise missing(name, PACKAGES.get(name))
     return found
+
+
+def missing(name, package):
+    return Missing(f"{name} is not installed" + (f" (Debian and Ubuntu: apt-get install {package})" if package else ""))
 
 
 def venv(*packages):
     """The Python of an environment with these packages."""
+    if not importlib.util.find_spec("ensurepip"):
+        raise missing("Python's venv", "python3-venv")
     folder = folder_of("python", packages)
     once(folder, lambda: (
         run(sys.executable, "-m", "venv", "--clear", folder),
@@ -109,6 +123,8 @@ def maven(*artifacts, bom=None, without=()):
 
     Versions that are not named come from a bill of materials.
     """
+    # Without a JDK there is no use in them.
+    command("javac")
     command("mvn")
     folder = folder_of("maven", [*artifacts, without] + ([bom] if bom else []))
     left_out = "".join(
@@ -190,5 +206,6 @@ def run(*arguments, environment=None, minutes=20):
     except subprocess.TimeoutExpired as late:
         raise Missing(f"{arguments[0]} did not end within {minutes} minutes") from late
     if done.returncode:
-        raise Missing(f"{arguments[0]} failed ({done.returncode}): {done.stdout[-2000:]}")
+        # One line: where it is skipped, the reason stands in a list.
+        raise Missing(f"{arguments[0]} failed ({done.returncode}): {' '.join(done.stdout.split())[-600:]}")
     return done.stdout
