@@ -207,5 +207,6 @@ def run(*arguments, environment=None, minutes=20):
         raise Missing(f"{arguments[0]} did not end within {minutes} minutes") from late
     if done.returncode:
         # One line: where it is skipped, the reason stands in a list.
-        raise Missing(f"{arguments[0]} failed ({done.returncode}): {' '.join(done.stdout.split())[-600:]}")
+        program = next(name for name in arguments if name not in ("nice", "-n", "10"))
+        raise Missing(f"{program} failed ({done.returncode}): {' '.join(done.stdout.split())[-600:]}")
     return done.stdout
