@@ -4,7 +4,8 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 …    (the compiler runs on this machine's kind)
 ARG RUST_IMAGE=rust:1.95-bookworm
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
-ARG TARGETARCH=amd64
+# Without a default, which would win over the platform that is asked for.
+ARG TARGETARCH
 ARG AUTH_SIDECAR_COMMIT=
 WORKDIR /source
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
