@@ -162,14 +162,19 @@ mod tests {
         waiting
     }
 
+    /// Lets each of so many tasks begin: there is one thread, and one of them at least has it each time.
+    async fn each_has_its_turn(tasks: usize) {
+        for _ in 0..tasks {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn a_crowd_that_wants_one_name_asks_for_it_once() {
         let server = NameServer::default();
         let lookups = server.lookups();
         let waiting = asking(&lookups, 1000);
-        while server.asked() == 0 {
-            tokio::task::yield_now().await;
-        }
+        each_has_its_turn(1000).await;
         server.comes_back();
         let found = waiting.join_all().await;
         assert!(found.iter().all(|found| found.as_ref().unwrap().len() == 1));
@@ -199,13 +204,7 @@ mod tests {
             let lookups = Arc::clone(&lookups);
             waiting.spawn(async move { lookups.find("service.test", 443).await });
         }
-        while server.asked() < MOST {
-            tokio::task::yield_now().await;
-        }
-        // There is one thread: each of those that were there before has its turn before this one again.
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+        each_has_its_turn(100).await;
         let other = lookups.find("other.test", 443).await;
         assert!(other.unwrap_err().contains("hang"));
         server.comes_back();
