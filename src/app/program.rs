@@ -62,7 +62,7 @@ impl Program {
                     match outcome {
                         Outcome::Same => self.reverted(),
                         Outcome::Changed(config) => next = self.prepare(&config),
-                        Outcome::Rejected => {}
+                        Outcome::Rejected(error) => reload.reject(&error),
                     }
                     // What is tried reads its own.
                     if asked && next.is_none() {

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::Reloads,
     clock::seconds,
-    config::{Config, Loaded, Sources},
+    config::{Config, ConfigError, Loaded, Sources},
     permissions::GuardedFiles,
     remedy,
     telemetry::Metrics,
@@ -40,8 +40,8 @@ pub(super) enum Outcome {
     Same,
     /// There is another, to change to.
     Changed(Box<Config>),
-    /// The configuration cannot be used, which has been reported; the one in use stays.
-    Rejected,
+    /// The configuration cannot be used, which is to be reported; the one in use stays.
+    Rejected(ConfigError),
 }
 
 impl Reload {
@@ -62,8 +62,7 @@ impl Reload {
         })
     }
 
-    /// Waits for a reason to load the configuration, and says what came of it. One that is not valid
-    /// is reported.
+    /// Waits for a reason to load the configuration, and says what came of it.
     ///
     /// # Cancel safety
     /// Safe: what was loaded is returned at once.
@@ -94,21 +93,24 @@ impl Reload {
                 }
                 Outcome::Changed(Box::new(config))
             }
-            Err(error) => {
-                self.metrics.config_reloaded(false);
-                self.reloads.rejected(error.to_string().replace('\n', "; "));
-                let failing_for_seconds = seconds(self.reloads.rejected_for());
-                for problem in error.problems() {
-                    tracing::error!(
-                        %problem,
-                        failing_for_seconds,
-                        remedy = remedy::REJECTED,
-                        "the new configuration is wrong; the old one stays"
-                    );
-                }
-                Outcome::Rejected
-            }
+            Err(error) => Outcome::Rejected(error),
         };
         Reloaded { outcome, asked }
+    }
+
+    /// Reports a configuration that is wrong. A failure of one that was tried could be noted over it, so
+    /// that one is to be given up before.
+    pub(super) fn reject(&self, error: &ConfigError) {
+        self.metrics.config_reloaded(false);
+        self.reloads.rejected(error.to_string().replace('\n', "; "));
+        let failing_for_seconds = seconds(self.reloads.rejected_for());
+        for problem in error.problems() {
+            tracing::error!(
+                %problem,
+                failing_for_seconds,
+                remedy = remedy::REJECTED,
+                "the new configuration is wrong; the old one stays"
+            );
+        }
     }
 }
