@@ -55,12 +55,24 @@ impl Secrets {
         if let Some(refusal) = &mut error.refusal {
             refusal.description = None;
         }
+        // What is not quoted of it is made of words that a short secret may be a part of.
+        let long = self.long();
         error
             .refusal
-            .take_if(|refusal| self.are_in(refusal.code.as_bytes()));
-        if self.are_in(error.detail.as_bytes()) {
+            .take_if(|refusal| long.are_in(refusal.code.as_bytes()));
+        if long.are_in(error.detail.as_bytes()) {
             error.detail = format!("status {}", status.as_u16());
         }
+    }
+
+    /// Those that are long enough to be no part of a word of ours.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only how long a secret is is looked at"
+    )]
+    fn long(&self) -> Self {
+        let is_long = |secret: &&SecretString| secret.expose_secret().len() >= PIECE;
+        self.0.iter().filter(is_long).cloned().collect()
     }
 
     /// Whether a text holds one of them, or its beginning or end.
@@ -359,5 +371,8 @@ mod tests {
             assert_eq!(is_in(text), text.contains("other"), "{text}");
         }
         assert!(!Secrets::from_iter([SecretString::from("")]).are_in(b"anything"));
+        // One of few letters is in every other word.
+        let short = Secrets::from_iter([SecretString::from("s")]);
+        assert!(short.are_in(b"status") && !short.long().are_in(b"status"));
     }
 }
