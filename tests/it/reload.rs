@@ -127,7 +127,8 @@ async fn what_is_open_on_an_address_that_is_given_up_ends_with_the_drain_time() 
     sidecar.reconfigure(&settings.set("listen.address", free_address()));
     let ended = timeout(SOON, slow).await.expect("it is still open");
     assert!(ended.unwrap().is_err());
-    assert!(sidecar.output().contains("the drain time is over"));
+    let is_said = || sidecar.output().contains("the drain time is over");
+    eventually(is_said, SOON).await;
     eventually(|| service.in_flight() == 0, SOON).await;
 }
 

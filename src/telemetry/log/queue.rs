@@ -40,6 +40,9 @@ struct State {
     writing: bool,
     /// There will be no more.
     is_closed: bool,
+    /// Somebody writes. Where nobody ever has, in a program that has not started its log, lines are
+    /// counted and no reader is to blame.
+    is_written: bool,
 }
 
 impl Queue {
@@ -50,6 +53,7 @@ impl Queue {
             overflow: 0,
             writing: false,
             is_closed: false,
+            is_written: false,
         };
         Self {
             state: Mutex::new(state),
@@ -66,7 +70,11 @@ impl Queue {
         let change = if state.waiting.len() + line.len() > ROOM {
             state.overflow += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            self.loss.goes_on(&Cause::NoRoom)
+            if state.is_written {
+                self.loss.goes_on(&Cause::NoRoom)
+            } else {
+                None
+            }
         } else {
             state.waiting.extend_from_slice(line);
             None
@@ -100,6 +108,7 @@ impl Queue {
         sink: &mut Sink<impl Write>,
         notice: fn(u64) -> Vec<u8>,
     ) {
+        self.lock().is_written = true;
         let mut owed = 0;
         while let Some((lines, overflow)) = self.take() {
             if owed > 0 && sink.write(&notice(owed)) == 0 {
@@ -271,6 +280,14 @@ mod tests {
         fixture.end();
         // No other line is waited for.
         assert_eq!(queue.losing(), None);
+    }
+
+    #[test]
+    fn a_log_that_was_never_started_has_no_reader_to_blame() {
+        let queue = Queue::to(None);
+        queue.push(&[b'x'; ROOM]);
+        queue.push(b"lost\n");
+        assert_eq!((queue.dropped(), queue.losing()), (1, None));
     }
 
     #[test]
