@@ -14,6 +14,8 @@ mod service_manager;
 mod signals;
 mod sockets;
 mod source;
+mod standing;
+mod token_calls;
 mod token_files;
 mod unix_socket;
 mod worker;
@@ -28,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     broker::Brokering, clients::ClientList, exporters::Exporters, listening::Listening, live::Live,
     operators::Operators, program::Program, reload::Reload, service_manager::State,
-    worker::Workers,
+    token_calls::AllTokenCalls, worker::Workers,
 };
 pub(crate) use self::{live::credentials, source::Source};
 pub use self::{service_manager::ServiceManager, signals::shutdown_signal};
@@ -65,6 +67,7 @@ struct Shared {
     tls: TlsInUse,
     access_log: AccessLog,
     exporters: Exporters,
+    token_calls: AllTokenCalls,
     stop: CancellationToken,
     started_at: Instant,
     /// The same by the wall clock.
@@ -174,6 +177,7 @@ impl App {
             tls: TlsInUse::default(),
             access_log,
             exporters: Exporters::default(),
+            token_calls: AllTokenCalls::default(),
             stop: CancellationToken::new(),
             started_at: Instant::now(),
             started_at_date: SystemTime::now(),

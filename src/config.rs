@@ -361,6 +361,10 @@ impl Config {
         resolved.sort_by_key(|resolved| sections::rank(&resolved.key));
         match config {
             Some(config) if problems.is_empty() => {
+                let problems = files::overwritten(&config, &resolved, file.as_deref());
+                if !problems.is_empty() {
+                    return Err(ConfigError::new(problems));
+                }
                 warnings.extend(files::warnings(&config, &resolved, file.as_deref()));
                 Ok(Loaded {
                     config: Self { warnings, ..config },
@@ -408,8 +412,12 @@ impl Config {
     /// Where a refresh token is replaced when its service rotates it.
     #[must_use]
     pub fn refresh_token_directory(&self) -> Option<PathBuf> {
+        self.refresh_token_file().map(|file| directory_of(file))
+    }
+
+    fn refresh_token_file(&self) -> Option<&PathBuf> {
         match &self.auth.credentials {
-            Credentials::Endpoint(request) => Some(request.refresh_token()?.directory()),
+            Credentials::Endpoint(request) => Some(request.refresh_token()?.path()),
             Credentials::Static(_) => None,
         }
     }

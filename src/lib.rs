@@ -68,6 +68,7 @@ pub mod config;
 mod delegate;
 pub mod demo;
 mod descriptors;
+mod disk;
 pub mod doctor;
 mod gather;
 pub mod health;

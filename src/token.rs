@@ -29,7 +29,7 @@ use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration}
 
 use http::{HeaderValue, StatusCode};
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::secret::wiped_field;
 
@@ -58,6 +58,12 @@ pub trait TokenSource: Send {
         None
     }
 
+    /// Whether a fetch is at a point where it must not be dropped, since what it brings may exist nowhere
+    /// else; `None` where it never is.
+    fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
+
     /// Waits until the credential is another than at the last fetch; for ever where it cannot be.
     ///
     /// # Cancel safety
@@ -72,8 +78,22 @@ pub trait TokenSource: Send {
 pub struct TokenResponse {
     /// The credential.
     pub bearer: Bearer,
-    /// How long it lives, counted from when it was asked for; `None` where nobody said.
+    /// How long it lives, counted from when it was asked for.
     pub lifetime: Lifetime,
+    /// Why the refresh token that came with it cannot be used, where one came that cannot.
+    pub refresh_token_fault: Option<&'static str>,
+}
+
+impl TokenResponse {
+    /// A token, and nothing that is wrong with what came along.
+    #[must_use]
+    pub fn new(bearer: Bearer, lifetime: Lifetime) -> Self {
+        Self {
+            bearer,
+            lifetime,
+            refresh_token_fault: None,
+        }
+    }
 }
 
 /// How long a token lives.
@@ -331,6 +351,8 @@ pub struct Attempt {
     pub status: Option<StatusCode>,
     /// What came of it: the generation that it brought, or the reason why not.
     pub outcome: Result<u64, FetchError>,
+    /// Why the refresh token that came with the token cannot be used, where one came that cannot.
+    pub refresh_token_fault: Option<&'static str>,
 }
 
 impl Snapshot {

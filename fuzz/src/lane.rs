@@ -90,7 +90,7 @@ impl Lane {
         let source = FixedToken::new(SecretSource::Value(TOKEN.into()));
         let (refresher, tokens) =
             token::channel(source, RefreshPolicy::default(), NoEvents, || 0.5);
-        tokio::spawn(refresher.run());
+        tokio::spawn(refresher.run(CancellationToken::new()));
         let metrics = Arc::new(Metrics::default());
         let parts = Parts {
             connector: Arc::new(Connector::new(&config.upstream).unwrap()),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     descriptors,
     health::{LastError, Refused},
-    proxy::answers::{self, Fault},
+    proxy::responses::{self, Fault},
     remedy,
     subject::SubjectHealth,
     telemetry::log::LosingLog,
@@ -40,9 +40,10 @@ pub(crate) struct Trouble {
 }
 
 /// All kinds: labels of `auth_sidecar_trouble_since_timestamp_seconds`.
-pub(crate) const KINDS: [&str; 11] = [
+pub(crate) const KINDS: [&str; 12] = [
     "token_service",
     "credential",
+    "refresh_token",
     "upstream",
     "unauthorized",
     "forbidden",
@@ -80,6 +81,7 @@ pub(super) fn all(view: &View, known: Known<'_>) -> Vec<Trouble> {
     let url = known.upstream.url.as_str();
     let refusals = view.health.refusals();
     let mut all: Vec<_> = of_token(view, known).into_iter().collect();
+    all.extend(of_refresh_token(view, known));
     all.extend(of_upstream(known.upstream));
     all.extend(unauthorized(url, &view.health.acceptance(), clock));
     all.extend(forbidden(url, view.health.permission(), clock));
@@ -131,6 +133,25 @@ fn of_token(view: &View, known: Known<'_>) -> Option<Trouble> {
     })
 }
 
+/// A refresh token that came with the newest token and cannot be used: the next call may be rejected.
+fn of_refresh_token(view: &View, known: Known<'_>) -> Option<Trouble> {
+    let mut granted = known.snapshot.history.iter();
+    let newest = granted.find(|attempt| attempt.outcome.is_ok())?;
+    let why = newest.refresh_token_fault?;
+    let service = view.token_service.as_deref().unwrap_or_default();
+    Some(Trouble {
+        kind: "refresh_token".to_owned(),
+        text: format!(
+            "the token service has sent a refresh token that cannot be used ({why}); the one in \
+             auth.refresh_token_file stays"
+        ),
+        culprit: format!("the token service {service}"),
+        since: known.clock.moment(newest.started_at),
+        count: 0,
+        remedy: sentence(remedy::REFRESH_TOKEN),
+    })
+}
+
 fn culprit_of_token(failure: &FetchError, service: Option<&str>) -> String {
     match (failure.reason, service) {
         (Reason::SecretUnreadable, _) | (_, None) => {
@@ -151,7 +172,7 @@ fn of_upstream(upstream: &Upstream) -> Option<Trouble> {
     let error = upstream.last_error.as_ref()?;
     let url = &upstream.url;
     let lasted = words::duration(since.seconds_ago);
-    let fault = answers::of(&error.reason).map(|answer| answer.fault);
+    let fault = responses::of(&error.reason).map(|row| row.fault);
     let culprit = match (error.reason.as_ref(), fault) {
         ("client_certificate", _) => {
             "the client certificate of the sidecar (upstream.client_cert_file)".to_owned()
@@ -241,9 +262,9 @@ fn rejected(view: &View, reload: &LastReload) -> Option<Trouble> {
 
 fn of_refusals(refused: Refused, clock: Clock) -> Option<Trouble> {
     let Refused { reason, health } = refused;
-    let answer = answers::of(reason)?;
+    let row = responses::of(reason)?;
     let LastError { detail: client, .. } = health.last_error?;
-    let (kind, culprit) = match (reason, answer.fault) {
+    let (kind, culprit) = match (reason, row.fault) {
         ("no_descriptors", _) => {
             let limit = descriptors::limit();
             let culprit = format!("the limit of {limit} open files (LimitNOFILE, ulimit -n)");
@@ -260,12 +281,12 @@ fn of_refusals(refused: Refused, clock: Clock) -> Option<Trouble> {
         kind: kind.to_owned(),
         text: format!(
             "requests are refused with {} ({reason}): {}",
-            answer.code, answer.title
+            row.code, row.title
         ),
         culprit,
         since: clock.moment(health.since?),
         count: health.failures,
-        remedy: answer.remedy.to_owned(),
+        remedy: row.remedy.to_owned(),
     })
 }
 

@@ -37,10 +37,15 @@ pub(super) struct Plan {
 impl Plan {
     /// What a start takes: all of it.
     pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
-        Self::beside(config, &[])
+        let new = Self::sockets(config, &[])?;
+        let files = token_files::prepare_at_start(config)?;
+        Ok(Self { new, files })
     }
 
-    fn beside(config: &Config, kept: &[(Listening, JoinSet<()>)]) -> anyhow::Result<Self> {
+    fn sockets(
+        config: &Config,
+        kept: &[(Listening, JoinSet<()>)],
+    ) -> anyhow::Result<Vec<Listening>> {
         let mut new = Vec::new();
         for address in &config.broker.addresses {
             match kept.iter().find(|(one, _)| one.configured == *address) {
@@ -48,8 +53,7 @@ impl Plan {
                 None => new.push(Listening::bind(address, config, "broker.address")?),
             }
         }
-        let files = token_files::prepare(config)?;
-        Ok(Self { new, files })
+        Ok(new)
     }
 }
 
@@ -68,8 +72,10 @@ impl Brokering {
     }
 
     /// What a change to a new configuration takes.
-    pub(super) fn plan(&self, config: &Config) -> anyhow::Result<Plan> {
-        Plan::beside(config, &self.serving)
+    pub(super) async fn plan(&self, config: &Config) -> anyhow::Result<Plan> {
+        let new = Plan::sockets(config, &self.serving)?;
+        let files = token_files::prepare(config).await?;
+        Ok(Plan { new, files })
     }
 
     /// Gives the files of the sockets that stay to those who may have them now.

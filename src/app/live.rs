@@ -1,11 +1,8 @@
 //! A configuration at work: its token path, and the watch over its credentials.
 
 use std::{
-    future::Future,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    future::{Future, pending},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use url::Url;
 
-use super::{Parts, Shared, reporter::Reporter};
+use super::{Parts, Shared, reporter::Reporter, standing::Standing, token_calls::TokenCalls};
 use crate::{
     admission::Clients,
     clock::Jump,
@@ -38,7 +35,7 @@ pub(super) struct Live {
     pub(super) tokens: TokenHandle,
     pub(super) health: Health,
     /// Whether clients are served with it, so that the log can tell it from one that is tried.
-    in_use: Arc<AtomicBool>,
+    standing: Standing,
     /// Makes spans of what it does, where somebody collects them.
     pub(super) tracer: Option<Tracer>,
     /// The same for token calls, whose path may be that of the generation before.
@@ -52,8 +49,8 @@ pub(super) struct Live {
     tls: Option<TlsFiles>,
     /// Notified when the files are to be read again, whoever can write to them.
     asked: Arc<Notify>,
-    /// Empty where the refresher is still that of the generation before.
-    refresher: JoinSet<()>,
+    /// `None` where they are still those of the generation before.
+    token_calls: Option<TokenCalls>,
     tasks: JoinSet<()>,
 }
 
@@ -77,8 +74,8 @@ impl Live {
         } = parts;
         let upstream = host_and_port(&config.upstream.url);
         let tracer = tracer(&config, collector, shared, current);
-        let mut refresher = JoinSet::new();
-        let (tokens, health, in_use, token_tracer);
+        let mut token_calls = None;
+        let (tokens, health, standing, token_tracer);
         if let Some(current) = current.filter(|one| one.config.auth == config.auth) {
             tokens = current.tokens.clone();
             health = if current.config.upstream == config.upstream {
@@ -86,23 +83,23 @@ impl Live {
             } else {
                 current.health.of_another(upstream)
             };
-            in_use = Arc::clone(&current.in_use);
+            standing = current.standing.clone();
             token_tracer = Arc::clone(&current.token_tracer);
         } else {
             health = Health::of(upstream);
-            in_use = Arc::default();
+            standing = Standing::default();
             token_tracer = Arc::new(ArcSwapOption::from_pointee(tracer.clone()));
             let reporter = Reporter {
                 metrics: Arc::clone(&shared.metrics),
                 reloads: shared.reloads.clone(),
                 token_service: config.auth.token_service(),
-                in_use: Arc::clone(&in_use),
+                standing: standing.clone(),
                 tracer: Arc::clone(&token_tracer),
                 last_line: Mutex::default(),
             };
             let policy = config.auth.policy.clone();
             let (task, handle) = token::channel(source, policy, reporter, fastrand::f64);
-            refresher.spawn(task.run());
+            token_calls = Some(TokenCalls::start(task, &standing, &shared.token_calls)?);
             tokens = handle;
         }
         let ends = Ends::default();
@@ -143,7 +140,7 @@ impl Live {
         });
         Ok(Self {
             health,
-            in_use,
+            standing,
             tracer,
             token_tracer,
             config,
@@ -155,7 +152,7 @@ impl Live {
             broker_clients,
             tls,
             asked,
-            refresher,
+            token_calls,
             tasks,
         })
     }
@@ -178,7 +175,7 @@ impl Live {
 
     /// Has the log tell when clients are without a token, from now on.
     pub(super) fn come_into_use(&mut self) {
-        self.in_use.store(true, Ordering::Relaxed);
+        self.standing.come_into_use();
         self.token_tracer.store(self.tracer.clone().map(Arc::new));
         let service = self.config.auth.token_service();
         let watching = watch_token(self.tokens.clone(), self.health.clone(), service);
@@ -202,15 +199,22 @@ impl Live {
 
     /// Waits until it can serve as well as the generation before.
     pub(super) async fn has_token(&self) {
-        if !self.refresher.is_empty() {
+        if self.token_calls.is_some() {
             has_token(&self.tokens).await;
         }
     }
 
     /// Takes over what goes on from the generation before.
     pub(super) fn take_over(&mut self, before: &mut Self) {
-        if self.refresher.is_empty() {
-            self.refresher = std::mem::take(&mut before.refresher);
+        if self.token_calls.is_none() {
+            self.token_calls = before.token_calls.take();
+        }
+    }
+
+    /// Begins no more token calls that would have to be finished.
+    pub(super) fn wind_down(&self) {
+        if let Some(calls) = &self.token_calls {
+            calls.wind_down();
         }
     }
 
@@ -218,18 +222,23 @@ impl Live {
     pub(super) fn watched(&mut self) -> (&Config, impl Future<Output = anyhow::Error>) {
         let Self {
             config,
-            refresher,
+            token_calls,
             tasks,
             ..
         } = self;
+        let crashed = async {
+            match token_calls {
+                Some(calls) => calls.crashed().await,
+                None => pending().await,
+            }
+        };
         let ended = async {
-            let ended = tokio::select! {
-                ended = refresher.join_next() => ended,
-                ended = tasks.join_next() => ended,
-            };
-            match ended {
-                Some(Err(error)) => error.into(),
-                _ => anyhow::anyhow!("the refresher ended"),
+            tokio::select! {
+                () = crashed => anyhow::anyhow!("the refresher ended"),
+                ended = tasks.join_next() => match ended {
+                    Some(Err(error)) => error.into(),
+                    _ => anyhow::anyhow!("a task of the configuration ended"),
+                },
             }
         };
         (config, ended)

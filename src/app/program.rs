@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Parts, ServiceManager, Shared, addresses,
@@ -10,7 +10,7 @@ use super::{
     listening::Listening,
     live::Live,
     operators::Operators,
-    reload::{Reload, Reloaded},
+    reload::{Outcome, Reload, Reloaded},
     service_manager::State,
     worker::Workers,
 };
@@ -44,7 +44,7 @@ impl Program {
         let mut jumps = jumps();
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             let tokens = self.live.tokens.clone();
             let (config, ended) = self.live.watched();
@@ -56,22 +56,25 @@ impl Program {
                 error = ended => return Err(error),
                 _ = self.workers.ended() => anyhow::bail!("a worker ended"),
                 Some(jump) = jumps.recv() => self.live.jumped(jump),
-                reloaded = reload.next(config) => match reloaded {
-                    Reloaded::Same { asked } => {
-                        next = None;
-                        self.reverted();
-                        if asked {
-                            self.live.read_again();
-                        }
+                Reloaded { outcome, asked } = reload.next(config) => {
+                    // A configuration that waits belongs to sources that say something else by now.
+                    next = None;
+                    match outcome {
+                        Outcome::Same => self.reverted(),
+                        Outcome::Changed(config) => next = self.prepare(&config),
+                        Outcome::Rejected => {}
                     }
-                    Reloaded::Changed(config) => next = self.prepare(&config),
-                },
+                    // What is tried reads its own.
+                    if asked && next.is_none() {
+                        self.live.read_again();
+                    }
+                }
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
-                    told = 0;
+                    reported = 0;
                 },
-                known = tokens.attempted(told) => {
-                    told = known.attempts;
+                known = tokens.attempted(reported) => {
+                    reported = known.attempts;
                     self.manager.tell_status(&known);
                 }
             }
@@ -108,7 +111,7 @@ impl Program {
             }
         }
         let operators = self.operators.plan(config)?;
-        let broker = self.broker.plan(config)?;
+        let broker = self.broker.plan(config).await?;
         let mut kept = self.listeners.iter();
         kept.try_for_each(|listening| listening.set_access(access))?;
         self.broker.set_access(config)?;
@@ -127,11 +130,12 @@ impl Program {
                 tracing::info!(address = %listening.address, "listening");
             }
         }
+        let server = live.config.listen.server.clone();
+        self.shared.server.store(Arc::new(server));
+        // They drain for as long as the new settings say.
         for listening in given_up {
             listening.stop.cancel();
         }
-        let server = live.config.listen.server.clone();
-        self.shared.server.store(Arc::new(server));
         self.shared.connections.review();
         if live.config.listen.workers != self.live.config.listen.workers {
             tracing::warn!("listen.workers takes effect at the next start");
@@ -181,12 +185,18 @@ impl Program {
         self.manager.tell(State::Stopping);
         // Readiness is false from here on, and the admin listener goes on telling so to the end.
         self.shared.stop.cancel();
+        let drain_timeout = self.live.config.listen.server.drain_timeout;
+        let deadline = Instant::now() + drain_timeout;
+        // A call that begins now could outlast the drain.
+        self.live.wind_down();
         for listening in self.listeners.drain(..) {
             listening.stop.cancel();
         }
         while self.workers.ended().await.is_some() {}
         // Whoever used the broker may have been finishing, too.
         self.broker.stop().await?;
+        drop(self.live);
+        self.shared.token_calls.finish(deadline).await;
         self.shared.exporters.finish().await;
         self.operators.stop().await?;
         tracing::info!("stopped");

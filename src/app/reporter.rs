@@ -1,16 +1,14 @@
 //! Tells the log and the metrics what the token path does.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
+use super::standing::Standing;
 use crate::{
     admin::Reloads,
     clock::seconds,
@@ -30,7 +28,7 @@ pub(super) struct Reporter {
     /// The host of the token service; `None` where tokens come from a file.
     pub(super) token_service: Option<String>,
     /// Whether clients are served with this configuration by now.
-    pub(super) in_use: Arc<AtomicBool>,
+    pub(super) standing: Standing,
     /// Makes a span of each call, where somebody collects them.
     pub(super) tracer: Arc<ArcSwapOption<Tracer>>,
     pub(super) last_line: Mutex<Option<Line>>,
@@ -102,7 +100,7 @@ impl Reporter {
                 "got no token"
             );
         }
-        if !self.in_use.load(Ordering::Relaxed) {
+        self.standing.while_tried(|| {
             self.metrics.config_waits();
             self.reloads
                 .rejected(format!("its credentials give no token: {error}"));
@@ -110,7 +108,7 @@ impl Reporter {
                 failing_for_seconds = seconds(self.reloads.rejected_for()),
                 "the new configuration gives no token; the old one stays until it does"
             );
-        }
+        });
     }
 
     fn succeeded(&self, attempt: &Attempt, generation: u64, snapshot: &Snapshot, now: Instant) {
@@ -131,6 +129,14 @@ impl Reporter {
             duration_seconds = seconds(attempt.duration),
             "got a token"
         );
+        if let Some(why) = attempt.refresh_token_fault {
+            tracing::error!(
+                token_service = self.token_service.as_deref(),
+                remedy = remedy::REFRESH_TOKEN,
+                "the token service has sent a refresh token that cannot be used ({why}); the one in \
+                 auth.refresh_token_file stays"
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kinds of token sources behind one type.
 
 use http::StatusCode;
+use tokio::sync::watch;
 
 use crate::{
     config::{Config, Credentials},
@@ -65,6 +66,13 @@ impl TokenSource for Source {
         match self {
             Self::Endpoint(endpoint) => endpoint.status(),
             Self::Fixed(token) => token.status(),
+        }
+    }
+
+    fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.commitment(),
+            Self::Fixed(token) => token.commitment(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The files of tokens, on a thread of their own: a disk that hangs holds up nothing else.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{convert::identity, io, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::Builder,
@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     broker::{Account, FileSettings, TokenFile},
     config::Config,
+    disk,
     token::TokenHandle,
 };
 
@@ -26,16 +27,51 @@ pub(super) struct TokenFiles {
 /// Time that the program gives a disk.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sees whether the files of a configuration can be written.
-pub(super) fn prepare(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
+/// Sees whether the files of a configuration can be written; at the start, where nothing else is at work
+/// yet.
+pub(super) fn prepare_at_start(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
     let files = config.broker.files.iter();
     let files = files.map(|settings| {
-        TokenFile::new(settings.clone()).map_err(|error| {
-            let path = settings.path.display();
-            anyhow::anyhow!("cannot keep the file {path} (broker.file): {error}")
-        })
+        let made = disk::within_blocking(DISK_TIMEOUT, check(settings, made));
+        made.and_then(identity)
+            .map_err(|error| cannot(settings, &error))
     });
     files.collect()
+}
+
+/// The same beside the configuration that is at work.
+pub(super) async fn prepare(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
+    prepare_by(&config.broker.files, made).await
+}
+
+async fn prepare_by(files: &[FileSettings], maker: Make) -> anyhow::Result<Vec<TokenFile>> {
+    let mut prepared = Vec::with_capacity(files.len());
+    for settings in files {
+        let made = disk::within(DISK_TIMEOUT, check(settings, maker)).await;
+        let made = made.and_then(identity);
+        prepared.push(made.map_err(|error| cannot(settings, &error))?);
+    }
+    Ok(prepared)
+}
+
+/// What makes one of them.
+type Make = fn(FileSettings) -> io::Result<TokenFile>;
+
+fn made(settings: FileSettings) -> io::Result<TokenFile> {
+    TokenFile::new(settings, || fastrand::u64(..))
+}
+
+fn check(
+    settings: &FileSettings,
+    make: Make,
+) -> impl FnOnce() -> io::Result<TokenFile> + Send + use<> {
+    let settings = settings.clone();
+    move || make(settings)
+}
+
+fn cannot(settings: &FileSettings, error: &io::Error) -> anyhow::Error {
+    let path = settings.path.display();
+    anyhow::anyhow!("cannot keep the file {path} (broker.file): {error}")
 }
 
 impl TokenFiles {
@@ -93,5 +129,37 @@ impl TokenFiles {
         let Self { stop, ended, .. } = self;
         drop(stop);
         drop(timeout(DISK_TIMEOUT, ended).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::FileFormat;
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_an_error_that_names_the_file_and_holds_nothing_up() {
+        let settings = FileSettings {
+            path: "/mnt/far/token".into(),
+            mode: 0o600,
+            owner: None,
+            group: None,
+            format: FileFormat::Raw,
+        };
+        let hangs: Make = |_| {
+            loop {
+                thread::park();
+            }
+        };
+        let preparing = prepare_by(std::slice::from_ref(&settings), hangs);
+        let mut preparing = std::pin::pin!(preparing);
+        // Whatever else the program does goes on meanwhile.
+        let others = timeout(DISK_TIMEOUT / 4, &mut preparing).await;
+        assert!(others.is_err());
+        let error = preparing.await.unwrap_err().to_string();
+        assert!(
+            error.contains("/mnt/far/token") && error.contains("does not answer"),
+            "{error}"
+        );
     }
 }

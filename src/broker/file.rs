@@ -51,9 +51,9 @@ impl TokenFile {
     ///
     /// # Errors
     /// When the directory is not there or may not be written to, the owner may not be given, or
-    /// something else than a file is in the place.
-    pub fn new(settings: FileSettings) -> io::Result<Self> {
-        let place = Place::new(&settings)?;
+    /// something else than a file of ours is in the place. `random` gives the names of new files.
+    pub fn new(settings: FileSettings, random: fn() -> u64) -> io::Result<Self> {
+        let place = Place::new(&settings, random)?;
         place.check()?;
         Ok(Self {
             settings,
@@ -169,7 +169,7 @@ mod tests {
             group: None,
             format: FileFormat::Raw,
         };
-        TokenFile::new(settings).unwrap()
+        TokenFile::new(settings, || 7).unwrap()
     }
 
     #[test]
@@ -193,8 +193,8 @@ mod tests {
         ended.expires_at = Some(now);
         file.show(Some(&ended), now, &|_, _, _| ()).unwrap();
         assert!(path.exists());
-        // Nothing can be made where a directory with something in it is in the way.
-        fs::create_dir_all(directory.path().join(".token.new/x")).unwrap();
+        // No name is left for a new one.
+        fs::write(directory.path().join(".token.0000000000000007.new"), "").unwrap();
         let new = token("new");
         assert!(file.show(Some(&new), now, &|_, _, _| ()).is_err());
         assert!(!path.exists());

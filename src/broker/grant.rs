@@ -123,6 +123,7 @@ mod tests {
 
     use secrecy::SecretString;
     use tokio::time::sleep_until;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::token::{
@@ -144,10 +145,9 @@ mod tests {
                     return Err(FetchError::new(Reason::Network, "down"));
                 }
             }
-            Ok(TokenResponse {
-                bearer: Bearer::new(&SecretString::from(format!("t{}", self.calls))).unwrap(),
-                lifetime: Lifetime::Limited(Duration::from_secs(60)),
-            })
+            let bearer = Bearer::new(&SecretString::from(format!("t{}", self.calls))).unwrap();
+            let lifetime = Lifetime::Limited(Duration::from_secs(60));
+            Ok(TokenResponse::new(bearer, lifetime))
         }
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let start = Instant::now();
         let slow = Slow { calls: 0, fails };
         let (refresher, tokens) = channel(slow, RefreshPolicy::default(), NoEvents, || 1.0);
-        let refreshing = tokio::spawn(refresher.run());
+        let refreshing = tokio::spawn(refresher.run(CancellationToken::new()));
         let asked_at = start + Duration::from_secs(seconds) + Duration::from_millis(500);
         sleep_until(asked_at).await;
         let granted = wait(&tokens, purpose, asked_at + Duration::from_secs(8)).await;

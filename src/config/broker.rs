@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::{
     Broker, ConfigError, Problem, Sources,
+    files::normal,
     layers::{DEFAULT, Layers, convert},
     listen, net,
     problem::Expected,
@@ -160,7 +161,11 @@ fn tables(value: &Value) -> Result<Vec<FileSettings>, Expected> {
             .ok_or_else(|| expected.to_owned())
             .and_then(file)
         {
-            Ok(file) if files.iter().any(|other| other.path == file.path) => {
+            Ok(file)
+                if files
+                    .iter()
+                    .any(|other| normal(&other.path) == normal(&file.path)) =>
+            {
                 mistakes.push(format!(
                     "file {number}: path must be another than those before"
                 ));

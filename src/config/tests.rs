@@ -724,3 +724,39 @@ fn a_sandbox_is_the_default_and_its_absence_a_warning() {
     let wrong = mistakes(load_with(&APP, &[("AUTH_SIDECAR_PROCESS__SANDBOX", "no")]));
     assert!(wrong[0].starts_with("process.sandbox (") && wrong.len() == 1);
 }
+
+#[test]
+fn what_the_sidecar_writes_is_no_other_file_of_its_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    for name in ["secret", "token"] {
+        std::fs::write(at(name), CANARY).unwrap();
+    }
+    let auth = format!(
+        "[upstream]\nurl = 'https://h.example'\n[auth]\ntype = 'oauth2-refresh-token'\n\
+         token_url = 'https://t.example'\nclient_id = 'app'\nclient_secret_file = '{}'\n",
+        at("secret")
+    );
+    for (refresh_token, log, expected) in [
+        ("token", "log", None),
+        ("secret", "log", Some("auth.refresh_token_file (")),
+        ("token", "secret", Some("log.access_file (")),
+        ("token", "./token", Some("log.access_file (")),
+    ] {
+        let (refresh_token, log) = (at(refresh_token), at(log));
+        let text =
+            format!("{auth}refresh_token_file = '{refresh_token}'\n[log]\naccess_file = '{log}'\n");
+        let (_directory, loaded) = file(&text, &[]);
+        let lines = match loaded {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        match expected {
+            Some(expected) => assert!(
+                lines.contains(expected) && lines.contains("is that of"),
+                "{lines}"
+            ),
+            None => assert_eq!(lines, ""),
+        }
+    }
+}

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{advice::explain, finding::Finding};
 use crate::{
-    app::Source,
+    app::{Source, shutdown_signal},
     config::{Config, Credentials},
     text::for_terminal,
-    token::{Bearer, Lifetime, TokenSource, endpoint::Metadata},
+    token::{Bearer, FetchError, Lifetime, TokenResponse, TokenSource, endpoint::Metadata},
 };
 
 /// What came of it.
@@ -82,7 +82,7 @@ const LONGEST: usize = 300;
 
 async fn try_get(config: &Config, source: &mut Source) -> Result<Access, String> {
     let started = Instant::now();
-    let response = source.fetch().await;
+    let response = fetch(source).await?;
     let response = response.map_err(|error| explain(&error, config))?;
     let took = humantime::format_duration(Duration::from_millis(
         u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -109,6 +109,20 @@ async fn try_get(config: &Config, source: &mut Source) -> Result<Access, String>
         clock: None,
         ends_at,
     })
+}
+
+/// Makes the call. Where its response may bring a refresh token it is finished and stored whatever signal
+/// comes; a second signal ends the process all the same.
+async fn fetch(source: &mut Source) -> Result<Result<TokenResponse, FetchError>, String> {
+    if source.commitment().is_none() {
+        return Ok(source.fetch().await);
+    }
+    let signal = shutdown_signal().map_err(|error| error.to_string())?;
+    let result = source.fetch().await;
+    match timeout(Duration::ZERO, signal).await {
+        Ok(()) => Err("stopped by a signal, once the call was over".to_owned()),
+        Err(_) => Ok(result),
+    }
 }
 
 /// For people: no fractions.

@@ -7,20 +7,21 @@ mod assertion;
 mod client;
 mod description;
 mod discovery;
+mod echo;
 mod encoding;
 mod outgoing;
 mod request;
 mod rotation;
+mod second_call;
 mod service_account;
 
 use std::{future::pending, path::PathBuf, time::SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header::DATE};
-use secrecy::{ExposeSecret, SecretString};
+use http::{StatusCode, header::DATE};
+use secrecy::SecretString;
+use tokio::sync::watch;
 use url::Url;
 
-pub(super) use self::client::{CallResponse, Caller};
 pub use self::{
     algorithm::Algorithm,
     assertion::{Assertion, AssertionError, Audience, KeySource, Signer, Subject, Validity},
@@ -31,8 +32,18 @@ pub use self::{
     },
     service_account::ServiceAccount,
 };
-use self::{answer::Granted, discovery::Discovery, outgoing::Occasion, rotation::Kept};
+use self::{
+    answer::Granted,
+    discovery::Discovery,
+    outgoing::{Occasion, Outgoing},
+    rotation::Kept,
+    second_call::Habits,
+};
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
+pub(super) use self::{
+    client::{CallResponse, TokenClient},
+    echo::Secrets,
+};
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{
     outbound::UnusableRoute,
@@ -61,20 +72,20 @@ pub struct TokenEndpoint {
     calls: u32,
     /// The status of the last response of that attempt.
     status: Option<StatusCode>,
-    /// By how many seconds assertions are ahead of our clock.
-    ahead: i64,
-    /// By how many seconds the last response was, as it dates itself.
+    /// By how many seconds the last response was ahead of our clock, as it dates itself.
     dated: i64,
-    /// Whether the service reads HTTP Basic credentials as they are, without decoding them.
-    other_spelling: bool,
+    /// What the service has shown of how it reads our credentials.
+    habits: Habits,
     /// A response that is not used before its refresh token is in its place.
     kept: Option<Kept>,
+    /// Whether the refresh token may have been sent, and what the response brings is not in its place.
+    is_committed: watch::Sender<bool>,
 }
 
 /// How the token endpoint is reached.
 #[derive(Debug)]
 enum Way {
-    Known { url: Url, caller: Box<Caller> },
+    Known { url: Url, client: Box<TokenClient> },
     Discovered(Box<Discovery>),
 }
 
@@ -87,7 +98,7 @@ impl TokenEndpoint {
         let way = match &request.endpoint {
             Location::Url(url) => Way::Known {
                 url: url.clone(),
-                caller: Box::new(Caller::new(url, settings)?),
+                client: Box::new(TokenClient::new(url, settings)?),
             },
             Location::Issuer(issuer) => {
                 let by_certificate = request.is_by_certificate();
@@ -107,10 +118,10 @@ impl TokenEndpoint {
             accepted: Which::Current,
             calls: 0,
             status: None,
-            ahead: 0,
             dated: 0,
-            other_spelling: false,
+            habits: Habits::default(),
             kept: None,
+            is_committed: watch::Sender::new(false),
         })
     }
 
@@ -151,108 +162,36 @@ impl TokenEndpoint {
         }
     }
 
-    /// Gets a token, in a second call where the first was rejected and what may have been wrong with
-    /// it is known: the time that an assertion was made at, or how the secret was spelled.
-    async fn ask(
-        &mut self,
-        which: Which,
-        refresh_token: Option<&SecretString>,
-    ) -> Result<Granted, FetchError> {
-        let error = match self.ask_once(which, refresh_token).await {
-            Err(error) if !wants_time(&error) => error,
-            result => return result,
-        };
-        let used = self.ahead;
-        if let Some(other) = self.other_clock(&error, refresh_token.is_some()) {
-            self.ahead = other;
-            let second = self.ask_once(which, refresh_token).await;
-            if second.is_ok() {
-                tracing::warn!(
-                    seconds = other,
-                    "the clock of the token service is ahead of this machine's by so many seconds (or \
-                     behind it); assertions go by its clock"
-                );
-            } else {
-                self.ahead = used;
-            }
-            return second.map_err(|second| weightier(error, second));
-        }
-        if rejects_client(&error) && self.request.has_two_spellings(which) {
-            self.other_spelling = !self.other_spelling;
-            let second = self.ask_once(which, refresh_token).await;
-            if second.is_err() {
-                self.other_spelling = !self.other_spelling;
-            }
-            return second.map_err(|second| weightier(error, second));
-        }
-        Err(error)
-    }
-
-    /// The clock to go by instead, where an assertion may have been rejected for its time: that of the
-    /// response, or our own where the one that was learned no longer helps. A clock that helped stays in
-    /// use, whatever the dates of other responses are: who dates them need not be who checks assertions.
-    fn other_clock(&self, error: &FetchError, is_refresh: bool) -> Option<i64> {
-        // Services say all kinds of things to an assertion that is not good at their time.
-        let may_be_the_time = self.request.has_assertion() && error.reason != Reason::BadResponse;
-        // Whatever is no plain rejection may have spent the refresh token.
-        let is_safe = !is_refresh || rejects_client(error);
-        if self.status.is_none() || !may_be_the_time || !is_safe {
-            return None;
-        }
-        // Dates have whole seconds, and responses take their time.
-        if self.dated.abs_diff(self.ahead) > 2 {
-            Some(self.dated)
-        } else {
-            (self.ahead != 0).then_some(0)
-        }
-    }
-
     async fn ask_once(
         &mut self,
         which: Which,
         refresh_token: Option<&SecretString>,
     ) -> Result<Granted, FetchError> {
-        let (url, caller) = match &self.way {
-            Way::Known { url, caller } => (url, &**caller),
+        let (url, client) = match &self.way {
+            Way::Known { url, client } => (url, &**client),
             Way::Discovered(discovery) => discovery.endpoint()?,
         };
-        let (fields, body): (HeaderMap, Bytes) = self.request.build(&Occasion {
+        let Outgoing {
+            fields,
+            body,
+            secrets,
+        } = self.request.build(&Occasion {
             which,
             url,
             refresh_token,
-            ahead: self.ahead,
-            other_spelling: self.other_spelling,
+            ahead: self.habits.ahead,
+            other_spelling: self.habits.other_spelling,
         })?;
         self.calls += 1;
         self.status = None;
-        let response = caller.post(fields, body).await?;
+        let response = client.post(fields, body).await?;
         self.status = Some(response.status);
         self.dated = ahead(&response).unwrap_or(0);
         let read = (self.request.protocol.read)(&response, &self.request.expected);
         read.map_err(|mut error| {
-            self.hide_secrets(&mut error);
+            secrets.conceal(&mut error, response.status, &response.body);
             error
         })
-    }
-
-    /// Takes the service's own words out of an error if they hold one of the secrets that were sent.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the secret is looked for where it must not be"
-    )]
-    fn hide_secrets(&self, error: &mut FetchError) {
-        let Some(refusal) = &mut error.refusal else {
-            return;
-        };
-        let told = refusal.description.as_deref().unwrap_or_default();
-        let is_told = self.secrets.iter().any(|secret| {
-            let both = [Which::Current, Which::Next];
-            let mut read = both.iter().filter_map(|which| secret.read(*which).ok());
-            read.any(|secret| told.contains(secret.expose_secret()))
-        });
-        if is_told {
-            refusal.description = None;
-        }
     }
 }
 
@@ -260,8 +199,11 @@ impl TokenSource for TokenEndpoint {
     async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
         // Looked at before they are read: what changes in between is seen as a change.
         let now = Fingerprint::of(&self.files);
-        if self.calls > 0 && now != self.seen {
-            warn_of_quotes(&self.files);
+        if now != self.seen {
+            self.habits.forget_rejections();
+            if self.calls > 0 {
+                warn_of_quotes(&self.files);
+            }
         }
         self.seen = now;
         self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
@@ -272,15 +214,19 @@ impl TokenSource for TokenEndpoint {
                 return Ok(response);
             }
             if let Way::Discovered(discovery) = &mut self.way {
-                self.calls += discovery.look(fastrand::f64()).await?;
+                let looked = discovery.look(fastrand::f64()).await;
+                self.calls += looked.calls;
+                self.status = looked.status;
+                looked.result?;
             }
             let Some(held) = self.hold().await? else {
                 return self.ask_with_either(None).await?.response;
             };
             let granted = self.ask_with_either(Some(held.token())).await?;
-            self.store(held, granted)
+            self.store(held, granted).await
         };
         let result = result.await;
+        self.is_committed.send_replace(false);
         self.calls = self.calls.max(1);
         self.has_failed = result.is_err();
         if let (Way::Discovered(discovery), Err(error)) = (&mut self.way, &result) {
@@ -297,10 +243,15 @@ impl TokenSource for TokenEndpoint {
         self.status
     }
 
+    fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        let refresh_token = self.request.refresh_token();
+        refresh_token.map(|_| self.is_committed.subscribe())
+    }
+
     async fn changed(&mut self) {
         let renewed = async {
             match &self.way {
-                Way::Known { caller, .. } => caller.renewed().await,
+                Way::Known { client, .. } => client.renewed().await,
                 Way::Discovered(discovery) => discovery.renewed().await,
             }
         };
@@ -339,15 +290,6 @@ fn wants_time(error: &FetchError) -> bool {
 /// Which of two errors of one attempt counts: the first, unless the second asks for time.
 fn weightier(first: FetchError, second: FetchError) -> FetchError {
     if wants_time(&second) { second } else { first }
-}
-
-/// Whether it is the client that was rejected, and not what the client asks for. Some services reject
-/// it without a word.
-fn rejects_client(error: &FetchError) -> bool {
-    match &error.refusal {
-        Some(refusal) => refusal.code == "invalid_client",
-        None => may_be_the_secret(error),
-    }
 }
 
 /// By how many seconds the clock of the service is ahead of ours, as its response dates itself. A

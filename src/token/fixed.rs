@@ -47,10 +47,7 @@ impl TokenSource for FixedToken {
             let what = "the token is too long or no legal field value";
             FetchError::new(Reason::InvalidClient, what)
         })?;
-        Ok(TokenResponse {
-            bearer,
-            lifetime: Lifetime::Unlimited,
-        })
+        Ok(TokenResponse::new(bearer, Lifetime::Unlimited))
     }
 
     async fn changed(&mut self) {

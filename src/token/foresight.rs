@@ -20,7 +20,7 @@ use x509_cert::{Certificate, der::Decode};
 
 use super::{
     FetchError, Reason,
-    endpoint::{Caller, EndpointSettings, answer},
+    endpoint::{EndpointSettings, Secrets, TokenClient, answer},
 };
 use crate::{
     clock,
@@ -93,7 +93,7 @@ enum Place {
     Certificates(PathBuf),
     /// An API token, whose service tells.
     ApiToken {
-        caller: Box<Caller>,
+        client: Box<TokenClient>,
         secret: RotatingSecret,
     },
 }
@@ -118,11 +118,11 @@ impl Credential {
         secret: RotatingSecret,
         settings: &EndpointSettings,
     ) -> Result<Self, UnusableRoute> {
-        let caller = Box::new(Caller::new(url, settings)?);
+        let client = Box::new(TokenClient::new(url, settings)?);
         Ok(Self {
             kind: "api_token",
             key: "auth.api_token",
-            place: Place::ApiToken { caller, secret },
+            place: Place::ApiToken { client, secret },
         })
     }
 
@@ -211,9 +211,9 @@ impl Credential {
     pub(crate) async fn end(&mut self) -> Result<Option<SystemTime>, FetchError> {
         match &mut self.place {
             Place::Certificates(path) => first_end(path),
-            Place::ApiToken { caller, secret } => {
-                caller.renew();
-                ask(caller, secret).await
+            Place::ApiToken { client, secret } => {
+                client.renew();
+                ask(client, secret).await
             }
         }
     }
@@ -254,11 +254,15 @@ fn details_request(token: &str) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     clippy::disallowed_methods,
     reason = "the token is what the service is asked about"
 )]
-async fn ask(caller: &Caller, secret: &RotatingSecret) -> Result<Option<SystemTime>, FetchError> {
+async fn ask(
+    client: &TokenClient,
+    secret: &RotatingSecret,
+) -> Result<Option<SystemTime>, FetchError> {
     let token: SecretString = secret
         .read(Which::Current)
         .map_err(|error| FetchError::new(Reason::SecretUnreadable, error.to_string()))?;
     let body = details_request(token.expose_secret())?;
+    let secrets = Secrets::from_iter([token]);
     let mut fields = HeaderMap::new();
     for (name, value) in [
         (CONTENT_TYPE, "application/json"),
@@ -267,14 +271,12 @@ async fn ask(caller: &Caller, secret: &RotatingSecret) -> Result<Option<SystemTi
     ] {
         fields.insert(name, HeaderValue::from_static(value));
     }
-    let response = caller.post(fields, wiped(body)).await?;
+    let response = client.post(fields, wiped(body)).await?;
     if !response.status.is_success() {
         let retry_after = answer::retry_after(&response.fields);
-        return Err(answer::refused(
-            response.status,
-            retry_after,
-            &response.body,
-        ));
+        let mut error = answer::refused(response.status, retry_after, &response.body);
+        secrets.conceal(&mut error, response.status, &response.body);
+        return Err(error);
     }
     expires_at(&response.body)
 }

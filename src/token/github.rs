@@ -14,7 +14,7 @@ use super::{
     endpoint::{
         Assertion, Audience, CallResponse, ClientAuth, Location, Protocol, Signer, Subject,
         TokenRequest, Validity,
-        answer::{self, Granted},
+        answer::{self, Granted, NextRefreshToken},
     },
 };
 
@@ -88,8 +88,8 @@ fn read(response: &CallResponse) -> Result<Granted, FetchError> {
         Some(Err(_)) | None => Lifetime::Unknown,
     };
     Ok(Granted {
-        response: Ok(TokenResponse { bearer, lifetime }),
-        refresh_token: None,
+        response: Ok(TokenResponse::new(bearer, lifetime)),
+        refresh_token: NextRefreshToken::Same,
     })
 }
 
@@ -103,6 +103,19 @@ fn now(response: &CallResponse) -> SystemTime {
     date.unwrap_or_else(SystemTime::now)
 }
 
+/// How long GitHub asks to be left alone where it says nothing of the time.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The time until there are calls again, by the clock of the service.
+fn until_reset(response: &CallResponse) -> Option<Duration> {
+    let reset = response.fields.get("x-ratelimit-reset")?.to_str().ok()?;
+    let reset = Duration::from_secs(reset.trim().parse().ok()?);
+    let reset = SystemTime::UNIX_EPOCH.checked_add(reset)?;
+    let left = reset.duration_since(now(response)).ok()?;
+    // At the very second there may be none yet.
+    Some(left + Duration::from_secs(1))
+}
+
 /// What a refusal means. The message is told to nobody: only what it comes to.
 fn refused(response: &CallResponse) -> FetchError {
     let said: Refused = serde_json::from_slice(&response.body).unwrap_or_default();
@@ -112,7 +125,6 @@ fn refused(response: &CallResponse) -> FetchError {
         .fields
         .get("x-ratelimit-remaining")
         .is_some_and(|left| left == "0");
-    let retry_after = answer::retry_after(&response.fields);
     let status = response.status;
     let (reason, code) = match status {
         StatusCode::TOO_MANY_REQUESTS => (Reason::RateLimited, None),
@@ -129,6 +141,11 @@ fn refused(response: &CallResponse) -> FetchError {
         }
         _ => (Reason::BadStatus, None),
     };
+    let retry_after = answer::retry_after(&response.fields).or_else(|| match reason {
+        Reason::RateLimited if is_out_of_calls => until_reset(response).or(Some(MINUTE)),
+        Reason::RateLimited => Some(MINUTE),
+        _ => None,
+    });
     let mut detail = format!("status {}", status.as_u16());
     if let Some(code) = code {
         detail = format!("{detail}, {code}");
@@ -177,6 +194,34 @@ mod tests {
         assert_eq!(error.reason, Reason::BadResponse);
         let unsaid = read(&response(201, &[], r#"{"token":"ghs_x"}"#)).unwrap();
         assert_eq!(unsaid.response.unwrap().lifetime, Lifetime::Unknown);
+    }
+
+    #[test]
+    fn whoever_is_out_of_calls_waits_until_there_are_some_again() {
+        let date = ("date", "Mon, 11 Jul 2016 21:14:10 GMT");
+        let none = ("x-ratelimit-remaining", "0");
+        let reset = ("x-ratelimit-reset", "1468274050");
+        let wait = |status, fields: &[_]| {
+            let error = read(&response(status, fields, r#"{"message":"rate limit"}"#)).unwrap_err();
+            assert_eq!(error.reason, Reason::RateLimited);
+            error.retry_after.map(|time| time.as_secs())
+        };
+        // 40 minutes and the second in which the time is reached.
+        assert_eq!(wait(403, &[date, none, reset]), Some(2401));
+        assert_eq!(wait(429, &[date, none, reset]), Some(2401));
+        // What it says in so many words goes before.
+        let asked = ("retry-after", "7");
+        assert_eq!(wait(403, &[date, none, reset, asked]), Some(7));
+        // A time that is over, or nothing that is a time, or calls that are left.
+        for fields in [
+            vec![date, none, ("x-ratelimit-reset", "1468270000")],
+            vec![date, none, ("x-ratelimit-reset", "soon")],
+            vec![date, none, ("x-ratelimit-reset", "18446744073709551615")],
+            vec![date, reset],
+            vec![],
+        ] {
+            assert_eq!(wait(403, &fields), Some(60), "{fields:?}");
+        }
     }
 
     #[test]

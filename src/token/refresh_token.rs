@@ -5,22 +5,28 @@
 //! response until it is in the file. Whatever can fail is therefore tried before the request is sent:
 //! the file that will take its place is made beside it, with its owner, its mode and room for the new
 //! token. What remains between the response and a file that survives the process is one write. A
-//! process that ends behind that write, and before the rename, finds the token at its next start.
+//! process that ends behind that write, and before the rename, finds the token at its next start. Which
+//! token a file is the next of stands in its name and not in its dates, since a clock can be set back.
 //!
-//! Who holds the token holds a lock of the directory, so that two processes never send the same one.
+//! Who holds the token holds a lock of the directory, so that two processes never send the same one; in
+//! one process, where two configurations may share it for a moment, no file system has to know of locks.
 
 use std::{
+    collections::BTreeSet,
     ffi::{OsStr, OsString},
+    fmt::Write as _,
     fs::File,
     io::{self, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustix::{
     fs::{
-        AtFlags, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid, fallocate,
+        AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid, fallocate,
         fchmod, fchown, flock, fsync, openat, renameat, statat, unlinkat,
     },
     io::Errno,
@@ -28,12 +34,17 @@ use rustix::{
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use tokio::time::{Instant, sleep};
 
-use crate::secret::{SecretError, SecretSource, read_open};
+use crate::{
+    disk,
+    secret::{SecretError, SecretSource, read_open},
+};
 
 /// The file of a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshTokenFile {
     path: PathBuf,
+    /// The time for everything that its disk has to do at once.
+    disk_timeout: Duration,
 }
 
 /// Why a refresh token cannot be had, or not be replaced. Names files, and nothing that is in them.
@@ -48,8 +59,21 @@ pub enum RefreshTokenError {
     )]
     NoFile(PathBuf),
     /// Another process has sent the token and waits for the next.
-    #[error("another process holds {0}")]
+    #[error("another process, or an earlier call, holds {0}")]
     Busy(PathBuf),
+    /// The disk does not answer.
+    #[error(
+        "{path} cannot be used ({error} within {}): a token that could not be replaced is not sent",
+        humantime::format_duration(*limit)
+    )]
+    Hanging {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        error: io::Error,
+        /// The time that it had.
+        limit: Duration,
+    },
     /// The file cannot be replaced.
     #[error(
         "{path} cannot be replaced ({kind}), as it must be when the service rotates the token: its \
@@ -67,14 +91,26 @@ pub enum RefreshTokenError {
 /// A refresh token that nobody else sends, and the file beside it that the next one is written to.
 #[derive(Debug)]
 pub(super) struct HeldRefreshToken {
-    path: PathBuf,
+    file: RefreshTokenFile,
     name: OsString,
     spare_name: OsString,
     /// Locked for as long as it is open.
     directory: File,
     spare: File,
     token: SecretString,
+    _turn: Turn,
 }
+
+/// The right to work on a file, in this process: its path, until that is dropped.
+#[derive(Debug)]
+struct Turn(PathBuf);
+
+/// The files that somebody works on, in this process.
+static TURNS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// The time for everything that a disk has to do before a token is sent, and for what comes after: busy ones
+/// take seconds.
+pub(super) const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longer tokens exist nowhere; so much room is made before the token is sent.
 const ROOM: u64 = 64 * 1024;
@@ -86,7 +122,10 @@ impl RefreshTokenFile {
     /// A file with that path. Nothing is read yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            disk_timeout: DISK_TIMEOUT,
+        }
     }
 
     /// The path.
@@ -110,7 +149,7 @@ impl RefreshTokenFile {
         SecretSource::File(self.path.clone())
     }
 
-    /// Takes the token, once no other process has it, and prepares its replacement.
+    /// Takes the token, once nobody else has it, and prepares its replacement.
     ///
     /// # Errors
     /// When there is no token, or one that could not be replaced; then it must not be sent.
@@ -122,23 +161,48 @@ impl RefreshTokenFile {
         patience: Duration,
     ) -> Result<HeldRefreshToken, RefreshTokenError> {
         let deadline = Instant::now() + patience;
-        let directory = self.open_directory()?;
         loop {
-            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) if Instant::now() >= deadline => {
-                    return Err(RefreshTokenError::Busy(self.path.clone()));
-                }
-                Err(Errno::WOULDBLOCK) => sleep(STEP).await,
-                Ok(()) => break,
-                // A file system without locks has one sidecar, or two that its user must keep apart.
-                Err(error) => {
-                    let path = self.path.display();
-                    tracing::debug!(%path, %error, "the directory of the refresh token cannot be locked");
-                    break;
+            // It goes along with the work: where a disk hangs, nothing more waits for it.
+            if let Some(turn) = Turn::take(&self.path) {
+                let file = self.clone();
+                if let Some(held) = self.on_disk(move || file.try_hold(turn)).await? {
+                    return Ok(held);
                 }
             }
+            if Instant::now() >= deadline {
+                return Err(RefreshTokenError::Busy(self.path.clone()));
+            }
+            sleep(STEP).await;
         }
-        self.hold_in(directory)
+    }
+
+    /// Takes the token, unless another process has it.
+    fn try_hold(&self, turn: Turn) -> Result<Option<HeldRefreshToken>, RefreshTokenError> {
+        let directory = self.open_directory()?;
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Ok(()) => {}
+            // A file system without locks has one sidecar, or two that its user must keep apart.
+            Err(error) => {
+                let path = self.path.display();
+                tracing::debug!(%path, %error, "the directory of the refresh token cannot be locked");
+            }
+        }
+        self.hold_in(directory, turn).map(Some)
+    }
+
+    /// Works on the file in its time.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, RefreshTokenError> + Send + 'static,
+    ) -> Result<T, RefreshTokenError> {
+        let limit = self.disk_timeout;
+        let done = disk::within(limit, work).await;
+        done.map_err(|error| RefreshTokenError::Hanging {
+            path: self.path.clone(),
+            error,
+            limit,
+        })?
     }
 
     fn open_directory(&self) -> Result<File, RefreshTokenError> {
@@ -147,25 +211,35 @@ impl RefreshTokenFile {
         Ok(File::from(opened.map_err(|error| self.unreadable(error))?))
     }
 
-    fn hold_in(&self, directory: File) -> Result<HeldRefreshToken, RefreshTokenError> {
+    fn hold_in(&self, directory: File, turn: Turn) -> Result<HeldRefreshToken, RefreshTokenError> {
         let no_file = || RefreshTokenError::NoFile(self.path.clone());
         let name = self.path.file_name().ok_or_else(no_file)?.to_owned();
-        let spare_name = spare_name(&name);
+        let read = || match open_regular(&directory, &name) {
+            Ok(file) => {
+                let token = read_open(&file, &self.path)?;
+                Ok(Some((file, token)))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP | Errno::INVAL) => Err(no_file()),
+            Err(error) => Err(self.unreadable(error)),
+        };
+        let mut found = read()?;
+        let current = found.as_ref().map(|(file, token)| (file, token));
         // The file may be one that nobody has ever written here but in its spare.
-        recover(&directory, &name, &spare_name).map_err(|error| self.unwritable(error))?;
-        let file = open_regular(&directory, &name).map_err(|error| match error {
-            Errno::LOOP | Errno::INVAL => no_file(),
-            other => self.unreadable(other),
-        })?;
-        let token = read_open(&file, &self.path)?;
+        if recover(&directory, &name, current).map_err(|error| self.unwritable(error))? {
+            found = read()?;
+        }
+        let (file, token) = found.ok_or_else(|| self.unreadable(Errno::NOENT))?;
+        let spare_name = spare_name(&name, &token);
         let spare = prepare(&directory, &spare_name, &file);
         Ok(HeldRefreshToken {
-            path: self.path.clone(),
+            file: self.clone(),
             spare: spare.map_err(|error| self.unwritable(error))?,
             name,
             spare_name,
             directory,
             token,
+            _turn: turn,
         })
     }
 
@@ -194,11 +268,19 @@ impl HeldRefreshToken {
     ///
     /// # Errors
     /// When it is not certain to be there.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is put there all the same, and nobody learns of it.
+    pub(super) async fn replace(self, next: SecretString) -> Result<(), RefreshTokenError> {
+        let file = self.file.clone();
+        file.on_disk(move || self.put(&next)).await
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "the token is written to the file that it belongs into"
     )]
-    pub(super) fn replace(mut self, next: &SecretString) -> Result<(), RefreshTokenError> {
+    fn put(mut self, next: &SecretString) -> Result<(), RefreshTokenError> {
         let next = next.expose_secret();
         let mut line = Zeroizing::new(Vec::with_capacity(next.len() + 1));
         line.extend_from_slice(next.as_bytes());
@@ -217,7 +299,7 @@ impl HeldRefreshToken {
             fsync(&self.directory).map_err(io::Error::from)
         });
         replaced.map_err(|error| RefreshTokenError::Unwritable {
-            path: self.path.clone(),
+            path: self.file.path.clone(),
             kind: error.kind(),
         })
     }
@@ -250,11 +332,62 @@ impl Drop for HeldRefreshToken {
     }
 }
 
-fn spare_name(name: &OsStr) -> OsString {
-    let mut spare = OsString::from(".");
-    spare.push(name);
-    spare.push(".next");
-    spare
+impl Turn {
+    fn take(path: &Path) -> Option<Self> {
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.insert(path.to_owned()).then(|| Self(path.to_owned()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.remove(&self.0);
+    }
+}
+
+/// The name of the file with the token that follows this one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "of a digest that nobody could turn back, a quarter tells two tokens apart"
+)]
+fn spare_name(name: &OsStr, token: &SecretString) -> OsString {
+    let digest = digest(&SHA256, token.expose_secret().as_bytes());
+    let mut spare = String::new();
+    for byte in digest.as_ref().iter().take(TAG / 2) {
+        // A text takes all that is written to it.
+        write!(spare, "{byte:02x}").unwrap_or_default();
+    }
+    let (before, after) = around(name);
+    [before, spare.into(), after].into_iter().collect()
+}
+
+/// How many characters of a name say which token it is the next of.
+const TAG: usize = 16;
+
+/// What a spare's name begins and ends with.
+fn around(name: &OsStr) -> (OsString, OsString) {
+    let before = [OsStr::new("."), name, OsStr::new(".")];
+    (before.into_iter().collect(), OsString::from(".next"))
+}
+
+/// The spares that are there, whoever has left them.
+fn spares(directory: &File, name: &OsStr) -> Result<Vec<OsString>, Errno> {
+    let (before, after) = around(name);
+    let is_spare = |found: &[u8]| {
+        let tag = found.strip_prefix(before.as_bytes());
+        let tag = tag.and_then(|rest| rest.strip_suffix(after.as_bytes()));
+        tag.is_some_and(|tag| tag.len() == TAG && tag.iter().all(u8::is_ascii_hexdigit))
+    };
+    let mut spares = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let found = entry.file_name().to_bytes();
+        if is_spare(found) {
+            spares.push(OsStr::from_bytes(found).to_owned());
+        }
+    }
+    Ok(spares)
 }
 
 /// Opens a regular file of the directory, never through a link.
@@ -268,47 +401,46 @@ fn open_regular(directory: &File, name: &OsStr) -> Result<File, Errno> {
     Ok(File::from(file))
 }
 
-/// Puts a token in its place that an earlier process had received and written when it ended; anything
-/// else that is found under that name is removed.
-fn recover(directory: &File, name: &OsStr, spare_name: &OsStr) -> Result<(), Errno> {
-    match statat(directory, spare_name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(_) => {}
+/// Puts a token in its place that an earlier process had received and written when it ended, and says
+/// whether there was one; what else is found beside the file is removed.
+fn recover(
+    directory: &File,
+    name: &OsStr,
+    current: Option<(&File, &SecretString)>,
+) -> Result<bool, Errno> {
+    // Whoever has put another token there since meant that one.
+    let wanted = current.map(|(_, token)| spare_name(name, token));
+    let owner = match current {
+        Some((file, _)) => rustix::fs::fstat(file)?.st_uid,
+        None => rustix::process::geteuid().as_raw(),
+    };
+    let mut is_recovered = false;
+    for spare in spares(directory, name)? {
+        let is_next = wanted.as_ref().is_none_or(|wanted| *wanted == spare);
+        // In doubt nothing is removed: it may be all that there is.
+        let io = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        if is_next && !is_recovered && is_whole(directory, &spare, owner).map_err(io)? {
+            renameat(directory, &spare, directory, name)?;
+            tracing::info!(
+                "a refresh token that was received before the last end of the sidecar is in its place"
+            );
+            fsync(directory)?;
+            is_recovered = true;
+        } else {
+            unlinkat(directory, &spare, AtFlags::empty())?;
+        }
     }
-    let is_wanted = is_whole_and_newer(directory, name, spare_name);
-    // In doubt nothing is removed: it may be all that there is.
-    if is_wanted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))? {
-        renameat(directory, spare_name, directory, name)?;
-        tracing::info!(
-            "a refresh token that was received before the last end of the sidecar is in its place"
-        );
-        return fsync(directory);
-    }
-    unlinkat(directory, spare_name, AtFlags::empty())
+    Ok(is_recovered)
 }
 
-fn is_whole_and_newer(directory: &File, name: &OsStr, spare_name: &OsStr) -> io::Result<bool> {
-    let spare = match open_regular(directory, spare_name) {
+fn is_whole(directory: &File, spare: &OsStr, owner: u32) -> io::Result<bool> {
+    let spare = match open_regular(directory, spare) {
         Ok(spare) => spare,
         Err(Errno::LOOP | Errno::INVAL) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let current = open_regular(directory, name);
     let found = spare.metadata()?;
-    // Whoever put another token there afterwards meant that one.
-    let is_newer = match current {
-        Ok(current) => {
-            let current = current.metadata()?;
-            let time = |of: &std::fs::Metadata| (of.mtime(), of.mtime_nsec());
-            found.uid() == current.uid() && time(&found) >= time(&current)
-        }
-        // The end may have come between the two names.
-        Err(Errno::NOENT) => found.uid() == rustix::process::geteuid().as_raw(),
-        Err(Errno::LOOP | Errno::INVAL) => false,
-        Err(error) => return Err(error.into()),
-    };
-    if !is_newer || found.size() < 2 || found.size() > ROOM {
+    if found.uid() != owner || found.size() < 2 || found.size() > ROOM {
         return Ok(false);
     }
     let mut text = Zeroizing::new(Vec::with_capacity(

@@ -6,6 +6,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     AccessToken, Attempt, Cause, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot,
@@ -14,7 +15,7 @@ use super::{
     schedule::{Fault, Occasion, RefreshPolicy},
 };
 
-/// Gets a token, publishes it, and waits until the next is due; for ever.
+/// Gets a token, publishes it, and waits until the next is due, until it is stopped.
 ///
 /// No failure is final: an error is published beside the token that may still be good, and the
 /// next attempt comes after a back-off. No answer makes a hot loop: two attempts never start
@@ -51,27 +52,53 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         }
     }
 
-    /// Runs until it is dropped.
+    /// Whether a call in flight may have to be waited for when this is stopped.
+    pub fn may_commit(&self) -> bool {
+        self.source.commitment().is_some()
+    }
+
+    /// Runs until `stop`, and then to the end of a call in flight that must not be dropped. Whoever wants it
+    /// to end sooner drops it.
     ///
     /// # Cancel safety
-    /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole.
-    pub async fn run(mut self) {
+    /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole. What a call
+    /// in flight brings is lost, for ever where the source is committed ([`TokenSource::commitment`]).
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut cause = Cause::Start;
         loop {
             let started_at = Instant::now();
-            let result = self.fetch().await;
+            let Some(result) = self.fetch(&stop).await else {
+                return;
+            };
             self.publish(cause, started_at, result);
             if cause == Cause::Changed {
                 let snapshot = self.shared.snapshot.load();
                 self.events.reloaded(snapshot.failure.is_none());
             }
-            cause = self.wait(started_at).await;
+            let Some(next) = stop.run_until_cancelled(self.wait(started_at)).await else {
+                return;
+            };
+            cause = next;
         }
     }
 
-    /// Makes one attempt. A sleep of the machine is noted meanwhile, since the attempt may hang
-    /// on a connection that did not survive it.
-    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
+    /// Makes one attempt, or none once this is stopped. A sleep of the machine is noted meanwhile, since
+    /// the attempt may hang on a connection that did not survive it.
+    async fn fetch(
+        &mut self,
+        stop: &CancellationToken,
+    ) -> Option<Result<TokenResponse, FetchError>> {
+        if stop.is_cancelled() {
+            return None;
+        }
+        let commitment = self.source.commitment();
+        let mut may_be_dropped = std::pin::pin!(async {
+            stop.cancelled().await;
+            if let Some(mut is_committed) = commitment {
+                // One that is gone leaves nobody who is.
+                drop(is_committed.wait_for(|is_committed| !is_committed).await);
+            }
+        });
         let Self {
             source,
             orders,
@@ -81,7 +108,10 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         let mut fetching = std::pin::pin!(source.fetch());
         loop {
             tokio::select! {
-                result = &mut fetching => return result,
+                // What has arrived is published, also at the end.
+                biased;
+                result = &mut fetching => return Some(result),
+                () = &mut may_be_dropped => return None,
                 Some(order) = orders.recv() => match order {
                     Order::Slept(duration) => age(shared, duration),
                     // It is under way.
@@ -156,6 +186,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
     ) {
         let now = Instant::now();
         let previous = self.shared.snapshot.load_full();
+        let refresh_token_fault = result.as_ref().ok().and_then(|one| one.refresh_token_fault);
         let result = result.and_then(|response| self.accept(response, &previous, started_at, now));
         let mut history = previous.history.clone();
         let attempt = Attempt {
@@ -167,6 +198,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 Ok((token, _)) => Ok(token.generation),
                 Err(error) => Err(error.clone()),
             },
+            refresh_token_fault,
         };
         history.truncate(HISTORY - 1);
         history.push_front(attempt.clone());

@@ -19,6 +19,9 @@ pub struct RefreshPolicy {
     pub rejected_ceiling: Duration,
     /// The longest `Retry-After` that is honoured; a longer one is taken for a mistake.
     pub retry_after_ceiling: Duration,
+    /// The same where the service limits the rate: such limits are reset at a time that it knows, up to an
+    /// hour later.
+    pub limit_ceiling: Duration,
 }
 
 impl Default for RefreshPolicy {
@@ -31,6 +34,7 @@ impl Default for RefreshPolicy {
             backoff_ceiling: Duration::from_secs(60),
             rejected_ceiling: Duration::from_secs(5 * 60),
             retry_after_ceiling: Duration::from_secs(10 * 60),
+            limit_ceiling: Duration::from_secs(61 * 60),
         }
     }
 }
@@ -94,10 +98,14 @@ impl RefreshPolicy {
             Fault::Limit(failures) => self.doubled(failures).min(self.backoff_ceiling),
             Fault::Rejection(failures) => self.doubled(failures).min(self.rejected_ceiling),
         };
+        let longest = match fault {
+            Fault::Limit(_) => self.limit_ceiling,
+            Fault::Outage(_) | Fault::Rejection(_) => self.retry_after_ceiling,
+        };
         let own = between(self.floor..step, random);
         match retry_after {
             Some(asked) if !asked.is_zero() => {
-                let asked = asked.clamp(self.floor, self.retry_after_ceiling);
+                let asked = asked.clamp(self.floor, longest);
                 let latest = asked + asked.min(self.backoff_ceiling);
                 own.max(between(asked..latest, random))
             }
@@ -220,5 +228,8 @@ mod tests {
         let longest = policy.retry_after_ceiling;
         assert_eq!(after(1e12, 0.0), longest);
         assert_eq!(after(1e12, 1.0), longest + policy.backoff_ceiling);
+        // A limit that is reset in an hour is no mistake.
+        let hour = Some(seconds(3600.0));
+        assert_eq!(policy.back_off(Fault::Limit(1), hour, 0.0), seconds(3600.0));
     }
 }

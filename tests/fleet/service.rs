@@ -118,10 +118,10 @@ impl Service {
             ..FetchError::new(reason, "")
         };
         let answer = match outcome {
-            Outcome::Granted => Ok(TokenResponse {
-                bearer: Bearer::new(&SecretString::from(format!("t{}", self.calls.len()))).unwrap(),
-                lifetime: Lifetime::Limited(self.lifetime),
-            }),
+            Outcome::Granted => Ok(TokenResponse::new(
+                Bearer::new(&SecretString::from(format!("t{}", self.calls.len()))).unwrap(),
+                Lifetime::Limited(self.lifetime),
+            )),
             Outcome::Limited => Err(failed(Reason::RateLimited)),
             Outcome::Away => Err(failed(Reason::Network)),
             Outcome::TimedOut => Err(failed(Reason::Timeout)),

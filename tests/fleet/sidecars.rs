@@ -14,6 +14,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     measure::{Recovery, Steady},
@@ -84,7 +85,7 @@ impl Fleet {
             fleet.tokens.push(tokens);
             fleet.tasks.push(tokio::spawn(async move {
                 sleep(delay).await;
-                refresher.run().await;
+                refresher.run(CancellationToken::new()).await;
             }));
         }
         fleet

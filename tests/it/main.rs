@@ -19,8 +19,8 @@ mod access_log;
 mod activation;
 /// The admin listener.
 mod admin;
-/// What the sidecar says itself, and what to do about it.
-mod answers;
+/// How many calls an attempt to get a token takes.
+mod attempts;
 /// Tokens for programs that forward by themselves.
 mod broker;
 /// The command line as it is typed.
@@ -83,6 +83,8 @@ mod refresh_token;
 mod refusals;
 /// A configuration that changes while the sidecar runs.
 mod reload;
+/// What the sidecar says itself, and what to do about it.
+mod responses;
 /// Who was let in and would no longer be.
 mod revocation;
 /// Secrets that change while the sidecar runs.
@@ -111,6 +113,7 @@ mod tls;
 mod tls_listener;
 /// How tokens are got and kept, whatever the token service does.
 mod token;
+mod token_calls;
 /// An upstream that says 401.
 mod unauthorized;
 /// A socket that is a file, and who may use it.

@@ -43,6 +43,15 @@ fn token(n: usize) -> String {
     format!("{CANARY}-{n:05}")
 }
 
+/// The name of the file beside that of the token, with the one that follows it.
+fn spare_name(token: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let tag = digest.as_ref().iter().take(8);
+    let tag = tag.map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+    let tag = tag.concat();
+    format!(".refresh-token.{tag}.next")
+}
+
 impl Rotating {
     fn start(expires_in: u64, delay: fn(usize) -> Duration) -> (FakeIssuer, Shared) {
         let shared = Arc::new(Mutex::new(Self {
@@ -176,7 +185,7 @@ async fn a_token_that_could_not_be_replaced_is_not_sent() {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), &token(0));
     // Nothing can be made under the name that the next one is written under.
-    let spare = directory.path().join(".refresh-token.next");
+    let spare = directory.path().join(spare_name(&token(0)));
     fs::create_dir(&spare).unwrap();
     fs::write(spare.join("kept"), "").unwrap();
     let service = FakeService::accepting(["access-00001"]);
@@ -240,7 +249,84 @@ async fn a_rotated_token_is_stored_where_its_access_token_cannot_be_used() {
     let sidecar = Sidecar::start(&settings(&issuer, &service, &file));
     let stored = || fs::read_to_string(&file).unwrap().trim() == token(1);
     eventually(stored, SOON).await;
-    assert!(sidecar.admin_get("/readyz").await.1.contains("token_type"));
+    let told = async || sidecar.admin_get("/readyz").await.1.contains("token_type");
+    eventually_async(told, SOON).await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_cannot_be_used_is_told_of_and_the_access_token_is_used() {
+    let next = Arc::new(Mutex::new(json!(["canary"])));
+    let given = Arc::clone(&next);
+    let issuer = FakeIssuer::start(move |_| {
+        let next = given.lock().unwrap().clone();
+        let said = json!({
+            "access_token": "access-00001",
+            "token_type": "Bearer",
+            "expires_in": 600,
+            "refresh_token": next,
+        });
+        Said::json(200, &said)
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), &token(0));
+    let service = FakeService::accepting(["access-00001"]);
+    let process = Process::start(&settings(&issuer, &service, &file)).await;
+    eventually_async(async || status(&process.url()).await == 200, SOON).await;
+    let said = process.admin_get("/status").await.1;
+    assert!(
+        said.contains("refresh token that cannot be used (it is no string)"),
+        "{said}"
+    );
+    assert!(said.contains(r#""kind": "refresh_token""#), "{said}");
+    let told = || {
+        process
+            .output()
+            .contains("refresh token that cannot be used")
+    };
+    eventually(told, SOON).await;
+    assert!(!process.output().contains("canary\""));
+    assert_eq!(fs::read_to_string(&file).unwrap(), token(0));
+    // One that can be used ends that.
+    *next.lock().unwrap() = json!(token(1));
+    let refresh = format!("{}/refresh", process.admin_url());
+    request("POST", &refresh, &[], "").await;
+    eventually(
+        || fs::read_to_string(&file).unwrap().trim() == token(1),
+        SOON,
+    )
+    .await;
+    let is_over = async || {
+        !process
+            .admin_get("/status")
+            .await
+            .1
+            .contains("cannot be used")
+    };
+    eventually_async(is_over, SOON).await;
+}
+
+#[tokio::test]
+async fn a_token_that_another_process_holds_is_waited_for_as_long_as_its_calls_may_take() {
+    let (issuer, state) = Rotating::start(600, |_| Duration::ZERO);
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), &token(0));
+    let service = FakeService::accepting_all();
+    let settings = settings(&issuer, &service, &file)
+        .set("auth.request_timeout", "1s")
+        .set("auth.connect_timeout", "1s");
+    let other = fs::File::open(directory.path()).unwrap();
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    rustix::fs::flock(&other, exclusive).unwrap();
+    let sidecar = Sidecar::start(&settings);
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        let said = sidecar.admin_get("/status").await.1;
+        assert!(!said.contains("holds"), "{said}");
+    }
+    assert_eq!(issuer.call_count(), 0);
+    drop(other);
+    eventually_async(async || status(&sidecar.url()).await == 200, SOON).await;
+    assert_eq!(lock(&state).present, 1);
 }
 
 #[tokio::test]

@@ -292,7 +292,7 @@ fn everything_that_is_needed_works() {
         group: None,
         format: FileFormat::Raw,
     };
-    drop(TokenFile::new(settings).unwrap());
+    drop(TokenFile::new(settings, || 7).unwrap());
     fs::write("tokens/new", "x").unwrap();
     fs::rename("tokens/new", "tokens/token").unwrap();
     fs::remove_file("tokens/token").unwrap();

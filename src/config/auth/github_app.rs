@@ -51,6 +51,8 @@ fn identifier(value: &Value) -> Result<String, Expected> {
     let is_plain = |text: &String| {
         text.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
+            // Dots alone would name another path.
+            && text.bytes().any(|byte| byte != b'.')
     };
     text.filter(is_plain)
         .ok_or_else(|| "must be the number or the identifier that GitHub shows".to_owned())

@@ -215,7 +215,7 @@ fn place(
             Some(domain.into())
         }
         _ => {
-            let text = reader.required(key, &[], values::text)?;
+            let text = reader.required(key, &[], segment)?;
             let encoded = utf8_percent_encode(&text, SEGMENT).to_string();
             Some(encoded.into())
         }
@@ -237,6 +237,15 @@ pub fn advice(provider: Option<&Provider>, error: &FetchError) -> Option<&'stati
     let refusal = error.refusal.as_ref()?;
     let description = refusal.description.as_deref().unwrap_or_default();
     provider?.advice(&refusal.code, description)
+}
+
+/// A segment of a path, before it is encoded: a dot or two would be no name, but another place.
+fn segment(value: &Value) -> Result<String, String> {
+    let text = values::text.parse(value)?;
+    let is_name = text != "." && text != "..";
+    is_name
+        .then_some(text)
+        .ok_or_else(|| "must be the name that the service shows".to_owned())
 }
 
 /// A name of a host, with a port or without.

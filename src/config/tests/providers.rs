@@ -311,3 +311,28 @@ fn an_entra_resource_is_a_scope_and_a_certificate_signs_as_entra_wants_it() {
     let lines = mistakes(load(&workload)).join("\n");
     assert!(lines.contains("auth.client_assertion_file"), "{lines}");
 }
+
+#[test]
+fn a_name_that_is_dots_alone_is_another_path_and_no_name() {
+    for (provider, key) in [
+        ("provider = 'entra'\n", "tenant"),
+        (
+            "provider = 'keycloak'\nbase_url = 'https://k.example'\n",
+            "realm",
+        ),
+        (
+            "provider = 'okta'\ndomain = 'd.example'\nscopes = ['s']\n",
+            "authorization_server",
+        ),
+        ("provider = 'github'\napp_id = 1\n", "installation_id"),
+        ("provider = 'github'\ninstallation_id = 1\n", "app_id"),
+    ] {
+        for dots in [".", ".."] {
+            let lines = mistakes(load(&format!("{provider}{key} = '{dots}'\n"))).join("\n");
+            let wrong = format!("auth.{key} (");
+            assert!(lines.contains(&wrong), "{lines}");
+        }
+        let lines = mistakes(load(&format!("{provider}{key} = 'a.b'\nbogus = 1\n"))).join("\n");
+        assert!(!lines.contains(&format!("auth.{key} (")), "{lines}");
+    }
+}

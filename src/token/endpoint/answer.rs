@@ -43,8 +43,20 @@ pub struct Expected {
 pub struct Granted {
     /// The access token, or why it cannot be used.
     pub response: Result<TokenResponse, FetchError>,
-    /// The refresh token that is to be used from now on, where there is another.
-    pub refresh_token: Option<SecretString>,
+    /// What the response says of the refresh token.
+    pub refresh_token: NextRefreshToken,
+}
+
+/// What a response says of the refresh token (RFC 6749 §6).
+#[derive(Debug)]
+pub enum NextRefreshToken {
+    /// Nothing: the one that was sent stays in use.
+    Same,
+    /// This one is to be used from now on, which may be the one that was sent.
+    Given(SecretString),
+    /// There is one, which cannot be used, and why not. Whether the service still takes the one that was
+    /// sent nobody knows.
+    Unusable(&'static str),
 }
 
 /// RFC 6749 §5.2, and the fields of a CSP error that are safe to tell.
@@ -126,10 +138,7 @@ fn granted(body: &[u8], expected: &Expected) -> Result<Granted, FetchError> {
             None => bad("the answer holds no access_token"),
         });
     };
-    let refresh_token = match &granted.refresh_token {
-        Some(Value::String(token)) if is_one_word(token) => Some(SecretString::from(token.clone())),
-        _ => None,
-    };
+    let refresh_token = next_refresh_token(granted.refresh_token.take());
     Ok(Granted {
         // The service has rotated the refresh token whether its access token can be used or not.
         response: response(&granted, &SecretString::from(token), expected),
@@ -175,13 +184,40 @@ fn response(
         Some(_) => return Err(bad("expires_in is not positive")),
         None => lifetime_of_jwt(token).map_or(Lifetime::Unknown, Lifetime::Limited),
     };
-    Ok(TokenResponse { bearer, lifetime })
+    Ok(TokenResponse::new(bearer, lifetime))
 }
 
-/// Whether a text can be a refresh token (RFC 6749 appendix A.17), and comes back from a file as it was.
-fn is_one_word(token: &str) -> bool {
-    let is_graphic = token.bytes().all(|byte| byte.is_ascii_graphic());
-    is_graphic && !token.is_empty() && token.len() < MAX_TOKEN_BYTES
+/// Reads a refresh token, which has to come back from a file as it was (RFC 6749 appendix A.17).
+fn next_refresh_token(given: Option<Value>) -> NextRefreshToken {
+    let token = match given {
+        // Some services write what is not there as null.
+        None | Some(Value::Null) => return NextRefreshToken::Same,
+        Some(Value::String(token)) => SecretString::from(token),
+        Some(_) => return NextRefreshToken::Unusable("it is no string"),
+    };
+    match unfit(&token) {
+        Some(why) => NextRefreshToken::Unusable(why),
+        None => NextRefreshToken::Given(token),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only the length and the kinds of characters are looked at"
+)]
+fn unfit(token: &SecretString) -> Option<&'static str> {
+    use secrecy::ExposeSecret;
+
+    let token = token.expose_secret();
+    if token.is_empty() {
+        Some("it is empty")
+    } else if token.len() >= MAX_TOKEN_BYTES {
+        Some("it is longer than 64 KiB")
+    } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some("it has characters that no refresh token has")
+    } else {
+        None
+    }
 }
 
 /// What is said of tokens that are bound to a key (RFC 9449).

@@ -37,7 +37,7 @@ pub struct EndpointSettings {
 
 /// A client of one address that follows its files.
 #[derive(Debug)]
-pub(in crate::token) struct Caller {
+pub(in crate::token) struct TokenClient {
     route: Route,
     /// Path and query.
     target: String,
@@ -53,7 +53,7 @@ pub(in crate::token) struct CallResponse {
     pub(in crate::token) body: Zeroizing<Vec<u8>>,
 }
 
-impl Caller {
+impl TokenClient {
     /// Reads the files; sends nothing.
     pub(in crate::token) fn new(
         url: &Url,

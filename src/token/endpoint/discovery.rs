@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::client::{CallResponse, Caller, EndpointSettings};
+use super::client::{CallResponse, EndpointSettings, TokenClient};
 use crate::{
     outbound::UnusableRoute,
     text::unmarked_bytes,
@@ -48,11 +48,24 @@ pub(super) struct Discovery {
     issuer: Issuer,
     by_certificate: bool,
     settings: EndpointSettings,
-    places: [(Url, Caller); 2],
-    found: Option<(Metadata, Caller)>,
+    places: [(Url, TokenClient); 2],
+    found: Option<(Metadata, TokenClient)>,
     /// When the metadata are to be read again.
     next: Instant,
+    /// Until when the issuer has asked to be left alone.
+    not_before: Instant,
     failures: u32,
+}
+
+/// What came of a look at the metadata.
+#[derive(Debug)]
+pub(super) struct Looked {
+    /// How many calls it took.
+    pub(super) calls: u32,
+    /// The status of the last response, if there was one.
+    pub(super) status: Option<StatusCode>,
+    /// An error only where no endpoint is known from before.
+    pub(super) result: Result<(), FetchError>,
 }
 
 /// How long metadata are taken for right: an issuer that moves its endpoint keeps the old one so long.
@@ -92,8 +105,13 @@ impl Issuer {
         })
     }
 
-    /// Reads metadata.
-    fn read(
+    /// Reads the metadata that were found at a place; `by_certificate` is whether the client
+    /// authenticates itself by a certificate (RFC 8705 §5).
+    ///
+    /// # Errors
+    /// When they are not those of this issuer, or name no endpoint that credentials may be sent to.
+    /// Quotes nothing of them.
+    pub fn read(
         &self,
         read_from: &Url,
         body: &[u8],
@@ -179,11 +197,11 @@ impl Discovery {
         settings: &EndpointSettings,
     ) -> Result<Self, UnusableRoute> {
         let [first, second] = issuer.places();
-        let callers = [
-            Caller::new(&first, settings)?,
-            Caller::new(&second, settings)?,
+        let clients = [
+            TokenClient::new(&first, settings)?,
+            TokenClient::new(&second, settings)?,
         ];
-        let [of_first, of_second] = callers;
+        let [of_first, of_second] = clients;
         Ok(Self {
             issuer: issuer.clone(),
             by_certificate,
@@ -191,6 +209,7 @@ impl Discovery {
             places: [(first, of_first), (second, of_second)],
             found: None,
             next: Instant::now(),
+            not_before: Instant::now(),
             failures: 0,
         })
     }
@@ -200,28 +219,37 @@ impl Discovery {
     }
 
     /// The token endpoint, once it is known.
-    pub(super) fn endpoint(&self) -> Result<(&Url, &Caller), FetchError> {
+    pub(super) fn endpoint(&self) -> Result<(&Url, &TokenClient), FetchError> {
         let found = self.found.as_ref();
         found
-            .map(|(metadata, caller)| (&metadata.token_endpoint, caller))
+            .map(|(metadata, client)| (&metadata.token_endpoint, client))
             .ok_or_else(|| wrong("the metadata were not read yet"))
     }
 
-    /// Reads the metadata if it is time to. Says how many calls that took; an error only where no
-    /// endpoint is known from before.
-    pub(super) async fn look(&mut self, random: f64) -> Result<u32, FetchError> {
-        if Instant::now() < self.next {
-            return Ok(0);
+    /// Reads the metadata if it is time to.
+    pub(super) async fn look(&mut self, random: f64) -> Looked {
+        let mut looked = Looked {
+            calls: 0,
+            status: None,
+            result: Ok(()),
+        };
+        if Instant::now() >= self.next {
+            let read = self.read(&mut looked).await;
+            looked.result = self.learn(read, random);
         }
-        let (calls, read) = self.read().await;
+        looked
+    }
+
+    /// Uses what was read, or keeps what is known from before.
+    fn learn(&mut self, read: Result<Metadata, FetchError>, random: f64) -> Result<(), FetchError> {
         let read = read.and_then(|metadata| {
             let is_known = self.metadata().is_some_and(|known| *known == metadata);
             if !is_known {
                 let endpoint = &metadata.token_endpoint;
-                let caller = Caller::new(endpoint, &self.settings);
-                let caller = caller.map_err(|error| wrong(&error.to_string()))?;
+                let client = TokenClient::new(endpoint, &self.settings);
+                let client = client.map_err(|error| wrong(&error.to_string()))?;
                 tracing::info!(%endpoint, "the issuer has named its token endpoint");
-                self.found = Some((metadata, caller));
+                self.found = Some((metadata, client));
             }
             Ok(())
         });
@@ -229,13 +257,15 @@ impl Discovery {
             Ok(()) => {
                 self.failures = 0;
                 self.next = Instant::now() + KEPT.mul_f64(0.8 + 0.2 * random);
-                Ok(calls)
+                Ok(())
             }
             Err(error) if self.found.is_some() => {
                 self.failures = self.failures.saturating_add(1);
-                self.next = Instant::now() + again_after(self.failures, random);
+                let now = Instant::now();
+                self.not_before = now + error.retry_after.unwrap_or_default().min(KEPT);
+                self.next = (now + again_after(self.failures, random)).max(self.not_before);
                 tracing::debug!(%error, "cannot read the metadata of the issuer again; those of before stay");
-                Ok(calls)
+                Ok(())
             }
             // The next attempt to get a token is the next to read them, with its back-off.
             Err(error) => Err(error),
@@ -250,43 +280,54 @@ impl Discovery {
         );
         if may_have_moved && self.found.is_some() {
             let soon = Instant::now() + again_after(self.failures, random);
-            self.next = self.next.min(soon);
+            self.next = self.next.min(soon.max(self.not_before));
         }
     }
 
     /// Waits until the files of the client have changed.
     pub(super) async fn renewed(&self) {
         match &self.found {
-            Some((_, caller)) => caller.renewed().await,
+            Some((_, client)) => client.renewed().await,
             None => self.places[0].1.renewed().await,
         }
     }
 
     /// Asks at one place, and at the other where the first has nothing.
-    async fn read(&self) -> (u32, Result<Metadata, FetchError>) {
+    async fn read(&self, looked: &mut Looked) -> Result<Metadata, FetchError> {
         let mut last = wrong("nothing was asked");
-        for (calls, (place, caller)) in (1..).zip(&self.places) {
-            caller.renew();
-            let response = match caller.get(fields()).await {
-                Ok(response) => response,
-                Err(error) => return (calls, Err(of_way(error))),
-            };
+        for (place, client) in &self.places {
+            client.renew();
+            looked.calls += 1;
+            looked.status = None;
+            let response = client.get(fields()).await.map_err(of_way)?;
+            looked.status = Some(response.status);
             match self.judge(place, &response) {
-                Ok(metadata) => return (calls, Ok(metadata)),
-                // A server of the kind that has the other place alone says so, in whatever way.
-                Err(error) => last = error,
+                Ok(metadata) => return Ok(metadata),
+                Err(error) if error.reason == Reason::RateLimited => return Err(error),
+                // A server of the kind that has the other place alone says so, in whatever way; but how
+                // long it wants to be left alone holds for both.
+                Err(error) => {
+                    last = FetchError {
+                        retry_after: error.retry_after.max(last.retry_after),
+                        ..error
+                    }
+                }
             }
         }
-        (2, Err(last))
+        Err(last)
     }
 
     fn judge(&self, place: &Url, response: &CallResponse) -> Result<Metadata, FetchError> {
         if response.status != StatusCode::OK {
             let status = response.status.as_u16();
             let what = format!("status {status} instead of the metadata of the issuer");
+            let reason = match response.status {
+                StatusCode::TOO_MANY_REQUESTS => Reason::RateLimited,
+                _ => Reason::BadStatus,
+            };
             return Err(FetchError {
                 retry_after: super::answer::retry_after(&response.fields),
-                ..FetchError::new(Reason::BadStatus, format!("{DISCOVERY}: {what}"))
+                ..FetchError::new(reason, format!("{DISCOVERY}: {what}"))
             });
         }
         let read = self.issuer.read(place, &response.body, self.by_certificate);

@@ -236,6 +236,21 @@ impl TokenRequest {
         self.assertions().next().is_some()
     }
 
+    /// How many calls an attempt to get a token takes at most: a second one where something may have been
+    /// wrong that is known, and both for each of two overlapping secrets.
+    pub(super) fn most_calls(&self) -> u32 {
+        let has_next = |secret: &RotatingSecret| secret.next_file.is_some();
+        let secrets = 1 + u32::from(self.secrets().iter().any(has_next));
+        let is_basic = matches!(
+            self.client_auth,
+            ClientAuth::Basic {
+                encoding: BasicEncoding::FormUrlencoded,
+                ..
+            }
+        );
+        secrets * (1 + u32::from(is_basic || self.has_assertion()))
+    }
+
     /// Whether the connection's certificate says who asks.
     #[must_use]
     pub fn is_by_certificate(&self) -> bool {

@@ -1,18 +1,20 @@
 //! The refresh token of a request: it is stored before the response that it came with is used.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::{
     TokenEndpoint,
-    answer::Granted,
+    answer::{Granted, NextRefreshToken},
     outgoing::{REFRESH_TOKEN, unreadable},
 };
 use crate::{
     secret::{Fingerprint, Which},
     token::{
         FetchError, Lifetime, TokenResponse,
-        refresh_token::{HeldRefreshToken, RefreshTokenError},
+        refresh_token::{DISK_TIMEOUT, HeldRefreshToken, RefreshTokenError},
     },
 };
 
@@ -33,23 +35,39 @@ impl TokenEndpoint {
         let Some(file) = self.request.refresh_token() else {
             return Ok(None);
         };
-        // Who has it now has it for one call.
-        let held = file.hold(self.settings.request_timeout).await;
-        held.map(Some).map_err(|error| not_stored(&error))
+        let held = file.hold(self.patience()).await;
+        let held = held.map_err(|error| not_stored(&error))?;
+        // From here on nobody may drop what is done with it.
+        self.is_committed.send_replace(true);
+        Ok(Some(held))
+    }
+
+    /// The longest time that another sidecar with this configuration keeps the token: as many calls as an
+    /// attempt can take, and what its disk takes.
+    fn patience(&self) -> Duration {
+        self.settings.request_timeout * self.request.most_calls() + 2 * DISK_TIMEOUT
     }
 
     /// Stores the refresh token of a response, before the response is used.
-    pub(super) fn store(
+    pub(super) async fn store(
         &mut self,
         held: HeldRefreshToken,
         granted: Granted,
     ) -> Result<TokenResponse, FetchError> {
-        let next = granted.refresh_token.clone();
-        let Some(next) = next.filter(|next| !is_same(next, held.token())) else {
-            return granted.response;
+        let next = match &granted.refresh_token {
+            NextRefreshToken::Given(next) if !is_same(next, held.token()) => next.clone(),
+            NextRefreshToken::Given(_) | NextRefreshToken::Same => return granted.response,
+            // The token that came with it is good, and nothing gets better by losing that too.
+            NextRefreshToken::Unusable(why) => {
+                let refresh_token_fault = Some(*why);
+                return granted.response.map(|response| TokenResponse {
+                    refresh_token_fault,
+                    ..response
+                });
+            }
         };
         let sent = held.token().clone();
-        let stored = held.replace(&next);
+        let stored = held.replace(next.clone()).await;
         // Our own replacement is no change that somebody made.
         self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
         match stored {
@@ -80,7 +98,7 @@ impl TokenEndpoint {
         };
         // Whoever has put another token there since meant that one.
         if is_same(held.token(), &kept.sent) {
-            let stored = held.replace(&kept.next);
+            let stored = held.replace(kept.next.clone()).await;
             self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
             stored.map_err(|error| not_stored(&error))?;
         } else if !is_same(held.token(), &kept.next) {

@@ -24,6 +24,12 @@ fn token(held: &HeldRefreshToken) -> String {
     held.token().expose_secret().to_owned()
 }
 
+/// The file with the token that follows this one.
+fn spare(directory: &tempfile::TempDir, token: &str) -> PathBuf {
+    let name = spare_name(OsStr::new("refresh-token"), &secret(token));
+    directory.path().join(name)
+}
+
 fn names(directory: &tempfile::TempDir) -> Vec<String> {
     let entries = fs::read_dir(directory.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -35,7 +41,7 @@ async fn the_next_token_takes_the_place_of_the_last_with_its_mode_and_nothing_is
     let (directory, file) = file("first\n");
     let held = file.hold(SOON).await.unwrap();
     assert_eq!(token(&held), "first");
-    held.replace(&secret("second")).unwrap();
+    held.replace(secret("second")).await.unwrap();
     assert_eq!(fs::read_to_string(file.path()).unwrap(), "second\n");
     let mode = fs::metadata(file.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o640);
@@ -48,7 +54,7 @@ async fn the_next_token_takes_the_place_of_the_last_with_its_mode_and_nothing_is
 #[tokio::test]
 async fn a_token_that_was_written_and_not_renamed_is_found_at_the_next_start() {
     let (directory, file) = file("first\n");
-    let spare = directory.path().join(".refresh-token.next");
+    let spare = spare(&directory, "first");
     fs::write(&spare, "second\n").unwrap();
     assert_eq!(token(&file.hold(SOON).await.unwrap()), "second");
     assert_eq!(fs::read_to_string(file.path()).unwrap(), "second\n");
@@ -56,28 +62,81 @@ async fn a_token_that_was_written_and_not_renamed_is_found_at_the_next_start() {
 }
 
 #[tokio::test]
+async fn whatever_the_clock_says_the_token_that_follows_is_found_and_one_put_there_by_hand_is_kept()
+{
+    let (directory, file) = file("first\n");
+    let spare = spare(&directory, "first");
+    let dated = |path: &Path, at: std::time::SystemTime| {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(at).unwrap();
+    };
+    let now = std::time::SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    // The clock was set back before the next token was written.
+    fs::write(&spare, "second\n").unwrap();
+    dated(&spare, now - hour);
+    assert_eq!(token(&file.hold(SOON).await.unwrap()), "second");
+    // It was set back before somebody put another token there.
+    fs::write(self::spare(&directory, "second"), "third\n").unwrap();
+    fs::write(file.path(), "by hand\n").unwrap();
+    dated(file.path(), now - hour);
+    assert_eq!(token(&file.hold(SOON).await.unwrap()), "by hand");
+    assert_eq!(names(&directory), ["refresh-token"]);
+}
+
+#[tokio::test]
+async fn a_token_whose_file_is_gone_is_found_beside_it() {
+    let (directory, file) = file("first\n");
+    fs::write(spare(&directory, "first"), "second\n").unwrap();
+    fs::remove_file(file.path()).unwrap();
+    assert_eq!(token(&file.hold(SOON).await.unwrap()), "second");
+    assert_eq!(names(&directory), ["refresh-token"]);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_waited_for_no_longer_than_its_time_and_by_nobody_else() {
+    let (directory, mut file) = file("first\n");
+    let mut held = file.hold(SOON).await.unwrap();
+    file.disk_timeout = Duration::from_millis(100);
+    held.file = file.clone();
+    // Nobody reads it, so there is no end of writing.
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let mut full = File::from(writer);
+    rustix::io::ioctl_fionbio(&full, true).unwrap();
+    while full.write(&[0; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    held.spare = full;
+    let error = held.replace(secret("second")).await.unwrap_err();
+    assert!(matches!(error, RefreshTokenError::Hanging { .. }));
+    let path = file.path().display().to_string();
+    assert!(error.to_string().contains(&path), "{error}");
+    // What hangs is left alone, instead of being joined.
+    let busy = file.hold(Duration::ZERO).await.unwrap_err();
+    assert!(matches!(busy, RefreshTokenError::Busy(_)));
+    drop(reader);
+    let file = RefreshTokenFile::new(file.path().clone());
+    assert_eq!(token(&file.hold(SOON).await.unwrap()), "first");
+    drop(directory);
+}
+
+#[tokio::test]
 async fn half_a_token_and_one_that_somebody_has_replaced_since_are_not_used() {
     let (directory, file) = file("first\n");
-    let spare = directory.path().join(".refresh-token.next");
+    let spare = spare(&directory, "first");
     for half in ["", "seco", "\n"] {
         fs::write(&spare, half).unwrap();
         assert_eq!(token(&file.hold(SOON).await.unwrap()), "first", "{half:?}");
     }
     fs::write(&spare, "second\n").unwrap();
-    let old = std::time::SystemTime::now() - Duration::from_secs(60);
-    File::options()
-        .write(true)
-        .open(&spare)
-        .unwrap()
-        .set_modified(old)
-        .unwrap();
     fs::write(file.path(), "by hand\n").unwrap();
     assert_eq!(token(&file.hold(SOON).await.unwrap()), "by hand");
+    assert_eq!(names(&directory), ["refresh-token"]);
+    fs::write(file.path(), "first\n").unwrap();
     // What a link leads to is nobody's token.
     let elsewhere = directory.path().join("elsewhere");
     fs::write(&elsewhere, "planted\n").unwrap();
     symlink(&elsewhere, &spare).unwrap();
-    assert_eq!(token(&file.hold(SOON).await.unwrap()), "by hand");
+    assert_eq!(token(&file.hold(SOON).await.unwrap()), "first");
     assert!(fs::symlink_metadata(&spare).is_err());
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "planted\n");
 }
@@ -97,7 +156,7 @@ async fn what_could_not_be_replaced_is_not_sent() {
     if rustix::process::geteuid().is_root() {
         // Root may write anywhere; a directory in the place of the spare stops it all the same.
         let (directory, file) = file("first\n");
-        let spare = directory.path().join(".refresh-token.next");
+        let spare = spare(&directory, "first");
         fs::create_dir(&spare).unwrap();
         fs::write(spare.join("kept"), "").unwrap();
         let error = file.hold(SOON).await.unwrap_err().to_string();
@@ -122,6 +181,6 @@ async fn of_two_who_want_the_same_token_the_second_gets_the_next() {
         async move { token(&file.hold(SOON).await.unwrap()) }
     });
     tokio::task::yield_now().await;
-    held.replace(&secret("second")).unwrap();
+    held.replace(secret("second")).await.unwrap();
     assert_eq!(waiting.await.unwrap(), "second");
 }

@@ -13,6 +13,7 @@ use tokio::{
     sync::Notify,
     time::{advance, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::token::{Bearer, NoEvents, Renewal, TokenHandle, Unavailable, channel};
@@ -73,7 +74,7 @@ impl Scripted {
 
     fn start_with(&self, policy: RefreshPolicy) -> TokenHandle {
         let (refresher, tokens) = channel(self.clone(), policy, NoEvents, fastrand::f64);
-        tokio::spawn(refresher.run());
+        tokio::spawn(refresher.run(CancellationToken::new()));
         tokens
     }
 }
@@ -102,10 +103,7 @@ fn seconds(value: f64) -> Duration {
 }
 
 fn response(name: &str, lifetime: Lifetime) -> TokenResponse {
-    TokenResponse {
-        bearer: Bearer::new(&SecretString::from(name)).unwrap(),
-        lifetime,
-    }
+    TokenResponse::new(Bearer::new(&SecretString::from(name)).unwrap(), lifetime)
 }
 
 fn down() -> FetchError {
@@ -403,7 +401,7 @@ async fn orders_do_not_shorten_the_back_off_after_an_answer_to_the_credential() 
             source.fails(10_000, &FetchError::new(reason, "no"));
             let (refresher, tokens) =
                 channel(source.clone(), RefreshPolicy::default(), NoEvents, || 1.0);
-            tokio::spawn(refresher.run());
+            tokio::spawn(refresher.run(CancellationToken::new()));
             for _ in 0..600 {
                 if orders {
                     tokens.refresh_now();
@@ -536,7 +534,7 @@ async fn a_service_that_is_back_is_found_within_half_of_its_absence() {
         let source = Away(begin + seconds(away));
         // The unluckiest dice.
         let (refresher, tokens) = channel(source, RefreshPolicy::default(), NoEvents, || 1.0);
-        let running = tokio::spawn(refresher.run());
+        let running = tokio::spawn(refresher.run(CancellationToken::new()));
         while tokens.snapshot().token.is_none() {
             sleep(Duration::from_millis(10)).await;
         }
@@ -573,4 +571,54 @@ async fn a_reader_that_says_what_it_has_seen_misses_no_change() {
     source.fails(1, &down());
     let (one, other) = tokio::join!(tokens.changed(&next), tokens.changed(&next));
     assert!(one.failure.is_some() && Arc::ptr_eq(&one, &other));
+}
+
+/// Prepares for so long, and is then committed for so long.
+struct Committing {
+    prepares: Duration,
+    calls: Duration,
+    is_committed: watch::Sender<bool>,
+}
+
+impl TokenSource for Committing {
+    async fn fetch(&mut self) -> Result<TokenResponse, FetchError> {
+        sleep(self.prepares).await;
+        self.is_committed.send_replace(true);
+        sleep(self.calls).await;
+        self.is_committed.send_replace(false);
+        Ok(response("t", Lifetime::Limited(seconds(60.0))))
+    }
+
+    fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.is_committed.subscribe())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_whatever_waits_at_once_and_a_call_that_must_not_be_dropped_after_its_end() {
+    // When it is stopped, when it ends, and whether there is a token then.
+    for (stopped, ended, has_token) in [
+        (0.0, 0.0, false),
+        (5.0, 5.0, false),
+        (15.0, 20.0, true),
+        (30.0, 30.0, true),
+        // The next call is due after the lead, and prepares for ten seconds.
+        (52.0, 52.0, true),
+    ] {
+        let source = Committing {
+            prepares: seconds(10.0),
+            calls: seconds(10.0),
+            is_committed: watch::Sender::new(false),
+        };
+        let (refresher, tokens) = channel(source, RefreshPolicy::default(), NoEvents, || 1.0);
+        let stop = CancellationToken::new();
+        let begin = Instant::now();
+        let running = tokio::spawn(refresher.run(stop.clone()));
+        sleep(seconds(stopped)).await;
+        stop.cancel();
+        running.await.unwrap();
+        let took = begin.elapsed().as_secs_f64();
+        assert!((took - ended).abs() < 0.1, "{stopped}: {took}");
+        assert_eq!(tokens.snapshot().token.is_some(), has_token, "{stopped}");
+    }
 }

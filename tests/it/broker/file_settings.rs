@@ -91,6 +91,73 @@ fn mistakes_and_dangers_of_files_are_named_and_nothing_is_quoted() {
     );
 }
 
+#[test]
+fn a_token_never_takes_the_place_of_another_file_of_the_configuration() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let files = tempfile::tempdir().unwrap();
+    let at = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir(at("real")).unwrap();
+    std::os::unix::fs::symlink(at("real"), at("link")).unwrap();
+    fs::write(at("real/target"), "precious").unwrap();
+    std::os::unix::fs::symlink(at("real/target"), at("secret")).unwrap();
+    let config = at("auth-sidecar.toml");
+    for (key, value, place) in [
+        (
+            "auth.client_secret_file",
+            at("real/secret"),
+            at("real/secret"),
+        ),
+        (
+            "auth.client_secret_file",
+            at("real/secret"),
+            at("real/./x/../secret"),
+        ),
+        (
+            "auth.client_secret_file",
+            at("link/secret"),
+            at("real/secret"),
+        ),
+        ("auth.client_secret_file", at("secret"), at("link/target")),
+        ("log.access_file", at("log"), at("link/../log")),
+        (
+            "listen.address",
+            format!("unix:{}", at("socket")),
+            at("socket"),
+        ),
+        ("log.level", "info".to_owned(), config),
+    ] {
+        fs::create_dir_all(at("real/x")).unwrap();
+        fs::write(at("real/secret"), "s").unwrap();
+        let settings = keeping(&csp, &service, &[raw(Path::new(&place))]);
+        let settings = if key.starts_with("auth.") {
+            settings.unset("auth.client_secret")
+        } else {
+            settings
+        };
+        let error = settings.set(key, value).load(files.path());
+        let error = error
+            .map(|_| format!("{place} is taken for another file"))
+            .unwrap_err();
+        let error = error.to_string();
+        let key = if key == "log.level" {
+            "the configuration itself"
+        } else {
+            key
+        };
+        let named = format!("file 1: path is that of {key}");
+        assert!(error.contains(&named), "{error}");
+    }
+    // Nor of another token, however its path is written.
+    let twice = [
+        raw(Path::new(&at("real/t"))),
+        raw(Path::new(&at("link/./t"))),
+    ];
+    let error = keeping(&csp, &service, &twice).load(files.path());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("file 2: path must be another"), "{error}");
+}
+
 #[tokio::test]
 async fn the_array_of_tables_and_the_variable_mean_the_same() {
     let csp = FakeCsp::start();

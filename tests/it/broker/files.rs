@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::support::{
     Answer, DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually,
+    eventually_async,
 };
 
 pub(super) fn place() -> (TempDir, PathBuf) {
@@ -96,13 +97,15 @@ async fn a_file_follows_the_token_is_whole_at_each_moment_and_ends_with_the_proc
     assert!(seen.is_sorted(), "{seen:?}");
     let found = fs::symlink_metadata(&path).unwrap();
     assert!(found.is_file() && found.mode() & 0o7777 == 0o600);
-    let (_, metrics) = process.admin_get("/metrics").await;
-    let count = |result: &str| {
+    let count = async |result: &str| {
         let name = format!("auth_sidecar_broker_file_writes_total{{result=\"{result}\"}} ");
+        let (_, metrics) = process.admin_get("/metrics").await;
         let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
         line.map_or(0, |count| count.parse::<u64>().unwrap())
     };
-    assert!(count("success") >= 4 && count("failure") == 0, "{metrics}");
+    // The file is there a moment before it is counted.
+    eventually_async(async || count("success").await >= 4, DEADLINE).await;
+    assert_eq!(count("failure").await, 0);
     process.signal(Signal::TERM);
     assert_eq!(process.wait().await.code(), Some(0), "{}", process.output());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -126,24 +129,28 @@ async fn a_file_is_gone_when_its_token_has_ended_and_comes_back_with_the_next() 
 }
 
 #[tokio::test]
-async fn a_link_in_its_place_is_replaced_and_what_it_leads_to_left_alone() {
+async fn a_link_in_its_place_is_left_alone_and_what_it_leads_to_as_well() {
     let csp = FakeCsp::start();
+    csp.lifetime(3);
     let service = FakeService::start(csp.validator());
     let (directory, path) = place();
     let victim = directory.path().join("victim");
     fs::write(&victim, "precious").unwrap();
-    for name in ["token", ".token.new"] {
-        symlink(&victim, directory.path().join(name)).unwrap();
-    }
-    let sidecar = Sidecar::start(&keeping(&csp, &service, &[raw(&path)]));
-    let is_file = || fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
-    eventually(is_file, DEADLINE).await;
-    assert_eq!(number(&path), Some(1));
-    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    symlink(&victim, &path).unwrap();
+    let settings = keeping(&csp, &service, &[raw(&path)]);
+    let error = Sidecar::try_start(&settings).unwrap_err();
+    assert!(format!("{error:#}").contains("something else than a file"));
+    fs::remove_file(&path).unwrap();
+    let sidecar = Sidecar::start(&settings);
+    eventually(|| number(&path) == Some(1), DEADLINE).await;
+    fs::remove_file(&path).unwrap();
+    symlink(&victim, &path).unwrap();
+    let failed = r#"auth_sidecar_broker_file_writes_total{result="failure"} 1"#;
+    let told = async || sidecar.admin_get("/metrics").await.1.contains(failed);
+    eventually_async(told, DEADLINE).await;
+    assert_eq!(fs::read_link(&path).unwrap(), victim);
     sidecar.stop().await.unwrap();
-    let left = fs::read_dir(directory.path()).unwrap();
-    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["victim"]);
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
 #[tokio::test]
@@ -187,7 +194,7 @@ async fn what_a_killed_run_has_left_is_gone_before_the_next_has_a_token() {
     first.signal(Signal::KILL);
     first.wait().await;
     assert_eq!(number(&path), Some(1));
-    fs::write(directory.path().join(".token.new"), "half").unwrap();
+    fs::write(directory.path().join(".token.0123456789abcdef.new"), "half").unwrap();
     csp.always(Answer::CspError(500));
     let _second = Process::start(&settings).await;
     let is_empty = || fs::read_dir(directory.path()).unwrap().count() == 0;

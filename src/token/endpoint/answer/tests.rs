@@ -202,3 +202,32 @@ fn retry_after_is_read_in_both_forms_and_nonsense_is_none() {
     let asked = read(&date).unwrap().as_secs();
     assert!((58..=60).contains(&asked), "{asked}");
 }
+
+#[test]
+fn a_refresh_token_is_another_one_or_none_or_cannot_be_used_and_the_access_token_is_good() {
+    let read = |refresh_token: &str| {
+        let body = format!(r#"{{"access_token":"a","refresh_token":{refresh_token}}}"#);
+        let granted = granted(body.as_bytes(), &Expected::default()).unwrap();
+        assert!(granted.response.is_ok(), "{refresh_token}");
+        granted.refresh_token
+    };
+    assert!(matches!(read("null"), NextRefreshToken::Same));
+    assert!(matches!(read("\"r\""), NextRefreshToken::Given(_)));
+    let long = format!("\"{}\"", "r".repeat(MAX_TOKEN_BYTES));
+    for (given, why) in [
+        ("7", "no string"),
+        ("{}", "no string"),
+        ("[\"r\"]", "no string"),
+        ("false", "no string"),
+        ("\"\"", "empty"),
+        (&long, "longer"),
+        ("\"a b\"", "characters"),
+        ("\"a\\nb\"", "characters"),
+        ("\"ä\"", "characters"),
+    ] {
+        let NextRefreshToken::Unusable(said) = read(given) else {
+            panic!("{given} can be used");
+        };
+        assert!(said.contains(why), "{given}: {said}");
+    }
+}

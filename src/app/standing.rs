@@ -1,0 +1,58 @@
+//! Whether clients are served with the tokens of a configuration, as its token calls have to know: a failure
+//! of one that is tried is told of, and no longer once it is given up.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The standing of a configuration, shared with its token calls.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standing(Arc<Mutex<Stage>>);
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has to give a token first.
+    #[default]
+    Tried,
+    InUse,
+    GivenUp,
+}
+
+impl Standing {
+    /// Clients are served with it from now on.
+    pub(super) fn come_into_use(&self) {
+        self.set(Stage::InUse);
+    }
+
+    /// Nobody waits for it any more. Whatever is being told of it is told when this returns.
+    pub(super) fn give_up(&self) {
+        self.set(Stage::GivenUp);
+    }
+
+    /// Tells of it as long as it is tried, and not a moment longer.
+    pub(super) fn while_tried(&self, tell: impl FnOnce()) {
+        let stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stage == Stage::Tried {
+            tell();
+        }
+    }
+
+    fn set(&self, next: Stage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_or_in_use_is_not_told_of_as_tried() {
+        for end in [Standing::come_into_use, Standing::give_up] {
+            let standing = Standing::default();
+            let mut told = 0;
+            standing.clone().while_tried(|| told += 1);
+            end(&standing);
+            standing.clone().while_tried(|| told += 1);
+            assert_eq!(told, 1);
+        }
+    }
+}
