@@ -48,7 +48,7 @@ use crate::{
     token::{TokenHandle, foresight::Ends},
 };
 
-/// The admin listener's answers; what they are about can be exchanged.
+/// The admin listener's responses; what they are about can be exchanged.
 #[derive(Debug, Clone)]
 pub struct Admin(Arc<ArcSwap<View>>);
 
@@ -95,7 +95,7 @@ pub struct View {
     pub access: Access,
 }
 
-type Answer = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
 impl Admin {
     /// Looks at this.
@@ -109,16 +109,16 @@ impl Admin {
         self.0.store(Arc::new(view));
     }
 
-    fn answer(&self, request: &Parts, peer: &Peer) -> Answer {
+    fn response(&self, request: &Parts, peer: &Peer) -> AdminResponse {
         let view = self.0.load();
         let head = RequestHead::of_parts(request);
         let id = RequestId::of(&head.fields);
-        let Judged {
-            answer,
+        let Decided {
+            response,
             error,
             is_order,
             client,
-        } = judge(&view, request, &head, peer, id);
+        } = decide(&view, request, &head, peer, id);
         if view.access.wants(error.is_some()) && (is_order || error.is_some()) {
             let target = request.uri.path_and_query();
             let asked = Asked {
@@ -130,15 +130,15 @@ impl Admin {
                 },
             };
             let who = (client.as_ref(), peer);
-            log(&view, id, who, Some(asked), &answer, error);
+            log(&view, id, who, Some(asked), &response, error);
         }
-        answer
+        response
     }
 }
 
 /// What becomes of a request.
-struct Judged {
-    answer: Answer,
+struct Decided {
+    response: AdminResponse,
     /// Why it was refused, if it was: the type of RFC 9209, and our word for it.
     error: Option<(&'static str, &'static str)>,
     /// Whether it asks for something to be done.
@@ -147,63 +147,63 @@ struct Judged {
     client: Option<ClientName>,
 }
 
-fn judge(view: &View, request: &Parts, head: &RequestHead, peer: &Peer, id: RequestId) -> Judged {
-    let refused = |answer, error| Judged {
-        answer,
+fn decide(view: &View, request: &Parts, head: &RequestHead, peer: &Peer, id: RequestId) -> Decided {
+    let refused = |response, error| Decided {
+        response,
         error: Some(error),
         is_order: false,
         client: None,
     };
     if let Err(denied) = admit(head, peer, &view.rules) {
         let error = ProxyError::from(denied);
-        let mut answer = error.response(id).map(Full::from);
-        close_behind(&mut answer);
-        return refused(answer, (error.answer().error, error.label()));
+        let mut response = error.response(id).map(Full::from);
+        close_behind(&mut response);
+        return refused(response, (error.row().error, error.label()));
     }
     let path = request.uri.path();
     let Some(route) = ROUTES.iter().find(|route| route.paths.contains(&path)) else {
-        let answer = text(
+        let response = text(
             StatusCode::NOT_FOUND,
             "There is nothing here. See / for people, /status for programs.\n",
         );
-        return refused(answer, ("", "not_found"));
+        return refused(response, ("", "not_found"));
     };
     if !route.is_asked_by(&request.method) {
-        let mut answer = text(
+        let mut response = text(
             StatusCode::METHOD_NOT_ALLOWED,
             "Another method is needed.\n",
         );
         let allow = if route.acts { "POST" } else { "GET, HEAD" };
-        answer
+        response
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static(allow));
-        return refused(answer, ("", "method"));
+        return refused(response, ("", "method"));
     }
     if !route.for_all
-        && let Some(answer) = view.guard.refuses_place()
+        && let Some(response) = view.guard.refuses_place()
     {
-        return refused(answer, ("", "remote"));
+        return refused(response, ("", "remote"));
     }
     let mut client = None;
     if route.acts {
         if !is_deliberate(&request.headers) {
-            let answer = text(
+            let response = text(
                 StatusCode::FORBIDDEN,
                 "A web page could have sent this. Send it without Origin, Sec-Fetch-Site and the\n\
                  Content-Type of a form, as curl -X POST does.\n",
             );
-            return refused(answer, ("", "cross_site"));
+            return refused(response, ("", "cross_site"));
         }
         match view.guard.admit_order(head, peer) {
             Ok(name) => client = name,
             Err(why) => return refused(guard::refusal(why), ("", "order")),
         }
     }
-    let answer = (route.answer)(view);
+    let response = (route.response)(view);
     // An order that is not carried out: it is off, or too early.
-    let is_refused = answer.status().is_client_error();
-    Judged {
-        answer,
+    let is_refused = response.status().is_client_error();
+    Decided {
+        response,
         error: is_refused.then_some(("", "order")),
         is_order: route.acts,
         client,
@@ -216,16 +216,16 @@ fn log(
     id: RequestId,
     (client, peer): (Option<&ClientName>, &Peer),
     asked: Option<Asked<'_>>,
-    answer: &Answer,
+    response: &AdminResponse,
     error: Option<(&'static str, &'static str)>,
 ) {
     view.access.write(&Record {
         is_admin: true,
         asked,
-        status: Some(answer.status().as_u16()),
+        status: Some(response.status().as_u16()),
         origin: Some(Origin::Sidecar.as_str()),
         error,
-        response_bytes: answer.body().size_hint().exact().unwrap_or_default(),
+        response_bytes: response.body().size_hint().exact().unwrap_or_default(),
         ..Record::of(id, client, peer)
     });
 }
@@ -258,7 +258,7 @@ struct Route {
     acts: bool,
     /// Whether it is for other machines too: metrics and health.
     for_all: bool,
-    answer: fn(&View) -> Answer,
+    response: fn(&View) -> AdminResponse,
 }
 
 impl Route {
@@ -277,53 +277,53 @@ const ROUTES: [Route; 8] = [
         paths: &["/"],
         acts: false,
         for_all: false,
-        answer: page::answer,
+        response: page::response,
     },
     Route {
         paths: &["/livez", "/healthz", "/liveness"],
         acts: false,
         for_all: true,
-        answer: |_| text(StatusCode::OK, "alive\n"),
+        response: |_| text(StatusCode::OK, "alive\n"),
     },
     Route {
         paths: &["/readyz", "/readiness"],
         acts: false,
         for_all: true,
-        answer: ready,
+        response: ready,
     },
     Route {
         paths: &["/startupz", "/startup"],
         acts: false,
         for_all: true,
-        answer: started,
+        response: started,
     },
     Route {
         paths: &["/metrics"],
         acts: false,
         for_all: true,
-        answer: metrics,
+        response: metrics,
     },
     Route {
         paths: &["/status"],
         acts: false,
         for_all: false,
-        answer: status::answer,
+        response: status::response,
     },
     Route {
         paths: &["/refresh"],
         acts: true,
         for_all: false,
-        answer: refresh,
+        response: refresh,
     },
     Route {
         paths: &["/quitquitquit"],
         acts: true,
         for_all: false,
-        answer: quit,
+        response: quit,
     },
 ];
 
-fn ready(view: &View) -> Answer {
+fn ready(view: &View) -> AdminResponse {
     if view.stop.is_cancelled() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
@@ -338,7 +338,7 @@ fn ready(view: &View) -> Answer {
     text(StatusCode::SERVICE_UNAVAILABLE, &why)
 }
 
-fn started(view: &View) -> Answer {
+fn started(view: &View) -> AdminResponse {
     if view.tokens.snapshot().token.is_some() {
         text(StatusCode::OK, "started\n")
     } else {
@@ -349,7 +349,7 @@ fn started(view: &View) -> Answer {
     }
 }
 
-fn metrics(view: &View) -> Answer {
+fn metrics(view: &View) -> AdminResponse {
     let sources = sources(view);
     let Ok(body) = view.metrics.encode(sources) else {
         return text(
@@ -357,7 +357,7 @@ fn metrics(view: &View) -> Answer {
             "the metrics cannot be written\n",
         );
     };
-    answer(
+    response(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",
         body,
@@ -408,7 +408,7 @@ fn troubles_since(troubles: &[Trouble], clock: status::Clock) -> Vec<(&'static s
     trouble::KINDS.map(|kind| (kind, since(kind))).to_vec()
 }
 
-fn refresh(view: &View) -> Answer {
+fn refresh(view: &View) -> AdminResponse {
     let Err(unavailable) = view.tokens.order_refresh() else {
         return text(
             StatusCode::ACCEPTED,
@@ -429,7 +429,7 @@ fn refresh(view: &View) -> Answer {
     later
 }
 
-fn quit(view: &View) -> Answer {
+fn quit(view: &View) -> AdminResponse {
     if !view.allow_quit {
         return text(
             StatusCode::FORBIDDEN,
@@ -441,32 +441,32 @@ fn quit(view: &View) -> Answer {
     text(StatusCode::OK, "stopping\n")
 }
 
-fn text(status: StatusCode, body: &str) -> Answer {
-    answer(status, "text/plain; charset=utf-8", body.to_owned())
+fn text(status: StatusCode, body: &str) -> AdminResponse {
+    response(status, "text/plain; charset=utf-8", body.to_owned())
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::from(body));
-    *answer.status_mut() = status;
-    answer
+fn response(status: StatusCode, kind: &'static str, body: String) -> AdminResponse {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
+    response
 }
 
 /// Says that a response is the last one of its connection.
-fn close_behind(answer: &mut Answer) {
+fn close_behind(response: &mut AdminResponse) {
     let close = HeaderValue::from_static("close");
-    answer.headers_mut().insert(CONNECTION, close);
+    response.headers_mut().insert(CONNECTION, close);
 }
 
 impl Admin {
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> AdminResponse {
         let admin = self.clone();
         let has_body = !request.body().is_end_stream();
         let routes = service_fn(move |request: Request<Incoming>| {
             ready_with(Ok::<_, Infallible>(
-                admin.answer(&request.into_parts().0, &peer),
+                admin.response(&request.into_parts().0, &peer),
             ))
         });
         let field = SetResponseHeaderLayer::if_not_present;
@@ -477,12 +477,12 @@ impl Admin {
                 HeaderValue::from_static("nosniff"),
             ))
             .service(routes);
-        let Ok(mut answer) = stack.oneshot(request).await;
+        let Ok(mut response) = stack.oneshot(request).await;
         if has_body {
             // Nothing here reads one, so what is left of it is no next request.
-            close_behind(&mut answer);
+            close_behind(&mut response);
         }
-        answer
+        response
     }
 }
 
@@ -526,10 +526,10 @@ impl Protocol for Admin {
         let error = ProxyError::from(refusal);
         let response = error.response(id);
         if view.access.wants(true) {
-            let answer = response.clone().map(Full::from);
-            let error = (error.answer().error, error.label());
+            let logged = response.clone().map(Full::from);
+            let error = (error.row().error, error.label());
             let who = (None, peer);
-            log(&view, id, who, None, &answer, Some(error));
+            log(&view, id, who, None, &logged, Some(error));
         }
         response
     }

@@ -8,13 +8,13 @@ use reqwest::{Client, redirect};
 
 use crate::{server::Address, text};
 
-/// A question is answered from memory: who takes longer does not answer at all.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A response is made from memory: whoever takes longer does not respond at all.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// More than any answer of the admin listener has.
+/// More than any response of the admin listener has.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// What was answered.
+/// The response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -33,12 +33,12 @@ impl Reply {
 /// Asks for a path.
 ///
 /// # Errors
-/// When nothing answers there, or something that is no admin listener.
+/// When nothing responds there, or something that is no admin listener.
 pub(crate) async fn get(admin: &Address, path: &str) -> anyhow::Result<Reply> {
     let client = Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
-        .timeout(PATIENCE);
+        .timeout(TIMEOUT);
     let (client, authority) = match admin {
         Address::Passed(_) => bail!("only the running sidecar knows this address"),
         Address::Unix(socket) => (client.unix_socket(socket.as_path()), "localhost".to_owned()),

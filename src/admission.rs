@@ -46,11 +46,11 @@ pub struct Rules {
 pub struct Admitted {
     /// The client whose local token it showed, where such are asked for.
     pub client: Option<ClientName>,
-    /// By what, to be judged again when the rules change.
+    /// By what, to be looked at again when the rules change.
     pub pass: Pass,
 }
 
-/// Judges the head of a request of that peer.
+/// Checks the head of a request of that peer.
 ///
 /// # Errors
 /// Why the request is not let in.
@@ -69,7 +69,7 @@ pub fn admit(head: &RequestHead, peer: &Peer, rules: &Rules) -> Result<Admitted,
     Ok(admitted)
 }
 
-/// Judges what a request shows of who sends it: the required field and the local token.
+/// Checks what a request shows of who sends it: the required field and the local token.
 ///
 /// # Errors
 /// Why the request is not let in.
@@ -90,11 +90,13 @@ mod tests {
     use super::*;
     use crate::{proxy::ProxyError, server::Node};
 
-    fn judge(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<u16> {
-        judge_from(Node::Ip(Ipv4Addr::LOCALHOST.into()), build)
+    fn refusal(
+        build: impl FnOnce(http::request::Builder) -> http::request::Builder,
+    ) -> Option<u16> {
+        refusal_from(Node::Ip(Ipv4Addr::LOCALHOST.into()), build)
     }
 
-    fn judge_from(
+    fn refusal_from(
         from: Node,
         build: impl FnOnce(http::request::Builder) -> http::request::Builder,
     ) -> Option<u16> {
@@ -114,7 +116,7 @@ mod tests {
             user: None,
         };
         let error = admit(&RequestHead::of_parts(&parts), &peer, &rules).err()?;
-        Some(ProxyError::from(error).answer().status.as_u16())
+        Some(ProxyError::from(error).row().status.as_u16())
     }
 
     #[test]
@@ -134,7 +136,7 @@ mod tests {
             "example.wavefront.com",
             "Example.Wavefront.com:443",
         ] {
-            assert_eq!(judge(|r| r.header(HOST, host)), None, "{host}");
+            assert_eq!(refusal(|r| r.header(HOST, host)), None, "{host}");
         }
         for host in [
             "evil.example",
@@ -148,16 +150,16 @@ mod tests {
             "[fd00::2]:9797",
             "[::ffff:10.0.0.1]",
         ] {
-            assert_eq!(judge(|r| r.header(HOST, host)), Some(421), "{host}");
+            assert_eq!(refusal(|r| r.header(HOST, host)), Some(421), "{host}");
         }
     }
 
     #[test]
     fn a_host_that_is_missing_repeated_or_malformed_is_refused() {
-        assert_eq!(judge(|r| r), Some(400));
-        assert_eq!(judge(|r| r.version(Version::HTTP_10)), None);
+        assert_eq!(refusal(|r| r), Some(400));
+        assert_eq!(refusal(|r| r.version(Version::HTTP_10)), None);
         assert_eq!(
-            judge(|r| r.header(HOST, "localhost").header(HOST, "localhost")),
+            refusal(|r| r.header(HOST, "localhost").header(HOST, "localhost")),
             Some(400)
         );
         for host in [
@@ -168,13 +170,13 @@ mod tests {
             "local/host",
             ":80",
         ] {
-            assert_eq!(judge(|r| r.header(HOST, host)), Some(400), "{host:?}");
+            assert_eq!(refusal(|r| r.header(HOST, host)), Some(400), "{host:?}");
         }
     }
 
     #[test]
     fn on_a_unix_socket_every_host_that_the_protocol_allows_is_served() {
-        let with = |host: &'static str| judge_from(Node::Unix, |r| r.header(HOST, host));
+        let with = |host: &'static str| refusal_from(Node::Unix, |r| r.header(HOST, host));
         for host in [
             "",
             "localhost",
@@ -189,7 +191,7 @@ mod tests {
         ] {
             assert_eq!(with(host), None, "{host}");
             if !host.is_empty() && !host.contains("localhost") && !host.contains("::1") {
-                assert!(judge(|r| r.header(HOST, host)).is_some(), "{host}");
+                assert!(refusal(|r| r.header(HOST, host)).is_some(), "{host}");
             }
         }
         for host in [
@@ -198,27 +200,27 @@ mod tests {
             assert_eq!(with(host), Some(400), "{host:?}");
         }
         let twice = |r: http::request::Builder| r.header(HOST, "h").header(HOST, "h");
-        assert_eq!(judge_from(Node::Unix, twice), Some(400));
-        assert_eq!(judge_from(Node::Unix, |r| r), Some(400));
+        assert_eq!(refusal_from(Node::Unix, twice), Some(400));
+        assert_eq!(refusal_from(Node::Unix, |r| r), Some(400));
         let absolute = |r: http::request::Builder| r.uri("http://x.example/").header(HOST, "");
-        assert_eq!(judge_from(Node::Unix, absolute), None);
+        assert_eq!(refusal_from(Node::Unix, absolute), None);
         // Who stands in front of the socket may have browsers as clients.
         let foreign = |r: http::request::Builder| {
             r.header(HOST, "h.example")
                 .header("origin", "http://evil.example")
         };
-        assert_eq!(judge_from(Node::Unix, foreign), Some(403));
+        assert_eq!(refusal_from(Node::Unix, foreign), Some(403));
     }
 
     #[test]
     fn an_absolute_target_must_name_us_too() {
-        let with = |uri: &'static str| judge(|r| r.uri(uri).header(HOST, "localhost"));
+        let with = |uri: &'static str| refusal(|r| r.uri(uri).header(HOST, "localhost"));
         assert_eq!(with("http://localhost:9797/x"), None);
         assert_eq!(with("http://example.wavefront.com/x"), None);
         assert_eq!(with("http://evil.example/x"), Some(421));
         assert_eq!(with("http://user@localhost/x"), Some(400));
         assert_eq!(
-            judge(|r| r.uri("http://localhost/").header(HOST, "evil.example")),
+            refusal(|r| r.uri("http://localhost/").header(HOST, "evil.example")),
             Some(421)
         );
     }
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn browsers_are_refused_unless_the_page_is_ours_or_allowed() {
         let with = |name: &'static str, value: &'static str| {
-            judge(|r| r.header(HOST, "localhost:9797").header(name, value))
+            refusal(|r| r.header(HOST, "localhost:9797").header(name, value))
         };
         for origin in [
             "null",
@@ -246,14 +248,14 @@ mod tests {
         assert_eq!(with("sec-fetch-site", "none"), None);
         assert_eq!(with("sec-fetch-site", "same-origin"), None);
         let allowed = |site| {
-            judge(|r| {
+            refusal(|r| {
                 r.header(HOST, "localhost")
                     .header("origin", "https://tools.example")
                     .header("sec-fetch-site", site)
             })
         };
         assert_eq!(allowed("cross-site"), None);
-        let twice = judge(|r| {
+        let twice = refusal(|r| {
             r.header(HOST, "localhost:9797")
                 .header("origin", "http://localhost:9797")
                 .header("origin", "http://evil.example")
@@ -265,11 +267,11 @@ mod tests {
     fn methods_that_show_or_tunnel_are_refused() {
         for method in ["TRACE", "TRACK"] {
             assert_eq!(
-                judge(|r| r.method(method).header(HOST, "localhost")),
+                refusal(|r| r.method(method).header(HOST, "localhost")),
                 Some(405)
             );
         }
-        let connect = judge(|r| {
+        let connect = refusal(|r| {
             r.method("CONNECT")
                 .uri("localhost:1")
                 .header(HOST, "localhost")

@@ -2,7 +2,8 @@
 //! calls and files, so that a sidecar that has run out of them can still say so.
 //!
 //! The kernel gives the lowest number that is free, so the number of a new socket tells how many are
-//! taken without counting them.
+//! taken without counting them. A socket is looked at as soon as there is one: it may take its time to be
+//! connected, and counts meanwhile.
 
 use std::{
     io,

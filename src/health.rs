@@ -34,7 +34,7 @@ pub use self::{
 };
 pub use crate::subject::{LastError, SubjectHealth};
 
-/// What is known of the upstream: when it last answered, why it last did not, and since when and how
+/// What is known of the upstream: when it last responded, why it last did not, and since when and how
 /// often it fails now.
 pub type UpstreamHealth = SubjectHealth;
 
@@ -46,8 +46,8 @@ pub struct Health(Arc<Inner>);
 struct Inner {
     /// The host and port of the upstream, as the log names it.
     upstream: String,
-    /// Whether the upstream answers.
-    answers: Subject,
+    /// Whether the upstream responds.
+    responses: Subject,
     /// Whether the upstream takes a token that has just come.
     acceptance: Subject,
     /// Whether the upstream allows what clients ask for.
@@ -64,7 +64,7 @@ impl Default for Inner {
     fn default() -> Self {
         Self {
             upstream: String::new(),
-            answers: Subject::default(),
+            responses: Subject::default(),
             acceptance: Subject::default(),
             // That the others succeed says nothing of the one that does not.
             permission: Subject::forgetting(FORGOTTEN),
@@ -126,7 +126,7 @@ impl Health {
     /// What is known of the upstream.
     #[must_use]
     pub fn upstream(&self) -> UpstreamHealth {
-        self.0.answers.health()
+        self.0.responses.health()
     }
 
     /// What is known of how the upstream takes our tokens: an error is a 401 to one that had just
@@ -163,20 +163,20 @@ impl Health {
     /// Whether a response of the upstream would be news.
     pub(crate) fn awaits_news(&self) -> bool {
         let Inner {
-            answers,
+            responses,
             acceptance,
             permission,
             ..
         } = &*self.0;
-        answers.is_failing()
+        responses.is_failing()
             || acceptance.is_failing()
             || permission.is_failing()
-            || answers.is_unknown()
+            || responses.is_unknown()
     }
 
     /// The upstream has responded.
-    pub(crate) fn upstream_answered(&self, now: Instant) {
-        let Some(Change::Recovered(episode)) = self.0.answers.succeeded(now) else {
+    pub(crate) fn upstream_responded(&self, now: Instant) {
+        let Some(Change::Recovered(episode)) = self.0.responses.succeeded(now) else {
             return;
         };
         tracing::info!(
@@ -201,7 +201,7 @@ impl Health {
             reason,
             detail: detail.to_owned(),
         };
-        let Some(Change::Failing { episode, before }) = self.0.answers.failed(error) else {
+        let Some(Change::Failing { episode, before }) = self.0.responses.failed(error) else {
             return;
         };
         let upstream = &*self.0.upstream;
@@ -246,7 +246,7 @@ impl Health {
         );
     }
 
-    /// The upstream has answered 401 to a token that a renewal had just brought.
+    /// The upstream has responded 401 to a token that a renewal had just brought.
     pub(crate) fn token_refused(&self, now: Instant, generation: u64, age: Duration) {
         let error = LastError {
             at: now,
@@ -287,7 +287,7 @@ impl Health {
         }
     }
 
-    /// The upstream has answered 403 to a request with our token.
+    /// The upstream has responded 403 to a request with our token.
     pub(crate) fn forbidden(&self, now: Instant, what: String) {
         self.lock_forbidden().replace(what.clone());
         let error = LastError {
@@ -310,7 +310,7 @@ impl Health {
         );
     }
 
-    /// The upstream has answered something else than 401 or 403.
+    /// The upstream has responded something else than 401 or 403.
     pub(crate) fn allowed(&self, now: Instant, what: impl FnOnce() -> String) {
         if !self.0.permission.is_failing() {
             return;

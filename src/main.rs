@@ -27,14 +27,14 @@ use tokio::runtime::Builder;
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()) {
         Ok(command) => run(command).unwrap_or_else(|error| failed(&error)),
-        Err(error) => answer(&error),
+        Err(error) => respond(&error),
     };
     log::finish();
     code
 }
 
 /// Help and the version, or a word on a command line that is wrong.
-fn answer(error: &clap::Error) -> ExitCode {
+fn respond(error: &clap::Error) -> ExitCode {
     let flags = error.use_stderr().then(|| salvage(std::env::args_os()));
     let sources = flags.flatten();
     let sources = sources.map(|flags| Sources::new(flags, process_environment()));

@@ -2,7 +2,7 @@
 //! whatever version of HTTP they came, and what a body's length is known to be.
 //!
 //! `http1` makes them of bytes, `server::http2` and the HTTP/2 leg to the upstream of header maps;
-//! `proxy` judges and changes them.
+//! `proxy` checks and changes them.
 
 mod fields;
 pub mod grammar;

@@ -1,7 +1,7 @@
 //! The ways out: a stream of bytes to one other side, the same on the token leg and on the upstream leg.
 //!
 //! ```text
-//!   name lookup ─► TCP to whichever address answers first ─► TLS with the other side
+//!   name lookup ─► TCP to whichever address accepts first ─► TLS with the other side
 //!                   └► where a proxy is on the way: TLS with it, CONNECT ─┘
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! which address, whom to trust) is decided alike for both.
 
 mod dial;
+mod lookup;
 mod no_proxy;
 mod proxy;
 mod stream;
@@ -24,10 +25,9 @@ use std::{
 use tokio::time::timeout;
 use url::Url;
 
-use self::tunnel::Detour;
+use self::{dial::Dialer, tunnel::Detour};
 pub use self::{no_proxy::NoProxy, proxy::OutboundProxy, stream::Stream};
 use crate::{
-    descriptors,
     secret::{Fingerprint, changed, warn_of_quotes},
     tls::{HandshakeError, Leg, TlsClient, TlsError, TlsSettings},
 };
@@ -41,7 +41,7 @@ pub struct Route {
     /// The name or address, as the system's resolver takes it.
     host: String,
     port: u16,
-    leg: Leg,
+    dialer: Dialer,
     detour: Option<Detour>,
     tls: Option<TlsClient>,
     timeout: Duration,
@@ -116,7 +116,10 @@ impl Route {
         Ok(Self {
             host,
             port,
-            leg,
+            dialer: match leg {
+                Leg::Upstream | Leg::UpstreamProxy => Dialer::of_requests(),
+                Leg::TokenService | Leg::TokenServiceProxy | Leg::Collector => Dialer::of_the_few(),
+            },
             detour: detour.transpose()?,
             tls: tls.transpose()?,
             timeout,
@@ -174,13 +177,9 @@ impl Route {
 
     async fn secured(&self, offered: &[&[u8]]) -> Result<Stream, RouteError> {
         let stream = match &self.detour {
-            None => Stream::Tcp(dial::connect(&self.host, self.port).await?),
-            Some(detour) => detour.connect().await?,
+            None => Stream::Tcp(self.dialer.connect(&self.host, self.port).await?),
+            Some(detour) => detour.connect(&self.dialer).await?,
         };
-        // Those that are left are for token calls and operators.
-        if matches!(self.leg, Leg::Upstream) && !descriptors::are_left_behind(stream.tcp()) {
-            return Err(RouteError::NoDescriptors);
-        }
         let Some(tls) = &self.tls else {
             return Ok(stream);
         };

@@ -1,13 +1,13 @@
-//! The request path: each request is judged, given the current token and forwarded to the one
-//! upstream; its answer streams back.
+//! The request path: each request is admitted, given the current token and forwarded to the one
+//! upstream; its response streams back.
 //!
 //! Read `Inner::forward` from top to bottom: that is all that happens to a request.
 
-pub mod answers;
 mod error;
 mod fields;
 mod forwarded;
 mod ledger;
+pub mod responses;
 mod switch;
 mod transfer;
 mod tunnel;
@@ -139,11 +139,11 @@ impl Proxy {
         };
         match inner.forward(client, &mut call).await {
             Ok(received) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                call.entry.answered(received.head.status);
+                call.entry.responded(received.head.status);
                 Box::pin(inner.switch(received, client, &mut call.entry)).await;
             }
             Ok(received) => {
-                call.entry.answered(received.head.status);
+                call.entry.responded(received.head.status);
                 inner.deliver(received, client, &mut call).await;
             }
             Err(Stop::Failed(Failure { error, .. })) => {
@@ -151,9 +151,9 @@ impl Proxy {
                 // What is left of the request's body, or follows a CONNECT, is no next request.
                 let is_connect = call.entry.request.method == Method::CONNECT;
                 let is_last = error.closes() || is_connect || !client.is_body_read();
-                let patience = client.body_idle_timeout();
+                let time_limit = client.body_idle_timeout();
                 let responded = Box::pin(respond(client, response, is_last));
-                if let Ok(Ok(())) = timeout(patience, responded).await {
+                if let Ok(Ok(())) = timeout(time_limit, responded).await {
                     call.entry.completed();
                 }
             }
@@ -219,7 +219,7 @@ impl Inner {
         } = received.head;
         let is_agreed = is_websocket && fields::names_websocket(&received.head.fields, connection);
         if status == StatusCode::SWITCHING_PROTOCOLS && !is_agreed {
-            return Err(ProxyError::BadAnswer("101 that was not offered".to_owned()).into());
+            return Err(ProxyError::BadResponse("101 that was not offered".to_owned()).into());
         }
         received.nominated = fields::inbound(&mut received.head.fields, connection);
         Ok(received)
@@ -288,10 +288,10 @@ impl Inner {
     ) -> Result<Received, Stop> {
         self.ledger.unauthorized();
         let refused_at = Instant::now();
-        let patience = refused_at + self.settings.hold_timeout;
+        let deadline = refused_at + self.settings.hold_timeout;
         while token.requested_at < refused_at {
             let held = call.entry.hold();
-            let renewal = unless_gone(client, self.tokens.newer_than(&token, patience)).await;
+            let renewal = unless_gone(client, self.tokens.newer_than(&token, deadline)).await;
             drop(held);
             token = match renewal.ok_or(Stop::Gone)? {
                 Renewal::Newer(newer) => newer,
@@ -455,8 +455,8 @@ impl Inner {
         }
         fields::switches(&mut received.head.fields);
         client.respond(&received.head, BodyLength::EMPTY, false);
-        let patience = client.body_idle_timeout();
-        let flushed = timeout(patience, poll_fn(|cx| client.poll_flush(cx))).await;
+        let time_limit = client.body_idle_timeout();
+        let flushed = timeout(time_limit, poll_fn(|cx| client.poll_flush(cx))).await;
         if let Ok(Ok(())) = flushed
             && let Some(client) = client.switch()
             && let Some(upstream) = received.lease.into_tunnel()

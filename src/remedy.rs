@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    proxy::answers,
+    proxy::responses,
     token::{FetchError, Reason},
 };
 
@@ -29,7 +29,7 @@ pub(crate) fn of_code(failure: &FetchError) -> Option<&'static str> {
 }
 
 /// What the error codes of RFC 6749 §5.2 mean, those of its extensions that such services have, and
-/// what the answers of VMware Cloud Services come to.
+/// what the responses of VMware Cloud Services come to.
 fn of_refusal(code: &str) -> Option<&'static str> {
     Some(match code {
         "invalid_request" => {
@@ -131,15 +131,15 @@ fn of_reason(reason: Reason) -> &'static str {
 
 /// About an upstream that fails, by the label of the failure and what happened.
 pub(crate) fn of_upstream(label: &str, detail: &str) -> Cow<'static, str> {
-    if label == answers::CERTIFICATE.label
+    if label == responses::CERTIFICATE.label
         && let Some(remedy) = of_certificate(detail, "upstream.ca_file")
     {
         return remedy.into();
     }
-    let answer = answers::of(label);
+    let row = responses::of(label);
     // A response that broke off was none of ours.
     let otherwise = "Check the service and the way to it; `auth-sidecar doctor` tries both";
-    answer.map_or(otherwise, |answer| answer.remedy).into()
+    row.map_or(otherwise, |row| row.remedy).into()
 }
 
 /// What is wrong with a certificate, from the words of the TLS library; `ca_file` is the key that
@@ -171,11 +171,11 @@ pub(crate) fn of_certificate(why: &str, ca_file: &str) -> Option<String> {
     }
 }
 
-/// About an upstream that answers 401 to fresh tokens.
+/// About an upstream that responds 401 to fresh tokens.
 pub(crate) const UNAUTHORIZED: &str = "check that the credential belongs to this upstream (organisation, \
      roles), and that it is the one that was meant; `auth-sidecar doctor` shows what its token claims";
 
-/// About an upstream that answers 403.
+/// About an upstream that responds 403.
 pub(crate) const FORBIDDEN: &str = "give the app, user or service account of the credential the role \
      for this request, or do not send it; `auth-sidecar doctor` shows what its token may do";
 

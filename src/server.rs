@@ -1,6 +1,6 @@
 //! Listening: accepts connections within a bound, serves HTTP on each, and drains them when asked.
 //!
-//! It knows nothing of tokens or upstreams: what to answer is a parameter, and so is the moment
+//! It knows nothing of tokens or upstreams: what to respond is a parameter, and so is the moment
 //! to stop.
 
 mod address;
@@ -60,7 +60,7 @@ pub struct ServerSettings {
     pub header_read_timeout: Duration,
     /// Time without a request, after which a connection is closed.
     pub keep_alive_timeout: Duration,
-    /// Time without a byte of a request's body, or without room for a byte of the answer.
+    /// Time without a byte of a request's body, or without room for a byte of the response.
     pub body_idle_timeout: Duration,
     /// The largest head, in bytes.
     pub max_header_size: usize,
@@ -76,8 +76,8 @@ pub struct ServerSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     served: Arc<AtomicUsize>,
-    /// Those that are told that there are too many.
-    told: Arc<AtomicUsize>,
+    /// Those that are refused because there are too many.
+    refused: Arc<AtomicUsize>,
     warnings: Warnings,
     /// Told of each change of the rules by which connections are let in.
     reviews: watch::Sender<()>,
@@ -104,7 +104,7 @@ impl Connections {
         }
     }
 
-    /// Has all connections judged again: ends those that would not be let in any more. To be called
+    /// Has all connections reviewed: ends those that would not be let in any more. To be called
     /// when new rules are in use.
     pub fn review(&self) {
         self.reviews.send_replace(());
@@ -241,8 +241,8 @@ pub enum Refusal {
     TargetTooLong,
 }
 
-/// Serves one listener until `stop`, then gives the open connections the drain time. A connection
-/// keeps the settings of its beginning.
+/// Serves one listener until `stop`, then gives the open connections the drain time and ends those that
+/// are left. A connection keeps the settings of its beginning.
 ///
 /// # Cancel safety
 /// Dropping it closes the listener and leaves the connections to their end.
@@ -256,6 +256,7 @@ pub async fn serve<P: Protocol>(
     // A token of our own, so that a worker's connections share no lock with those of others.
     let stop = stop.child_token();
     let open = TaskTracker::new();
+    let over = CancellationToken::new();
     let roster = Roster::default();
     let mut reviews = Reviews::new(&connections, &listener);
     loop {
@@ -274,6 +275,7 @@ pub async fn serve<P: Protocol>(
                     connections: &connections,
                     roster: &roster,
                     open: &open,
+                    over: &over,
                 };
                 accept(arrival, settings, &room, &protocol, &stop);
             }
@@ -300,12 +302,19 @@ pub async fn serve<P: Protocol>(
             }
         }
     };
-    let patience = settings.load().drain_timeout;
-    if tokio::time::timeout(patience, drained).await.is_err() {
+    let time_limit = settings.load().drain_timeout;
+    if tokio::time::timeout(time_limit, drained).await.is_err() {
         tracing::warn!(
             connections = open.len(),
             "the drain time is over; closing what is still open"
         );
+        roster.end_all();
+        over.cancel();
+        // Whoever gives a listener up relies on nobody being served behind it. What was ended is gone
+        // as soon as its thread gets to it, which a file that hangs may keep it from.
+        if tokio::time::timeout(END, open.wait()).await.is_err() {
+            tracing::error!(connections = open.len(), "connections do not end");
+        }
     }
 }
 
@@ -314,6 +323,8 @@ struct Room<'a> {
     connections: &'a Connections,
     roster: &'a Roster,
     open: &'a TaskTracker,
+    /// Ends those that are told that there is no room, once the drain time is over.
+    over: &'a CancellationToken,
 }
 
 impl Room<'_> {
@@ -327,10 +338,13 @@ impl Room<'_> {
     }
 }
 
-/// How many clients may be told at the same time that there are too many.
-const MAX_TOLD: usize = 256;
+/// How many clients may be refused at the same time, which takes a response.
+const MAX_REFUSED: usize = 256;
 /// The same while they take what is kept for operators.
-const MAX_TOLD_OF_DESCRIPTORS: usize = 4;
+const MAX_REFUSED_FOR_DESCRIPTORS: usize = 4;
+
+/// How long it takes at most until connections that are ended are gone.
+const END: Duration = Duration::from_secs(1);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -341,12 +355,15 @@ fn accept<P: Protocol>(
     protocol: &P,
     stop: &CancellationToken,
 ) {
-    let patience = settings.header_read_timeout;
+    let time_limit = settings.header_read_timeout;
     let Room {
-        connections, open, ..
+        connections,
+        open,
+        over,
+        ..
     } = room;
     let warnings = &connections.warnings;
-    // Judged first: whoever may not be here must not take the room of those who may.
+    // Looked at first: whoever may not be here must not take the room of those who may.
     let entered = if !arrival.is_admitted(&settings.peers, &warnings.peers) {
         Err(Refusal::Peer)
     } else if !connections.gives_way && !arrival.leaves_descriptors() {
@@ -360,19 +377,21 @@ fn accept<P: Protocol>(
             let response = protocol.refuse(refusal, &arrival.peer());
             // Telling takes a moment and a file, so it has a bound too.
             let most = match refusal {
-                Refusal::NoDescriptors => MAX_TOLD_OF_DESCRIPTORS,
-                _ => MAX_TOLD,
+                Refusal::NoDescriptors => MAX_REFUSED_FOR_DESCRIPTORS,
+                _ => MAX_REFUSED,
             };
-            if let Some(entered) = Entered::enter(&connections.told, most) {
+            if let Some(entered) = Entered::enter(&connections.refused, most) {
                 let certificates = warnings.certificates.clone();
-                open.spawn(async move {
+                let refused = async move {
                     if let Welcome::In(stream, _) | Welcome::Refused(stream, ..) =
-                        arrival.welcome(patience, &certificates).await
+                        arrival.welcome(time_limit, &certificates).await
                     {
                         http1::refuse(stream, &settings, response).await;
                     }
                     drop(entered);
-                });
+                };
+                let over = (*over).clone();
+                open.spawn(async move { over.run_until_cancelled(refused).await });
             }
             return;
         }
@@ -383,7 +402,7 @@ fn accept<P: Protocol>(
     let seat = room.roster.enter(arrival.user());
     let member = Arc::clone(seat.member());
     let served = open.spawn(async move {
-        match arrival.welcome(patience, &certificates).await {
+        match arrival.welcome(time_limit, &certificates).await {
             Welcome::In(stream, peer) => {
                 if peer.is_tls {
                     seat.member().set_certificates(stream.certificates());

@@ -12,7 +12,7 @@ use crate::{
     text::for_terminal,
 };
 
-/// What was answered.
+/// The response.
 #[derive(Debug)]
 pub struct Asked {
     status: Status,
@@ -22,7 +22,7 @@ pub struct Asked {
 /// Asks a running sidecar.
 ///
 /// # Errors
-/// When nothing answers there, or something else.
+/// When nothing responds there, or something else.
 pub async fn ask(admin: &Address) -> anyhow::Result<Asked> {
     let reply = admin_client::get(admin, "/status").await;
     let reply = reply.with_context(|| format!("no sidecar answers at {admin} (admin.address)"))?;
@@ -54,7 +54,7 @@ impl Asked {
         }
     }
 
-    /// The answer as it came.
+    /// The response as it came.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
@@ -101,14 +101,14 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     let ends = status.credentials.iter().map(words::end);
     rows.extend(ends.map(|end| ("credential", end)));
     let requests = &status.requests;
-    let answers = format!(
+    let counts = format!(
         "{} answered by the service, {} by the sidecar, {} in flight on {} connections",
         requests.answered_by_upstream,
         requests.answered_by_sidecar,
         requests.in_flight,
         status.connections,
     );
-    rows.push(("requests", answers));
+    rows.push(("requests", counts));
     let up = words::duration(status.uptime_seconds);
     let version = format!("{} ({}), up for {up}", status.version, status.commit);
     rows.push(("version", version));

@@ -40,7 +40,7 @@ struct State {
     last_error: Option<LastError>,
     episode: Option<Episode>,
     /// When the last line was written that told of a failure.
-    told_at: Option<Instant>,
+    reported_at: Option<Instant>,
     /// Failures of episodes that no line told of.
     passed_over: u64,
 }
@@ -50,7 +50,7 @@ struct State {
 pub(crate) struct Episode {
     pub(crate) since: Instant,
     pub(crate) failures: u64,
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// A change that is worth a line.
@@ -143,7 +143,7 @@ impl Subject {
         let mut state = self.lock();
         self.is_failing.store(false, Ordering::Relaxed);
         let episode = state.episode.take()?;
-        if episode.is_told {
+        if episode.is_reported {
             return Some(Change::Recovered(episode));
         }
         state.passed_over += episode.failures;
@@ -155,7 +155,7 @@ impl Subject {
         let mut state = self.lock();
         self.is_failing.store(true, Ordering::Relaxed);
         if self.is_forgotten(&state, now) {
-            let passed = state.episode.take().filter(|episode| !episode.is_told);
+            let passed = state.episode.take().filter(|episode| !episode.is_reported);
             state.passed_over += passed.map_or(0, |episode| episode.failures);
         }
         let is_other = state
@@ -163,23 +163,23 @@ impl Subject {
             .as_ref()
             .is_none_or(|last| last.reason != error.reason);
         state.last_error = Some(error);
-        let told_at = state.told_at;
+        let reported_at = state.reported_at;
         let episode = state.episode.get_or_insert(Episode {
             since: now,
             failures: 0,
-            is_told: false,
+            is_reported: false,
         });
         episode.failures += 1;
-        let pause = match (episode.is_told, is_other) {
+        let pause = match (episode.is_reported, is_other) {
             (true, false) => REMINDER,
             _ => QUIET,
         };
-        if told_at.is_some_and(|told| now < told + pause) {
+        if reported_at.is_some_and(|reported| now < reported + pause) {
             return None;
         }
-        episode.is_told = true;
+        episode.is_reported = true;
         let episode = *episode;
-        state.told_at = Some(now);
+        state.reported_at = Some(now);
         let before = std::mem::take(&mut state.passed_over);
         Some(Change::Failing { episode, before })
     }
@@ -293,17 +293,17 @@ mod tests {
     async fn one_that_changes_all_the_time_gets_a_pair_of_lines_now_and_then() {
         let subject = Subject::default();
         let start = Instant::now();
-        let (mut begun, mut ended, mut told) = (0, 0, 0);
+        let (mut begun, mut ended, mut reported) = (0, 0, 0);
         for step in 0..3000 {
             let at = start + step * SECOND / 100;
             if let Some(Change::Failing { episode, before }) = subject.failed(error(at, "x")) {
                 begun += 1;
-                told += episode.failures + before;
+                reported += episode.failures + before;
             }
             ended += usize::from(subject.succeeded(at).is_some());
         }
         assert_eq!((begun, ended), (3, 3));
         // All but those since the last line.
-        assert_eq!(told, 2001);
+        assert_eq!(reported, 2001);
     }
 }

@@ -15,15 +15,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// line in `notes`, but not many of them.
 ///
 /// # Errors
-/// When that does not happen within `patience`: says what the last reason was.
+/// When that does not happen within `time_limit`: says what the last reason was.
 pub async fn until_ready(
     admin: &Address,
-    patience: Duration,
+    time_limit: Duration,
     notes: &mut impl Write,
 ) -> anyhow::Result<()> {
     let mut progress = Progress::new();
     let mut last = None;
-    let ready = timeout(patience, async {
+    let ready = timeout(time_limit, async {
         while let Some(reason) = why_not(admin).await {
             if progress.is_worth_telling(&reason, Instant::now()) {
                 // Whoever reads along may be away.
@@ -35,9 +35,9 @@ pub async fn until_ready(
     })
     .await;
     if ready.is_err() {
-        let patience = humantime::format_duration(patience);
+        let time_limit = humantime::format_duration(time_limit);
         let last = last.unwrap_or_else(|| "it did not answer".to_owned());
-        bail!("the sidecar at {admin} is not ready after {patience}: {last}");
+        bail!("the sidecar at {admin} is not ready after {time_limit}: {last}");
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ pub(crate) async fn why_not(admin: &Address) -> Option<String> {
 #[derive(Debug)]
 struct Progress {
     started_at: Instant,
-    told: Option<(String, Instant)>,
+    reported: Option<(String, Instant)>,
 }
 
 impl Progress {
@@ -73,17 +73,17 @@ impl Progress {
     fn new() -> Self {
         Self {
             started_at: Instant::now(),
-            told: None,
+            reported: None,
         }
     }
 
     fn is_worth_telling(&mut self, reason: &str, now: Instant) -> bool {
-        let is_time = match &self.told {
+        let is_time = match &self.reported {
             None => now >= self.started_at + Self::GRACE,
-            Some((told, at)) => told != reason && now >= *at + Self::FLOOR,
+            Some((reported, at)) => reported != reason && now >= *at + Self::FLOOR,
         };
         if is_time {
-            self.told = Some((reason.to_owned(), now));
+            self.reported = Some((reason.to_owned(), now));
         }
         is_time
     }
@@ -97,7 +97,7 @@ mod tests {
     async fn a_line_comes_for_a_new_reason_and_not_within_five_seconds_of_the_last() {
         let mut progress = Progress::new();
         let start = Instant::now();
-        let told: Vec<u64> = (0..20_000)
+        let reported: Vec<u64> = (0..20_000)
             .step_by(100)
             .filter(|millis| {
                 let reason = match millis {
@@ -109,6 +109,6 @@ mod tests {
                 progress.is_worth_telling(reason, start + Duration::from_millis(*millis))
             })
             .collect();
-        assert_eq!(told, [1_000, 6_000, 11_000, 16_100]);
+        assert_eq!(reported, [1_000, 6_000, 11_000, 16_100]);
     }
 }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Answer, text};
+use super::{AdminResponse, text};
 use crate::{
     admission::{Denied, Rules, prove},
     client_token::ClientName,
@@ -24,7 +24,7 @@ pub struct Guard {
 
 impl Guard {
     /// Why a request for what is neither metrics nor health is refused, if it is.
-    pub(super) fn refuses_place(&self) -> Option<Answer> {
+    pub(super) fn refuses_place(&self) -> Option<AdminResponse> {
         self.is_remote.then(|| {
             refusal(
                 "Other machines can reach this address, so it has metrics and health alone. For the rest\n\
@@ -65,6 +65,6 @@ impl Guard {
     }
 }
 
-pub(super) fn refusal(why: &str) -> Answer {
+pub(super) fn refusal(why: &str) -> AdminResponse {
     text(StatusCode::FORBIDDEN, why)
 }

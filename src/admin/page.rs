@@ -5,7 +5,7 @@ use std::fmt::Write;
 use http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_SECURITY_POLICY};
 
 use super::{
-    Answer, View, chart,
+    AdminResponse, View, chart,
     recent::Sample,
     status::{Status, status},
     trouble::Trouble,
@@ -22,13 +22,13 @@ const REFERRER_POLICY: HeaderName = http::header::REFERRER_POLICY;
 
 const STYLE: &str = include_str!("page.css");
 
-pub(super) fn answer(view: &View) -> Answer {
+pub(super) fn response(view: &View) -> AdminResponse {
     let page = page(&status(view), &view.recent.samples());
-    let mut answer = super::answer(StatusCode::OK, "text/html; charset=utf-8", page);
-    let fields = answer.headers_mut();
+    let mut response = super::response(StatusCode::OK, "text/html; charset=utf-8", page);
+    let fields = response.headers_mut();
     fields.insert(CONTENT_SECURITY_POLICY, POLICY);
     fields.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    answer
+    response
 }
 
 fn page(status: &Status, samples: &[Sample]) -> String {

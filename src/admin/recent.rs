@@ -95,8 +95,8 @@ impl Recent {
 
     fn counts(&self) -> Counts {
         Counts {
-            by_upstream: self.metrics.answers(Origin::Upstream),
-            by_sidecar: self.metrics.answers(Origin::Sidecar),
+            by_upstream: self.metrics.responses(Origin::Upstream),
+            by_sidecar: self.metrics.responses(Origin::Sidecar),
             failures: self.metrics.upstream_failures(),
         }
     }

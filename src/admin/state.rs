@@ -36,7 +36,7 @@ impl State {
 }
 
 /// How it is, given whether there is a token and what is wrong.
-pub(super) fn judge(
+pub(super) fn state_of(
     is_stopping: bool,
     snapshot: &Snapshot,
     now: Instant,

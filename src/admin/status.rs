@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Answer, View,
-    state::{State, judge, summary},
+    AdminResponse, View,
+    state::{State, state_of, summary},
     trouble::{self, Known, Trouble},
 };
 use crate::{
@@ -200,9 +200,9 @@ pub(crate) struct Requests {
     pub(crate) in_flight: usize,
 }
 
-pub(super) fn answer(view: &View) -> Answer {
+pub(super) fn response(view: &View) -> AdminResponse {
     match serde_json::to_string_pretty(&status(view)) {
-        Ok(json) => super::answer(StatusCode::OK, "application/json", json + "\n"),
+        Ok(json) => super::response(StatusCode::OK, "application/json", json + "\n"),
         Err(_) => super::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the status cannot be written\n",
@@ -234,7 +234,7 @@ pub(super) fn status(view: &View) -> Status {
         reload: last_reload.as_ref(),
     };
     let troubles = trouble::all(view, known);
-    let state = judge(view.stop.is_cancelled(), &snapshot, clock.now, &troubles);
+    let state = state_of(view.stop.is_cancelled(), &snapshot, clock.now, &troubles);
     let worst = troubles.iter().find(|trouble| trouble.degrades());
     Status {
         version: version::VERSION.into(),
@@ -267,8 +267,8 @@ pub(super) fn status(view: &View) -> Status {
         last_reload,
         credentials,
         requests: Requests {
-            answered_by_upstream: view.metrics.answers(Origin::Upstream),
-            answered_by_sidecar: view.metrics.answers(Origin::Sidecar),
+            answered_by_upstream: view.metrics.responses(Origin::Upstream),
+            answered_by_sidecar: view.metrics.responses(Origin::Sidecar),
             in_flight: view.ledger.in_flight(),
         },
         connections: view.connections.count(),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     descriptors,
     health::{LastError, Refused},
-    proxy::answers::{self, Fault},
+    proxy::responses::{self, Fault},
     remedy,
     subject::SubjectHealth,
     telemetry::log::LosingLog,
@@ -172,7 +172,7 @@ fn of_upstream(upstream: &Upstream) -> Option<Trouble> {
     let error = upstream.last_error.as_ref()?;
     let url = &upstream.url;
     let lasted = words::duration(since.seconds_ago);
-    let fault = answers::of(&error.reason).map(|answer| answer.fault);
+    let fault = responses::of(&error.reason).map(|row| row.fault);
     let culprit = match (error.reason.as_ref(), fault) {
         ("client_certificate", _) => {
             "the client certificate of the sidecar (upstream.client_cert_file)".to_owned()
@@ -262,9 +262,9 @@ fn rejected(view: &View, reload: &LastReload) -> Option<Trouble> {
 
 fn of_refusals(refused: Refused, clock: Clock) -> Option<Trouble> {
     let Refused { reason, health } = refused;
-    let answer = answers::of(reason)?;
+    let row = responses::of(reason)?;
     let LastError { detail: client, .. } = health.last_error?;
-    let (kind, culprit) = match (reason, answer.fault) {
+    let (kind, culprit) = match (reason, row.fault) {
         ("no_descriptors", _) => {
             let limit = descriptors::limit();
             let culprit = format!("the limit of {limit} open files (LimitNOFILE, ulimit -n)");
@@ -281,12 +281,12 @@ fn of_refusals(refused: Refused, clock: Clock) -> Option<Trouble> {
         kind: kind.to_owned(),
         text: format!(
             "requests are refused with {} ({reason}): {}",
-            answer.code, answer.title
+            row.code, row.title
         ),
         culprit,
         since: clock.moment(health.since?),
         count: health.failures,
-        remedy: answer.remedy.to_owned(),
+        remedy: row.remedy.to_owned(),
     })
 }
 

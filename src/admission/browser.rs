@@ -13,7 +13,7 @@ impl Rules {
     }
 }
 
-/// Judges what a browser says of the page that asks; `host` is what the request names, which is
+/// Checks what a browser says of the page that asks; `host` is what the request names, which is
 /// known to be ours by now, `is_tls` how it came.
 pub(super) fn check_browser(
     fields: &Fields,

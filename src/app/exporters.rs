@@ -17,7 +17,7 @@ pub(super) struct Exporters {
 
 /// How long the end of the program waits for a collector. With the drain it has to fit into the 30 s that
 /// Kubernetes grants.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Exporters {
     /// Starts an exporter.
@@ -29,7 +29,7 @@ impl Exporters {
     pub(super) async fn finish(&self) {
         self.finish.cancel();
         self.tasks.close();
-        if timeout(PATIENCE, self.tasks.wait()).await.is_err() {
+        if timeout(TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::warn!("the collector was too slow for the last spans: they are lost");
         }
     }

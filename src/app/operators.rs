@@ -61,7 +61,7 @@ impl Operators {
         Ok(Move::To(Box::new(bound.transpose()?)))
     }
 
-    /// Goes there, and answers as the new configuration says.
+    /// Goes there, and responds as the new configuration says.
     pub(super) fn change(
         &mut self,
         plan: Move,

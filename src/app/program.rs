@@ -10,7 +10,7 @@ use super::{
     listening::Listening,
     live::Live,
     operators::Operators,
-    reload::{Reload, Reloaded},
+    reload::{Outcome, Reload, Reloaded},
     service_manager::State,
     worker::Workers,
 };
@@ -44,7 +44,7 @@ impl Program {
         let mut jumps = jumps();
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             let tokens = self.live.tokens.clone();
             let (config, ended) = self.live.watched();
@@ -56,22 +56,25 @@ impl Program {
                 error = ended => return Err(error),
                 _ = self.workers.ended() => anyhow::bail!("a worker ended"),
                 Some(jump) = jumps.recv() => self.live.jumped(jump),
-                reloaded = reload.next(config) => match reloaded {
-                    Reloaded::Same { asked } => {
-                        next = None;
-                        self.reverted();
-                        if asked {
-                            self.live.read_again();
-                        }
+                Reloaded { outcome, asked } = reload.next(config) => {
+                    // A configuration that waits belongs to sources that say something else by now.
+                    next = None;
+                    match outcome {
+                        Outcome::Same => self.reverted(),
+                        Outcome::Changed(config) => next = self.prepare(&config),
+                        Outcome::Rejected => {}
                     }
-                    Reloaded::Changed(config) => next = self.prepare(&config),
-                },
+                    // What is tried reads its own.
+                    if asked && next.is_none() {
+                        self.live.read_again();
+                    }
+                }
                 () = has_token(next.as_ref()) => if let Some(live) = next.take() {
                     self.change(live).await;
-                    told = 0;
+                    reported = 0;
                 },
-                known = tokens.attempted(told) => {
-                    told = known.attempts;
+                known = tokens.attempted(reported) => {
+                    reported = known.attempts;
                     self.manager.tell_status(&known);
                 }
             }
@@ -127,11 +130,12 @@ impl Program {
                 tracing::info!(address = %listening.address, "listening");
             }
         }
+        let server = live.config.listen.server.clone();
+        self.shared.server.store(Arc::new(server));
+        // They drain for as long as the new settings say.
         for listening in given_up {
             listening.stop.cancel();
         }
-        let server = live.config.listen.server.clone();
-        self.shared.server.store(Arc::new(server));
         self.shared.connections.review();
         if live.config.listen.workers != self.live.config.listen.workers {
             tracing::warn!("listen.workers takes effect at the next start");

@@ -23,14 +23,25 @@ pub(super) struct Reload {
     reloads: Reloads,
 }
 
-/// What there is to do.
+/// That the configuration was loaded again.
 #[derive(Debug)]
-pub(super) enum Reloaded {
-    /// Nothing but, where that was asked for, to read the secrets and the other files again: the
-    /// configuration is the one in use. One that was tried meanwhile is no longer wanted.
-    Same { asked: bool },
-    /// To change to this.
+pub(super) struct Reloaded {
+    /// What came of it.
+    pub(super) outcome: Outcome,
+    /// Whether that was asked for (SIGHUP): then the secrets and the other files in use are read again,
+    /// too, whatever the configuration says.
+    pub(super) asked: bool,
+}
+
+/// What came of loading the configuration.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The configuration is the one in use.
+    Same,
+    /// There is another, to change to.
     Changed(Box<Config>),
+    /// The configuration cannot be used, which has been reported; the one in use stays.
+    Rejected,
 }
 
 impl Reload {
@@ -51,49 +62,53 @@ impl Reload {
         })
     }
 
-    /// The next valid configuration. One that is not valid is reported, and the old one stays.
+    /// Waits for a reason to load the configuration, and says what came of it. One that is not valid
+    /// is reported.
+    ///
+    /// # Cancel safety
+    /// Safe: what was loaded is returned at once.
     pub(super) async fn next(&mut self, current: &Config) -> Reloaded {
-        loop {
-            let Some((sources, hangup)) = &mut self.sources else {
-                return pending().await;
-            };
-            let asked = tokio::select! {
-                Some(()) = hangup.recv() => true,
-                () = self.file.changed() => false,
-            };
-            if asked {
-                self.file.look();
-            }
-            match Config::load(sources) {
-                Ok(Loaded { config, .. }) if config.is_same(current) => {
-                    if asked {
-                        tracing::info!(
-                            "SIGHUP: the configuration is the same; reading the secrets again"
-                        );
-                    }
-                    return Reloaded::Same { asked };
-                }
-                Ok(Loaded { config, .. }) => {
-                    let warnings = config.warnings.iter();
-                    for warning in warnings.filter(|one| !current.warnings.contains(one)) {
-                        tracing::warn!("{warning}");
-                    }
-                    return Reloaded::Changed(Box::new(config));
-                }
-                Err(error) => {
-                    self.metrics.config_reloaded(false);
-                    self.reloads.rejected(error.to_string().replace('\n', "; "));
-                    let failing_for_seconds = seconds(self.reloads.rejected_for());
-                    for problem in error.problems() {
-                        tracing::error!(
-                            %problem,
-                            failing_for_seconds,
-                            remedy = remedy::REJECTED,
-                            "the new configuration is wrong; the old one stays"
-                        );
-                    }
-                }
-            }
+        let Some((sources, hangup)) = &mut self.sources else {
+            return pending().await;
+        };
+        let asked = tokio::select! {
+            Some(()) = hangup.recv() => true,
+            () = self.file.changed() => false,
+        };
+        if asked {
+            self.file.look();
         }
+        let outcome = match Config::load(sources) {
+            Ok(Loaded { config, .. }) if config.is_same(current) => {
+                if asked {
+                    tracing::info!(
+                        "SIGHUP: the configuration is the same; reading the secrets again"
+                    );
+                }
+                Outcome::Same
+            }
+            Ok(Loaded { config, .. }) => {
+                let warnings = config.warnings.iter();
+                for warning in warnings.filter(|one| !current.warnings.contains(one)) {
+                    tracing::warn!("{warning}");
+                }
+                Outcome::Changed(Box::new(config))
+            }
+            Err(error) => {
+                self.metrics.config_reloaded(false);
+                self.reloads.rejected(error.to_string().replace('\n', "; "));
+                let failing_for_seconds = seconds(self.reloads.rejected_for());
+                for problem in error.problems() {
+                    tracing::error!(
+                        %problem,
+                        failing_for_seconds,
+                        remedy = remedy::REJECTED,
+                        "the new configuration is wrong; the old one stays"
+                    );
+                }
+                Outcome::Rejected
+            }
+        };
+        Reloaded { outcome, asked }
     }
 }

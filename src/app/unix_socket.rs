@@ -61,7 +61,7 @@ pub(super) fn listen(path: &Path, access: &UnixAccess) -> io::Result<(StdUnix, S
 }
 
 /// The longest that two who bind in the same directory wait for each other.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Locks a directory until the descriptor is dropped.
 fn lock(directory: &Path) -> io::Result<OwnedFd> {
@@ -74,7 +74,7 @@ fn lock(directory: &Path) -> io::Result<OwnedFd> {
         );
         io::Error::new(reason.kind(), text)
     })?;
-    let end = clock_now() + PATIENCE;
+    let end = clock_now() + TIMEOUT;
     loop {
         match flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(descriptor),

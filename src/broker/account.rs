@@ -20,7 +20,7 @@ use crate::{
     admission::Clients,
     health::Health,
     message::{RequestHead, RequestId},
-    proxy::{ProxyError, answers::Fault},
+    proxy::{ProxyError, responses::Fault},
     server::{Peer, Refusal},
     telemetry::{
         Metrics,
@@ -92,7 +92,7 @@ impl Account {
             self.access.write(&Record {
                 status: Some(response.status().as_u16()),
                 origin: Some(ORIGIN),
-                error: Some((error.answer().error, error.label())),
+                error: Some((error.row().error, error.label())),
                 response_bytes: response.body().len() as u64,
                 ..Record::of(id, None, peer)
             });
@@ -115,7 +115,7 @@ impl Account {
     }
 
     fn count(&self, error: &ProxyError) {
-        let row = error.answer();
+        let row = error.row();
         tracing::debug!(reason = row.label, "the broker refused a request: {error}");
         self.metrics.responded(row.status, row.label);
         match row.fault {

@@ -156,7 +156,7 @@ impl<S: Service> Handler for Embedded<S> {
     }
 
     fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Answer {
-        let status = ProxyError::from(refusal).answer().status;
+        let status = ProxyError::from(refusal).row().status;
         self.0.refusal(status, "the request cannot be read")
     }
 }

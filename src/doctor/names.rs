@@ -14,7 +14,7 @@ use crate::{
 };
 
 const SUBJECT: &str = "names";
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// On the way to the token service; `works` tells whether that way was gone to its end.
 pub(super) async fn of_token_service(config: &Config, works: bool) -> Vec<Finding> {
@@ -50,7 +50,7 @@ fn looked_up<'a>(
 async fn look_up(what: &str, url: &Url, works: bool) -> Option<Finding> {
     let name = url.domain()?;
     let port = url.port_or_known_default().unwrap_or_default();
-    let found = match timeout(PATIENCE, lookup_host((name, port))).await {
+    let found = match timeout(TIMEOUT, lookup_host((name, port))).await {
         Ok(Ok(mut addresses)) => addresses.next().ok_or("it has no address".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the resolver does not answer".to_owned()),

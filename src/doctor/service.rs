@@ -22,12 +22,12 @@ use crate::{
 const SUBJECT: &str = "service";
 
 /// A doctor's visit is no query over a year of data.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What came of it.
 pub(super) struct Visit {
     pub(super) findings: Vec<Finding>,
-    /// Whether it answered at all.
+    /// Whether the service responded at all.
     pub(super) is_reached: bool,
     /// By how many seconds our clock is ahead of its.
     pub(super) clock: Option<(&'static str, f64)>,
@@ -63,17 +63,17 @@ async fn try_visit(config: &Config, bearer: &Bearer, path: &str) -> Result<Visit
     request.fields.push(b"Accept", b"*/*");
     let agent = concat!("auth-sidecar/", env!("CARGO_PKG_VERSION"));
     request.fields.push(b"User-Agent", agent.as_bytes());
-    let patience = config.proxy.response_timeout.min(PATIENCE) + settings.connect_timeout;
-    let answer = timeout(patience, upstream.ask(&request, bearer))
+    let time_limit = config.proxy.response_timeout.min(TIMEOUT) + settings.connect_timeout;
+    let response = timeout(time_limit, upstream.ask(&request, bearer))
         .await
-        .unwrap_or(Err(ProxyError::AnswerTimeout));
-    let answer = answer.map_err(|error| {
+        .unwrap_or(Err(ProxyError::ResponseTimeout));
+    let response = response.map_err(|error| {
         let advice = sentence(&explain(&error));
         format!("{host}: {error}. {advice}")
     })?;
-    let date = answer.fields.first(Name::Date).and_then(seconds);
+    let date = response.fields.first(Name::Date).and_then(seconds);
     Ok(Visit {
-        findings: vec![judge(answer.status, path, &host)],
+        findings: vec![finding_of(response.status, path, &host)],
         is_reached: true,
         clock: date
             .zip(now())
@@ -87,8 +87,8 @@ fn seconds(date: &[u8]) -> Option<f64> {
     since.ok().map(|since| since.as_secs_f64())
 }
 
-/// What an answer means, and what to do.
-fn judge(status: StatusCode, path: &str, host: &str) -> Finding {
+/// What a response means, and what to do.
+fn finding_of(status: StatusCode, path: &str, host: &str) -> Finding {
     let said = format!("{host} answers GET {path} with {}", status.as_u16());
     let warning = |advice: &str| Finding::warning(SUBJECT, format!("{said}. {advice}"));
     let failed = |advice: &str| Finding::failed(SUBJECT, format!("{said}. {advice}"));
@@ -147,11 +147,11 @@ fn explain(error: &ProxyError) -> String {
             "it may not speak TLS at this port, or only versions before 1.2: check scheme and \
              port of upstream.url"
         }
-        ProxyError::Terminated(_) | ProxyError::BadAnswer(_) => {
+        ProxyError::Terminated(_) | ProxyError::BadResponse(_) => {
             "what answers there may not speak HTTP, or wants TLS: check scheme and port of \
              upstream.url"
         }
-        ProxyError::AnswerTimeout => "it is connected but silent: it may be overloaded",
+        ProxyError::ResponseTimeout => "it is connected but silent: it may be overloaded",
         _ => "see the documentation of upstream.url",
     };
     advice.to_owned()
@@ -174,7 +174,7 @@ mod tests {
             (503, Verdict::Failed, "not judged"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            let finding = judge(status, "/x", "h.example");
+            let finding = finding_of(status, "/x", "h.example");
             assert_eq!(finding.verdict, verdict, "{status}");
             assert!(finding.text.contains(word), "{}", finding.text);
         }

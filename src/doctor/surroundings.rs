@@ -159,7 +159,7 @@ fn days(count: u64) -> String {
 /// Whether the clocks agree: who was compared with, and by how many seconds ours is ahead.
 pub(super) fn clock(differences: Vec<(&'static str, f64)>) -> Option<Finding> {
     const SUBJECT: &str = "clock";
-    /// Seconds: a date has whole ones, and an answer takes its time.
+    /// Seconds: a date has whole ones, and a response takes its time.
     const TOLERATED: f64 = 30.0;
     let magnitude = |(_, ahead): &(&str, f64)| ahead.abs();
     let worst = differences

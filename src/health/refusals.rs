@@ -13,14 +13,14 @@ use crate::{
     subject::{Change, LastError, Subject, SubjectHealth},
 };
 
-/// What was refused, by reason: there are as many as there are answers of our own.
+/// What was refused, by reason: there are as many as there are responses of our own.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<BTreeMap<&'static str, Arc<Subject>>>);
 
 /// One refusal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Refusal<'a> {
-    /// The label of the answer.
+    /// The label of the response.
     pub(crate) reason: &'static str,
     /// Who was refused, by what is known best.
     pub(crate) client: &'a str,
@@ -35,7 +35,7 @@ pub(crate) struct Refusal<'a> {
 /// What is refused for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The label of the answer.
+    /// The label of the response.
     pub reason: &'static str,
     /// Since when and how often; the detail of the last error is who was refused.
     pub health: SubjectHealth,

@@ -1,41 +1,80 @@
-//! TCP to a name: to whichever of its addresses answers first (Happy Eyeballs, RFC 8305).
+//! TCP to a name: to whichever of its addresses accepts first (Happy Eyeballs, RFC 8305).
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
     task::JoinSet,
     time::sleep,
 };
 
-use super::RouteError;
+use super::{RouteError, lookup::Lookups};
 use crate::descriptors;
 
 /// How long an address has the race for itself (RFC 8305 §5 recommends this).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to a name or an address. The caller bounds the time for all of it.
-///
-/// # Cancel safety
-/// Dropping it closes all attempts.
-pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, RouteError> {
-    let addresses = lookup_host((host, port)).await;
-    let addresses = addresses.map_err(|error| RouteError::Dns(error.to_string()))?;
-    let addresses = interleaved(addresses.collect());
-    if addresses.is_empty() {
-        return Err(RouteError::Dns("the name has no address".to_owned()));
-    }
-    let refused = |error: io::Error| {
-        if descriptors::are_exhausted(&error) {
-            RouteError::NoDescriptors
-        } else {
-            RouteError::Connect(error.kind().to_string())
+/// Makes the connections of one leg.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    /// Shared name lookups; `None` for a leg that may use the file descriptors that are kept.
+    lookups: Option<Lookups>,
+}
+
+impl Dialer {
+    /// For requests, of which there may be many at a time.
+    pub(super) fn of_requests() -> Self {
+        Self {
+            lookups: Some(Lookups::of_the_system()),
         }
-    };
-    let stream = race(addresses).await.map_err(refused)?;
-    tune(&stream).map_err(refused)?;
-    Ok(stream)
+    }
+
+    /// For whoever makes one connection at a time, and has file descriptors kept for it.
+    pub(super) fn of_the_few() -> Self {
+        Self { lookups: None }
+    }
+
+    /// Connects to a name or an address. The caller bounds the time for all of it.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes all attempts.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, RouteError> {
+        let addresses = interleaved(self.look_up(host, port).await?);
+        if addresses.is_empty() {
+            return Err(RouteError::Dns("the name has no address".to_owned()));
+        }
+        let refused = |error: io::Error| {
+            if descriptors::are_exhausted(&error) {
+                RouteError::NoDescriptors
+            } else {
+                RouteError::Connect(error.kind().to_string())
+            }
+        };
+        let stream = race(addresses, self.lookups.is_none()).await;
+        let stream = stream.map_err(refused)?;
+        tune(&stream).map_err(refused)?;
+        Ok(stream)
+    }
+
+    async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, RouteError> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![(address, port).into()]);
+        }
+        let found = match &self.lookups {
+            None => lookup_host((host, port))
+                .await
+                .map(Iterator::collect)
+                .map_err(|error| error.to_string()),
+            Some(lookups) => lookups.find(host, port).await,
+        };
+        found.map_err(RouteError::Dns)
+    }
 }
 
 /// The same addresses with both families in turn, beginning with that of the first, which the
@@ -57,17 +96,17 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Tries one address after the other, each a delay behind the one before or at once when all before
-/// have failed. The first that answers wins, and the others are dropped.
-async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+/// have failed. The first that accepts wins, and the others are dropped.
+async fn race(addresses: Vec<SocketAddr>, may_take_kept: bool) -> io::Result<TcpStream> {
     if let [only] = addresses.as_slice() {
-        return TcpStream::connect(only).await;
+        return attempt(*only, may_take_kept).await;
     }
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
         if let Some(address) = waiting.next() {
-            attempts.spawn(TcpStream::connect(address));
+            attempts.spawn(attempt(address, may_take_kept));
         }
         let is_last = waiting.len() == 0;
         // Until it is another's turn.
@@ -77,6 +116,8 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             tokio::select! {
                 ended = attempts.join_next() => match ended {
                     Some(Ok(Ok(stream))) => return Ok(stream),
+                    // That there was no descriptor says more than where the others led.
+                    Some(Ok(Err(_))) if descriptors::are_exhausted(&last) => {}
                     Some(Ok(Err(error))) => last = error,
                     Some(Err(panicked)) => last = panicked.into(),
                     None if is_last => return Err(last),
@@ -88,7 +129,20 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// Finds out connections whose other end has vanished without a word: answers may take minutes
+/// Connects to an address, unless that takes a file descriptor that is kept for others.
+async fn attempt(address: SocketAddr, may_take_kept: bool) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // It counts from here on, however long the other side takes.
+    if !may_take_kept && !descriptors::are_left_behind(&socket) {
+        return Err(Errno::MFILE.into());
+    }
+    socket.connect(address).await
+}
+
+/// Finds out connections whose other end has vanished without a word: responses may take minutes
 /// and streams hours, so no deadline of ours would.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
@@ -164,7 +218,7 @@ mod tests {
         let hole = BlackHole::new();
         let (_listener, address) = listening();
         let started = Instant::now();
-        let stream = race(vec![hole.address, address]).await.unwrap();
+        let stream = race(vec![hole.address, address], true).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         let took = started.elapsed();
         assert!(
@@ -174,7 +228,7 @@ mod tests {
         // And as the last of several, one delay each.
         let started = Instant::now();
         let holes = vec![hole.address, hole.address, hole.address, address];
-        let stream = race(holes).await.unwrap();
+        let stream = race(holes, true).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         let took = started.elapsed();
         assert!(
@@ -188,14 +242,14 @@ mod tests {
         let (_socket, refused) = refusing();
         let (_listener, address) = listening();
         let started = Instant::now();
-        let stream = race(vec![refused, refused, address]).await.unwrap();
+        let stream = race(vec![refused, refused, address], true).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         assert!(started.elapsed() < ATTEMPT_DELAY);
-        let error = race(vec![refused, refused]).await.unwrap_err();
+        let error = race(vec![refused, refused], true).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        // Behind one that says nothing, too: the other keeps its chance until the caller's patience ends.
+        // Behind one that says nothing, too: the other keeps its chance until the caller's time is over.
         let hole = BlackHole::new();
-        let ended = timeout(2 * ATTEMPT_DELAY, race(vec![hole.address, refused])).await;
+        let ended = timeout(2 * ATTEMPT_DELAY, race(vec![hole.address, refused], true)).await;
         assert!(ended.is_err());
     }
 
@@ -204,7 +258,7 @@ mod tests {
         let (_listener, address) = listening();
         let hole = BlackHole::new();
         let started = Instant::now();
-        let stream = race(vec![address, hole.address]).await.unwrap();
+        let stream = race(vec![address, hole.address], true).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         assert!(
             started.elapsed() < ATTEMPT_DELAY,

@@ -26,15 +26,6 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The connection at the bottom of it.
-    pub(super) fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-            Self::TlsInTls(stream) => stream.get_ref().0.get_ref().0,
-        }
-    }
-
     /// What was agreed on to be spoken inside TLS (RFC 7301).
     #[must_use]
     pub fn alpn_protocol(&self) -> Option<&[u8]> {

@@ -10,14 +10,14 @@ use secrecy::zeroize::Zeroizing;
 use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
-use super::{OutboundProxy, RouteError, Stream, USER_AGENT, UnusableRoute, dial, place};
+use super::{OutboundProxy, RouteError, Stream, USER_AGENT, UnusableRoute, dial::Dialer, place};
 use crate::{
     http1::{Input, Limits, Reader, StatusLine},
     message::ResponseHead,
     tls::{HandshakeError, Leg, TlsClient, TlsSettings},
 };
 
-/// The bounds of the head of its answer.
+/// The bounds of the head of its response.
 const LIMITS: Limits = Limits {
     bytes: 8 * 1024,
     fields: 100,
@@ -67,8 +67,8 @@ impl Detour {
     }
 
     /// A stream to the other side.
-    pub(super) async fn connect(&self) -> Result<Stream, RouteError> {
-        let stream = dial::connect(&self.host, self.port).await;
+    pub(super) async fn connect(&self, dialer: &Dialer) -> Result<Stream, RouteError> {
+        let stream = dialer.connect(&self.host, self.port).await;
         let stream = stream.map_err(|error| match error {
             RouteError::NoDescriptors => error,
             _ => failed(error.to_string()),

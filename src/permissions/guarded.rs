@@ -86,7 +86,7 @@ impl GuardedFiles {
                 None => changed(&self.paths, &self.seen).await,
                 Some(left) => drop(timeout(RECHECK, changed(&self.paths, left)).await),
             }
-            if self.judge().is_some() {
+            if self.new_look().is_some() {
                 return;
             }
         }
@@ -95,14 +95,14 @@ impl GuardedFiles {
     /// Whether the files have changed and nobody else can write to them. The change counts as seen then.
     #[must_use]
     pub fn follow(&mut self) -> bool {
-        let followed = self.judge();
+        let followed = self.new_look();
         let is_followed = followed.is_some();
         self.seen = followed.unwrap_or_else(|| self.seen.clone());
         is_followed
     }
 
     /// How the files look now, if that is another look and nobody else can have made it.
-    fn judge(&mut self) -> Option<Fingerprint> {
+    fn new_look(&mut self) -> Option<Fingerprint> {
         let now = Fingerprint::of(&self.paths);
         if now == self.seen {
             self.left = None;

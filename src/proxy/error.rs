@@ -1,9 +1,9 @@
-//! Everything that the sidecar itself may answer on the data path, in one table.
+//! Everything that the sidecar itself may respond on the data path, in one table.
 //!
-//! Each answer carries `Proxy-Status` (RFC 9209), so that an operator can tell our failure from
+//! Each response carries `Proxy-Status` (RFC 9209), so that an operator can tell our failure from
 //! the service's, and a problem document (RFC 9457) that says what to do and which key it is about.
 //! A response shows of the request a refused host and the place of a flaw, and of the upstream and the cause
-//! nothing: that goes to the log. `docs/answers.md` has the same table for people.
+//! nothing: that goes to the log. `docs/responses.md` has the same table for people.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use http::{
     },
 };
 
-use super::answers::{self, Answer, Fault};
+use super::responses::{self, Fault, Row};
 use crate::{
     admission::Denied,
     clock::whole_seconds,
@@ -24,7 +24,7 @@ use crate::{
     token::{Reason, Unavailable},
 };
 
-/// Why the sidecar answers itself.
+/// Why the sidecar responds itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// The server refused the connection, or what came on it.
@@ -72,63 +72,65 @@ pub enum ProxyError {
     /// TLS with it failed otherwise.
     #[error("TLS with the upstream failed: {0}")]
     Tls(String),
-    /// It closed the connection without an answer.
+    /// The upstream closed the connection without a response.
     #[error("the upstream closed the connection: {0}")]
     Terminated(String),
-    /// Its answer is no valid HTTP.
+    /// The response of the upstream is no valid HTTP.
     #[error("the upstream's answer is invalid: {0}")]
-    BadAnswer(String),
-    /// It did not answer in time.
+    BadResponse(String),
+    /// The upstream did not respond in time.
     #[error("the upstream takes too long to answer")]
-    AnswerTimeout,
+    ResponseTimeout,
 }
 
 impl ProxyError {
     /// The row of the table.
     #[must_use]
-    pub fn answer(&self) -> &'static Answer {
+    pub fn row(&self) -> &'static Row {
         match self {
-            Self::LastHop => &answers::LAST_HOP,
+            Self::LastHop => &responses::LAST_HOP,
             Self::Refused(refusal) => match refusal {
-                Refusal::Malformed(_) => &answers::MALFORMED,
-                Refusal::NotTls => &answers::NOT_TLS,
-                Refusal::Peer => &answers::PEER,
-                Refusal::TooSlow => &answers::TOO_SLOW,
-                Refusal::TargetTooLong => &answers::TARGET_TOO_LONG,
-                Refusal::HeadTooLarge => &answers::HEAD_TOO_LARGE,
-                Refusal::TransferCoding => &answers::TRANSFER_CODING,
-                Refusal::Version => &answers::VERSION,
-                Refusal::NoRoom => &answers::TOO_MANY_CONNECTIONS,
-                Refusal::NoDescriptors => &answers::NO_DESCRIPTORS,
-                Refusal::NoRoomForBody => &answers::TOO_MANY_REQUESTS,
+                Refusal::Malformed(_) => &responses::MALFORMED,
+                Refusal::NotTls => &responses::NOT_TLS,
+                Refusal::Peer => &responses::PEER,
+                Refusal::TooSlow => &responses::TOO_SLOW,
+                Refusal::TargetTooLong => &responses::TARGET_TOO_LONG,
+                Refusal::HeadTooLarge => &responses::HEAD_TOO_LARGE,
+                Refusal::TransferCoding => &responses::TRANSFER_CODING,
+                Refusal::Version => &responses::VERSION,
+                Refusal::NoRoom => &responses::TOO_MANY_CONNECTIONS,
+                Refusal::NoDescriptors => &responses::NO_DESCRIPTORS,
+                Refusal::NoRoomForBody => &responses::TOO_MANY_REQUESTS,
             },
             Self::Denied(denied) => match denied {
-                Denied::Malformed(_) => &answers::MALFORMED,
-                Denied::Misdirected(_) => &answers::HOST,
-                Denied::CrossSite => &answers::CROSS_SITE,
-                Denied::FieldMissing => &answers::REQUIRED_FIELD,
-                Denied::UnknownClient => &answers::CLIENT_TOKEN,
-                Denied::NotAllowed => &answers::NOT_ALLOWED,
-                Denied::Method => &answers::METHOD,
+                Denied::Malformed(_) => &responses::MALFORMED,
+                Denied::Misdirected(_) => &responses::HOST,
+                Denied::CrossSite => &responses::CROSS_SITE,
+                Denied::FieldMissing => &responses::REQUIRED_FIELD,
+                Denied::UnknownClient => &responses::CLIENT_TOKEN,
+                Denied::NotAllowed => &responses::NOT_ALLOWED,
+                Denied::Method => &responses::METHOD,
             },
-            Self::Loop => &answers::LOOP,
-            Self::Overloaded => &answers::TOO_MANY_REQUESTS,
+            Self::Loop => &responses::LOOP,
+            Self::Overloaded => &responses::TOO_MANY_REQUESTS,
             Self::NoToken(Unavailable {
                 reason: Some(Reason::InvalidClient | Reason::SecretUnreadable),
                 ..
-            }) => &answers::CREDENTIALS_REJECTED,
-            Self::NoToken(_) => &answers::TOKEN_UNAVAILABLE,
-            Self::NotReplayed => &answers::TOKEN_RENEWED,
-            Self::Dns(_) => &answers::DNS,
-            Self::Connect(_) => &answers::CONNECT,
-            Self::OutboundProxy(_) | Self::OutboundProxyCredentials(_) => &answers::OUTBOUND_PROXY,
-            Self::ConnectTimeout => &answers::CONNECT_TIMEOUT,
-            Self::Certificate(_) => &answers::CERTIFICATE,
-            Self::ClientCertificate(_) => &answers::CLIENT_CERTIFICATE,
-            Self::Tls(_) => &answers::TLS,
-            Self::Terminated(_) => &answers::TERMINATED,
-            Self::BadAnswer(_) => &answers::BAD_ANSWER,
-            Self::AnswerTimeout => &answers::ANSWER_TIMEOUT,
+            }) => &responses::CREDENTIALS_REJECTED,
+            Self::NoToken(_) => &responses::TOKEN_UNAVAILABLE,
+            Self::NotReplayed => &responses::TOKEN_RENEWED,
+            Self::Dns(_) => &responses::DNS,
+            Self::Connect(_) => &responses::CONNECT,
+            Self::OutboundProxy(_) | Self::OutboundProxyCredentials(_) => {
+                &responses::OUTBOUND_PROXY
+            }
+            Self::ConnectTimeout => &responses::CONNECT_TIMEOUT,
+            Self::Certificate(_) => &responses::CERTIFICATE,
+            Self::ClientCertificate(_) => &responses::CLIENT_CERTIFICATE,
+            Self::Tls(_) => &responses::TLS,
+            Self::Terminated(_) => &responses::TERMINATED,
+            Self::BadResponse(_) => &responses::BAD_RESPONSE,
+            Self::ResponseTimeout => &responses::RESPONSE_TIMEOUT,
         }
     }
 
@@ -156,18 +158,18 @@ impl ProxyError {
     /// The label of the metric that counts it.
     #[must_use]
     pub fn label(&self) -> &'static str {
-        self.answer().label
+        self.row().label
     }
 
     /// Whether the request never got as far as to the upstream because we refused it.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self.answer().fault, Fault::Client | Fault::Limit)
+        matches!(self.row().fault, Fault::Client | Fault::Limit)
     }
 
     /// What is wrong, where, and what to do; nothing that could be a secret.
     fn detail(&self) -> String {
-        let remedy = self.answer().remedy;
+        let remedy = self.row().remedy;
         match self {
             Self::Refused(Refusal::Malformed(flaw)) | Self::Denied(Denied::Malformed(flaw)) => {
                 format!("{flaw}. {remedy}")
@@ -182,15 +184,15 @@ impl ProxyError {
     /// The response to the request of that id.
     #[must_use]
     pub fn response(&self, id: RequestId) -> Response<Bytes> {
-        let Answer {
+        let Row {
             status,
             error,
             label,
             title,
             ..
-        } = *self.answer();
+        } = *self.row();
         let problem = Problem {
-            kind: format!("{}{label}", answers::TYPE),
+            kind: format!("{}{label}", responses::TYPE),
             title,
             status: status.as_u16(),
             detail: self.detail(),
@@ -247,7 +249,7 @@ mod tests {
     use crate::{admission::RefusedHost, message::Flaw};
 
     const ID: RequestId = RequestId::new(7);
-    const PAGE: &str = include_str!("../../docs/answers.md");
+    const PAGE: &str = include_str!("../../docs/responses.md");
 
     fn unavailable(millis: u64, reason: Option<Reason>) -> ProxyError {
         ProxyError::NoToken(Unavailable {
@@ -291,13 +293,13 @@ mod tests {
             ProxyError::OutboundProxyCredentials("canary"),
             ProxyError::Tls("canary".into()),
             ProxyError::Terminated("canary".into()),
-            ProxyError::BadAnswer("canary".into()),
-            ProxyError::AnswerTimeout,
+            ProxyError::BadResponse("canary".into()),
+            ProxyError::ResponseTimeout,
         ]
     }
 
     #[test]
-    fn every_answer_says_that_it_is_ours_and_nothing_of_the_cause() {
+    fn every_response_says_that_it_is_ours_and_nothing_of_the_cause() {
         for error in all() {
             let response = error.response(ID);
             let status = response.headers()[PROXY_STATUS].to_str().unwrap();
@@ -306,7 +308,10 @@ mod tests {
             assert!(!body.contains("canary"), "{body}");
             let json: serde_json::Value = serde_json::from_str(body).unwrap();
             assert_eq!(json["status"], response.status().as_u16());
-            assert_eq!(json["type"], format!("{}{}", answers::TYPE, error.label()));
+            assert_eq!(
+                json["type"],
+                format!("{}{}", responses::TYPE, error.label())
+            );
             assert_eq!(json["instance"], ID.to_string());
             assert_eq!(json["server"], "auth-sidecar");
             let detail = json["detail"].as_str().unwrap();
@@ -362,31 +367,27 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_answers_has_exactly_the_rows_of_the_table() {
+    fn the_page_of_responses_has_exactly_the_rows_of_the_table() {
         let earned: Vec<&str> = all().iter().map(ProxyError::label).collect();
-        for answer in answers::ALL {
-            assert!(
-                earned.contains(&answer.label),
-                "nobody earns {}",
-                answer.label
-            );
+        for row in responses::ALL {
+            assert!(earned.contains(&row.label), "nobody earns {}", row.label);
         }
         let headings: Vec<&str> = PAGE
             .lines()
             .filter_map(|line| line.strip_prefix("### "))
             .collect();
-        let labels: Vec<&str> = answers::ALL.iter().map(|answer| answer.label).collect();
+        let labels: Vec<&str> = responses::ALL.iter().map(|row| row.label).collect();
         assert_eq!(headings, labels);
         let sections = PAGE.split("\n### ").skip(1);
-        for (answer, section) in answers::ALL.iter().zip(sections) {
+        for (row, section) in responses::ALL.iter().zip(sections) {
             let lines: Vec<&str> = section.lines().collect();
-            let Answer {
+            let Row {
                 status,
                 error,
                 title,
                 remedy,
                 ..
-            } = answer;
+            } = row;
             let first = format!("{}, `{error}`: {title}.", status.as_u16());
             assert!(
                 lines.contains(&first.as_str()),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
-use super::{answers::Fault, error::ProxyError, transfer::Broken};
+use super::{error::ProxyError, responses::Fault, transfer::Broken};
 use crate::{
     client_token::ClientName,
     health::{Health, Outage, Refusal},
@@ -121,7 +121,7 @@ impl Ledger {
         let record = Record {
             status: Some(response.status().as_u16()),
             origin: Some(Origin::Sidecar.as_str()),
-            error: Some((error.answer().error, error.label())),
+            error: Some((error.row().error, error.label())),
             response_bytes: response.body().len() as u64,
             ..Record::of(id, None, peer)
         };
@@ -134,21 +134,21 @@ impl Ledger {
         response
     }
 
-    /// Counts an answer of our own, and what it says of the upstream, the token and the client: once,
+    /// Counts a response of our own, and what it says of the upstream, the token and the client: once,
     /// here.
     fn failed(&self, error: &ProxyError, client: &Client<'_>, address: Option<IpAddr>) {
-        let answer = error.answer();
-        self.metrics.responded(answer.status, answer.label);
-        tracing::debug!(reason = answer.label, "refused a request: {error}");
-        match answer.fault {
+        let row = error.row();
+        self.metrics.responded(row.status, row.label);
+        tracing::debug!(reason = row.label, "refused a request: {error}");
+        match row.fault {
             fault @ (Fault::Client | Fault::Limit) => {
-                self.metrics.rejected(answer.label);
-                if answer.status.is_client_error() || answer.status.is_server_error() {
+                self.metrics.rejected(row.label);
+                if row.status.is_client_error() || row.status.is_server_error() {
                     let refusal = Refusal {
-                        reason: answer.label,
+                        reason: row.label,
                         client: &name_of(client, address),
-                        status: answer.status.as_u16(),
-                        remedy: answer.remedy,
+                        status: row.status.as_u16(),
+                        remedy: row.remedy,
                         is_limit: fault == Fault::Limit,
                     };
                     self.health.refused_client(Instant::now(), &refusal);
@@ -160,14 +160,14 @@ impl Ledger {
                 }
             }
             fault @ (Fault::Unreachable | Fault::Operator | Fault::Upstream) => {
-                self.metrics.upstream_failed(answer.label);
+                self.metrics.upstream_failed(row.label);
                 let detail = error.to_string();
                 let outage = Outage {
-                    reason: answer.label,
-                    remedy: &remedy::of_upstream(answer.label, &detail),
+                    reason: row.label,
+                    remedy: &remedy::of_upstream(row.label, &detail),
                     detail: &detail,
                     needs_operator: fault == Fault::Operator,
-                    status: answer.status.as_u16(),
+                    status: row.status.as_u16(),
                 };
                 self.health.upstream_failed(Instant::now(), &outage);
             }
@@ -246,12 +246,12 @@ impl Entry<'_> {
     }
 
     /// Notes the response of the upstream.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(super) fn responded(&mut self, status: StatusCode) {
         self.outcome = Some((status, Origin::Upstream));
         let Ledger { health, access, .. } = self.ledger;
         if health.awaits_news() {
             let now = Instant::now();
-            health.upstream_answered(now);
+            health.upstream_responded(now);
             if status != StatusCode::UNAUTHORIZED {
                 health.token_accepted(now);
             }
@@ -285,7 +285,7 @@ impl Entry<'_> {
         let client = Client::of(self.client.as_ref(), &self.peer);
         self.ledger.failed(error, &client, self.peer.address());
         self.outcome = Some((response.status(), Origin::Sidecar));
-        self.error = Some((error.answer().error, error.label()));
+        self.error = Some((error.row().error, error.label()));
         self.response_bytes = response.body().len() as u64;
         response
     }
@@ -370,9 +370,9 @@ impl Drop for Entry<'_> {
         }
         if let Some((status, origin)) = self.outcome {
             let took = now.saturating_duration_since(self.started_at);
-            metrics.answered(&self.request.method, status, origin, took);
+            metrics.request_over(&self.request.method, status, origin, took);
             if origin == Origin::Upstream && self.is_whole {
-                health.upstream_answered(now);
+                health.upstream_responded(now);
             }
         }
         let has_gone = matches!(self.error, Some(("", "client_gone")));

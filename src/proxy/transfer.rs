@@ -92,7 +92,7 @@ pub(super) async fn request(
         let deadline = upload.moved + response_timeout;
         client
             .poll_deadline(cx, deadline)
-            .map(|()| Err(ProxyError::AnswerTimeout.into()))
+            .map(|()| Err(ProxyError::ResponseTimeout.into()))
     })
     .await
 }
@@ -220,12 +220,12 @@ pub(super) async fn response(
             }
         }
         if is_uploading && (is_over || (reads_client && !client.may_pause())) {
-            let patience = if client.may_pause() {
+            let longest = if client.may_pause() {
                 LAST_BYTES
             } else {
                 client.body_idle_timeout()
             };
-            if client.poll_deadline(cx, upload.moved + patience).is_ready() {
+            if client.poll_deadline(cx, upload.moved + longest).is_ready() {
                 return Poll::Ready(if is_over { Ok(()) } else { Err(Broken::Upload) });
             }
         }

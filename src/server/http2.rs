@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    exchange::{Answered, Places, serve_stream},
+    exchange::{Places, Responded, serve_stream},
     resets::Resets,
     windows::{NARROW, WIDE, WIDE_STREAM, Windows},
 };
@@ -63,8 +63,8 @@ pub(super) async fn serve<H: Handler>(
             biased;
             Some(ended) = streams.join_next(), if !streams.is_empty() => {
                 match ended {
-                    Ok(Answered(true)) => resets.answered(),
-                    Ok(Answered(false)) | Err(_) => resets.broken_off(),
+                    Ok(Responded(true)) => resets.responded(),
+                    Ok(Responded(false)) | Err(_) => resets.broken_off(),
                 }
                 if resets.are_too_many() {
                     tracing::debug!("a client breaks off too many requests; its connection ends");

@@ -114,9 +114,9 @@ impl Arrival {
         }
     }
 
-    /// Does what comes before the first request, within `patience`; warns of refused certificates at
+    /// Does what comes before the first request, within `time_limit`; warns of refused certificates at
     /// this pace.
-    pub(super) async fn welcome(self, patience: Duration, certificates: &Pace) -> Welcome {
+    pub(super) async fn welcome(self, time_limit: Duration, certificates: &Pace) -> Welcome {
         match self {
             Self::Tcp(stream, from) => Welcome::In(Stream::Tcp(stream), Peer::at(from, false)),
             Self::Unix(stream) => {
@@ -126,7 +126,7 @@ impl Arrival {
             Self::Tls(stream, from, tls) => {
                 // On the heap, so that the other kinds do not carry the room for it along.
                 let shaken = timeout(
-                    patience,
+                    time_limit,
                     Box::pin(shake_hands(stream, from, tls, certificates)),
                 )
                 .await;

@@ -77,10 +77,10 @@ pub struct Seat {
     member: Arc<Member>,
 }
 
-/// What members are judged by.
-struct Judge<'a> {
+/// What decides which members stay.
+struct Rules<'a> {
     peers: &'a Peers,
-    /// There where clients' certificates are to be judged again.
+    /// There where clients' certificates are to be verified again.
     tls: Option<&'a Terms>,
 }
 
@@ -107,10 +107,10 @@ impl Roster {
     }
 
     /// Ends the members that would not be let in any more.
-    fn review(&self, judge: &Judge<'_>, admits: impl Fn(Pass) -> bool) {
+    fn review(&self, rules: &Rules<'_>, admits: impl Fn(Pass) -> bool) {
         let mut ended = 0;
         for member in self.lock().members.values() {
-            if !member.is_welcome(judge) {
+            if !member.is_welcome(rules) {
                 member.end();
                 ended += 1;
             } else if !member.pass().is_none_or(&admits) {
@@ -139,6 +139,11 @@ impl Roster {
         })
     }
 
+    /// Ends all members.
+    pub(super) fn end_all(&self) {
+        self.lock().members.values().for_each(|member| member.end());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Members> {
         // Nothing is left half done in there.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,10 +157,10 @@ impl Member {
     }
 
     /// Whether its connection would be let in.
-    fn is_welcome(&self, judge: &Judge<'_>) -> bool {
-        let is_peer = self.user.is_none_or(|user| judge.peers.admit(user));
+    fn is_welcome(&self, rules: &Rules<'_>) -> bool {
+        let is_peer = self.user.is_none_or(|user| rules.peers.admit(user));
         // Before the end of its handshake it is judged by that.
-        let shown = judge.tls.zip(self.tls.get());
+        let shown = rules.tls.zip(self.tls.get());
         is_peer && shown.is_none_or(|(terms, shown)| terms.admit(shown.as_deref()))
     }
 
@@ -201,20 +206,20 @@ impl Seat {
     }
 }
 
-/// When the connections of a listener are judged again, and by what.
+/// When the connections of a listener are reviewed, and by what.
 pub(super) struct Reviews {
-    told: watch::Receiver<()>,
+    changes: watch::Receiver<()>,
     tls: Option<TlsInUse>,
-    /// The terms by which certificates were judged last.
-    judged: Option<Arc<Terms>>,
+    /// The terms by which certificates were verified last.
+    used: Option<Arc<Terms>>,
 }
 
 impl Reviews {
     pub(super) fn new(connections: &Connections, listener: &Listener) -> Self {
         let tls = listener.tls();
         Self {
-            told: connections.reviews.subscribe(),
-            judged: tls.as_ref().and_then(TlsInUse::get),
+            changes: connections.reviews.subscribe(),
+            used: tls.as_ref().and_then(TlsInUse::get),
             tls,
         }
     }
@@ -224,7 +229,7 @@ impl Reviews {
     /// # Cancel safety
     /// Safe: rules that nobody has waited for are still new at the next call.
     pub(super) async fn due(&mut self) {
-        if self.told.changed().await.is_err() {
+        if self.changes.changed().await.is_err() {
             // Nobody is left who could change them.
             std::future::pending::<()>().await;
         }
@@ -239,16 +244,16 @@ impl Reviews {
         // Where there are none now, the listener is being given up, and its connections drain.
         let now = self.tls.as_ref().and_then(TlsInUse::get);
         let is_same = |now: &Arc<Terms>| {
-            let judged = self.judged.as_ref();
-            judged.is_some_and(|judged| Arc::ptr_eq(judged, now))
+            let used = self.used.as_ref();
+            used.is_some_and(|used| Arc::ptr_eq(used, now))
         };
         let new = now.filter(|now| !is_same(now));
-        let judge = Judge {
+        let rules = Rules {
             peers: &settings.peers,
             tls: new.as_deref(),
         };
-        roster.review(&judge, |pass| protocol.admits(pass));
-        self.judged = new.or(self.judged.take());
+        roster.review(&rules, |pass| protocol.admits(pass));
+        self.used = new.or(self.used.take());
     }
 }
 

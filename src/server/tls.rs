@@ -45,7 +45,7 @@ pub struct TlsFiles {
 #[derive(Debug)]
 pub(super) struct Terms {
     pub(super) config: Arc<ServerConfig>,
-    /// The judge of clients' certificates, where they are asked for.
+    /// The verifier of clients' certificates, where they are asked for.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-/// Upper bounds in seconds: from a cached answer on the same host to a five-minute query.
+/// Upper bounds in seconds: from a cached response on the same host to a five-minute query.
 const BOUNDS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
 ];

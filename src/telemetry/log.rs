@@ -27,13 +27,12 @@ use std::{
 use serde::Serialize;
 
 pub use self::loss::LosingLog;
-pub(super) use self::{loss::Loss, queue::Queue, sink::Sink};
+pub(super) use self::{queue::Queue, sink::Sink};
 use super::LogFormat;
 use crate::clock;
 
 /// Standard error is one for the process, and so is what waits for it.
-static QUEUE: Queue = Queue::new();
-static LOSS: LazyLock<Loss> = LazyLock::new(Loss::default);
+static QUEUE: LazyLock<Queue> = LazyLock::new(|| Queue::to(None));
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 static WRITER: Once = Once::new();
 
@@ -50,8 +49,8 @@ pub fn start() {
         // A handle of its own, so that a write that hangs holds no lock.
         let stderr = io::stderr().as_fd().try_clone_to_owned();
         let write = move || match stderr {
-            Ok(stderr) => QUEUE.write_to(&mut Sink::new(File::from(stderr)), dropped, &LOSS),
-            Err(_) => QUEUE.write_to(&mut Sink::new(io::stderr()), dropped, &LOSS),
+            Ok(stderr) => QUEUE.write_to(&mut Sink::new(File::from(stderr)), dropped),
+            Err(_) => QUEUE.write_to(&mut Sink::new(io::stderr()), dropped),
         };
         // Without the thread lines are dropped, which is counted.
         drop(thread::Builder::new().name("log".to_owned()).spawn(write));
@@ -84,8 +83,8 @@ pub(super) fn dropped_lines() -> u64 {
 }
 
 /// The log, while it loses lines.
-pub(super) fn loss() -> Option<LosingLog> {
-    LOSS.told()
+pub(super) fn losing() -> Option<LosingLog> {
+    QUEUE.losing()
 }
 
 /// What the log is written to. It never blocks, and never fails.

@@ -29,12 +29,12 @@ pub use self::scrape::Sources;
 use self::{process::Process, requests::Requests, scrape::Scrape, text::prometheus_text};
 use super::histogram::Histogram;
 use crate::{
-    proxy::answers::{self, Fault},
+    proxy::responses::{self, Fault},
     token::Reason,
     version,
 };
 
-/// Who made an answer.
+/// Who made a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The service behind us.
@@ -145,12 +145,12 @@ impl Metrics {
         for reason in SPANS_DROPPED {
             drop(self.spans_dropped.get_or_create(&[("reason", reason)]));
         }
-        for answer in answers::ALL {
-            let label = answer.label;
-            let labels = response_labels(answer.status, label);
+        for row in responses::ALL {
+            let label = row.label;
+            let labels = response_labels(row.status, label);
             drop(self.responses.get_or_create(&labels));
             let reason = [("reason", label)];
-            match answer.fault {
+            match row.fault {
                 Fault::Client | Fault::Limit => drop(self.rejected.get_or_create(&reason)),
                 Fault::Token => {}
                 Fault::Unreachable | Fault::Operator => {
@@ -188,22 +188,28 @@ impl Metrics {
         }
     }
 
-    /// Counts an answer.
-    pub fn answered(&self, method: &Method, status: StatusCode, origin: Origin, took: Duration) {
+    /// Counts a request whose exchange is over.
+    pub fn request_over(
+        &self,
+        method: &Method,
+        status: StatusCode,
+        origin: Origin,
+        took: Duration,
+    ) {
         if let Some(counter) = self.requests.cell(method.as_str(), status, origin) {
             counter.inc();
         }
         self.request_duration.observe(took);
     }
 
-    /// Counts an answer to what was no request that could be handled.
+    /// Counts a response to what was no request that could be handled.
     pub fn refused(&self, status: StatusCode) {
         if let Some(counter) = self.requests.cell("other", status, Origin::Sidecar) {
             counter.inc();
         }
     }
 
-    /// Counts an answer of our own by its reason.
+    /// Counts a response of our own by its reason.
     pub fn responded(&self, status: StatusCode, reason: &'static str) {
         let labels = response_labels(status, reason);
         self.responses.get_or_create(&labels).inc();
@@ -221,9 +227,9 @@ impl Metrics {
         self.client_disconnects.get_or_create(&labels).inc();
     }
 
-    /// How many answers were made by somebody.
+    /// How many responses were made by somebody.
     #[must_use]
-    pub fn answers(&self, origin: Origin) -> u64 {
+    pub fn responses(&self, origin: Origin) -> u64 {
         self.requests.total(origin)
     }
 
@@ -264,7 +270,7 @@ impl Metrics {
     /// How many exchanges with the upstream gave no response so far, or none that is whole.
     #[must_use]
     pub fn upstream_failures(&self) -> u64 {
-        let labels = answers::ALL.iter().map(|answer| answer.label);
+        let labels = responses::ALL.iter().map(|row| row.label);
         let labels = labels.chain(BROKEN);
         let counters = labels.filter_map(|reason| self.upstream_errors.get(&[("reason", reason)]));
         counters.map(|counter| counter.get()).sum()
@@ -491,9 +497,9 @@ fn refresh_labels(failure: Option<&'static str>) -> Labels<2> {
 }
 
 fn response_labels(status: StatusCode, reason: &'static str) -> Labels<2> {
-    let known = answers::ALL.iter().find(|answer| answer.status == status);
+    let known = responses::ALL.iter().find(|row| row.status == status);
     [
-        ("code", known.map_or("", |answer| answer.code)),
+        ("code", known.map_or("", |row| row.code)),
         ("reason", reason),
     ]
 }
@@ -517,7 +523,7 @@ mod tests {
     #[test]
     fn every_family_is_named_like_its_samples() {
         let metrics = Arc::new(Metrics::default());
-        metrics.answered(
+        metrics.request_over(
             &Method::GET,
             StatusCode::OK,
             Origin::Upstream,

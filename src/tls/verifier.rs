@@ -1,7 +1,7 @@
 //! Certificates that are trusted although no authority vouches for them: self-signed ones, as
 //! `openssl req -x509` makes them, that stand in a `ca_file` themselves.
 //!
-//! The library judges every certificate first, by the rules of RFC 5280. By these a certificate that
+//! The library verifies every certificate first, by the rules of RFC 5280. By these a certificate that
 //! may sign others (CA:TRUE) proves nobody's own identity, and one that another has signed needs that
 //! other. OpenSSL, Go and curl take both when the certificate itself is among the trusted ones. So
 //! here: a certificate that the library refuses is accepted exactly when
@@ -48,21 +48,21 @@ const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
-/// Judges servers. See the module.
+/// Verifies servers. See the module.
 #[derive(Debug)]
 struct ServerVerifier {
     inner: Arc<WebPkiServerVerifier>,
     trusted: Vec<CertificateDer<'static>>,
 }
 
-/// Judges clients. See the module.
+/// Verifies clients. See the module.
 #[derive(Debug)]
 struct ClientVerifier {
     inner: Arc<dyn ClientCertVerifier>,
     trusted: Vec<CertificateDer<'static>>,
 }
 
-/// The judge of servers by these authorities; `None` when there are none.
+/// The verifier of servers by these authorities; `None` when there are none.
 pub(super) fn of_servers(authorities: Authorities) -> Option<Arc<dyn ServerCertVerifier>> {
     let (roots, trusted) = authorities.into_parts();
     let roots = Arc::<RootCertStore>::new(roots);
@@ -71,7 +71,7 @@ pub(super) fn of_servers(authorities: Authorities) -> Option<Arc<dyn ServerCertV
     Some(Arc::new(ServerVerifier { inner, trusted }))
 }
 
-/// The judge of clients by these authorities, who turns away a client that shows no certificate;
+/// The verifier of clients by these authorities, who turns away a client that shows no certificate;
 /// `None` when there are no authorities.
 pub(crate) fn of_clients(authorities: Authorities) -> Option<Arc<dyn ClientCertVerifier>> {
     let (roots, trusted) = authorities.into_parts();
@@ -90,10 +90,10 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let inner = &self.inner;
-        let judged =
+        let verified =
             inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        if judged.is_ok() || !self.trusted.contains(end_entity) {
-            return judged;
+        if verified.is_ok() || !self.trusted.contains(end_entity) {
+            return verified;
         }
         is_good(end_entity, SERVER_AUTH, now)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -142,11 +142,11 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let judged = self
+        let verified = self
             .inner
             .verify_client_cert(end_entity, intermediates, now);
-        if judged.is_ok() || !self.trusted.contains(end_entity) {
-            return judged;
+        if verified.is_ok() || !self.trusted.contains(end_entity) {
+            return verified;
         }
         is_good(end_entity, CLIENT_AUTH, now)?;
         Ok(ClientCertVerified::assertion())

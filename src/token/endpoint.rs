@@ -7,6 +7,7 @@ mod assertion;
 mod client;
 mod description;
 mod discovery;
+mod echo;
 mod encoding;
 mod outgoing;
 mod request;
@@ -16,13 +17,11 @@ mod service_account;
 
 use std::{future::pending, path::PathBuf, time::SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header::DATE};
-use secrecy::{ExposeSecret, SecretString};
+use http::{StatusCode, header::DATE};
+use secrecy::SecretString;
 use tokio::sync::watch;
 use url::Url;
 
-pub(super) use self::client::{CallResponse, TokenClient};
 pub use self::{
     algorithm::Algorithm,
     assertion::{Assertion, AssertionError, Audience, KeySource, Signer, Subject, Validity},
@@ -34,9 +33,17 @@ pub use self::{
     service_account::ServiceAccount,
 };
 use self::{
-    answer::Granted, discovery::Discovery, outgoing::Occasion, rotation::Kept, second_call::Habits,
+    answer::Granted,
+    discovery::Discovery,
+    outgoing::{Occasion, Outgoing},
+    rotation::Kept,
+    second_call::Habits,
 };
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
+pub(super) use self::{
+    client::{CallResponse, TokenClient},
+    echo::Secrets,
+};
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{
     outbound::UnusableRoute,
@@ -164,7 +171,11 @@ impl TokenEndpoint {
             Way::Known { url, client } => (url, &**client),
             Way::Discovered(discovery) => discovery.endpoint()?,
         };
-        let (fields, body): (HeaderMap, Bytes) = self.request.build(&Occasion {
+        let Outgoing {
+            fields,
+            body,
+            secrets,
+        } = self.request.build(&Occasion {
             which,
             url,
             refresh_token,
@@ -178,29 +189,9 @@ impl TokenEndpoint {
         self.dated = ahead(&response).unwrap_or(0);
         let read = (self.request.protocol.read)(&response, &self.request.expected);
         read.map_err(|mut error| {
-            self.hide_secrets(&mut error);
+            secrets.conceal(&mut error, response.status, &response.body);
             error
         })
-    }
-
-    /// Takes the service's own words out of an error if they hold one of the secrets that were sent.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the secret is looked for where it must not be"
-    )]
-    fn hide_secrets(&self, error: &mut FetchError) {
-        let Some(refusal) = &mut error.refusal else {
-            return;
-        };
-        let told = refusal.description.as_deref().unwrap_or_default();
-        let is_told = self.secrets.iter().any(|secret| {
-            let both = [Which::Current, Which::Next];
-            let mut read = both.iter().filter_map(|which| secret.read(*which).ok());
-            read.any(|secret| told.contains(secret.expose_secret()))
-        });
-        if is_told {
-            refusal.description = None;
-        }
     }
 }
 

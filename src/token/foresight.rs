@@ -20,7 +20,7 @@ use x509_cert::{Certificate, der::Decode};
 
 use super::{
     FetchError, Reason,
-    endpoint::{EndpointSettings, TokenClient, answer},
+    endpoint::{EndpointSettings, Secrets, TokenClient, answer},
 };
 use crate::{
     clock,
@@ -262,6 +262,7 @@ async fn ask(
         .read(Which::Current)
         .map_err(|error| FetchError::new(Reason::SecretUnreadable, error.to_string()))?;
     let body = details_request(token.expose_secret())?;
+    let secrets = Secrets::from_iter([token]);
     let mut fields = HeaderMap::new();
     for (name, value) in [
         (CONTENT_TYPE, "application/json"),
@@ -273,11 +274,9 @@ async fn ask(
     let response = client.post(fields, wiped(body)).await?;
     if !response.status.is_success() {
         let retry_after = answer::retry_after(&response.fields);
-        return Err(answer::refused(
-            response.status,
-            retry_after,
-            &response.body,
-        ));
+        let mut error = answer::refused(response.status, retry_after, &response.body);
+        secrets.conceal(&mut error, response.status, &response.body);
+        return Err(error);
     }
     expires_at(&response.body)
 }

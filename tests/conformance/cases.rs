@@ -1,9 +1,5 @@
 //! The table, by kind.
 
-/// Heads of answers, and interim ones.
-mod answer_heads;
-/// Answers of the upstream: their framing.
-mod answers;
 /// Pages of other sites in a browser.
 mod browsers;
 /// Chunks and trailers of a request.
@@ -22,6 +18,10 @@ mod lengths;
 mod lines;
 /// Methods and versions.
 mod methods;
+/// Heads of answers, and interim ones.
+mod response_heads;
+/// Answers of the upstream: their framing.
+mod responses;
 /// How long things may be.
 mod sizes;
 /// Request targets.
@@ -44,8 +44,8 @@ pub fn all() -> Vec<Case> {
         fields::cases(),
         credentials::cases(),
         upgrades::cases(),
-        answers::cases(),
-        answer_heads::cases(),
+        responses::cases(),
+        response_heads::cases(),
         connections::cases(),
     ]
     .concat()

@@ -1,9 +1,9 @@
 //! The admin listener.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::{
     Answer, Client, Connection, FakeCsp, FakeService, Settings, Sidecar, eventually,

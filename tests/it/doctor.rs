@@ -555,6 +555,26 @@ async fn a_description_never_shows_a_credential() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_echoed_in_another_spelling_or_cut_off_is_not_shown() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::oauth2(&csp, &service).set("auth.client_secret", "o sesame");
+    for description in [
+        "the value o%20sesame is wrong".to_owned(),
+        "the value o+sesame is wrong".to_owned(),
+        "the value o\\u0020sesame is wrong".to_owned(),
+        format!("{}o sesame is wrong", "word ".repeat(59)),
+    ] {
+        let body = json!({"error": "invalid_client", "error_description": description});
+        csp.script([Answer::Status(401, body.to_string(), Vec::new())]);
+        let report = Report::of(&settings).await;
+        let line = report.lines("token")[0];
+        assert!(line.contains("invalid_client"), "{line}");
+        assert!(!line.contains("sesa") && !line.contains(" o "), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_that_has_ended_is_told_with_key_and_file() {
     let service = FakeService::accepting([STATIC_TOKEN]);
     let mut parameters = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();

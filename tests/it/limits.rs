@@ -1,18 +1,24 @@
 //! Bounds of number and time.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Request;
 use hyper::body::Frame;
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
 use crate::support::{
-    Body, Client, Connection, FakeService, Settings, Sidecar, eventually, eventually_async, get,
-    next_data, peer::field, request, send_raw, try_request,
+    Body, Client, Connection, FakeCsp, FakeService, Process, Settings, Sidecar, eventually,
+    eventually_async, get, next_data, peer::field, request, send_raw, try_request,
 };
 
 const TOKEN: &str = "a-static-token";
@@ -364,7 +370,7 @@ async fn a_client_that_goes_away_frees_the_upstream_at_once() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_while_it_waits_for_a_token_leaves_nothing_behind() {
-    let csp = crate::support::FakeCsp::start();
+    let csp = FakeCsp::start();
     csp.always(crate::support::Answer::Hang);
     let service = FakeService::start(csp.validator());
     let sidecar = Sidecar::between(&csp, &service);
@@ -416,4 +422,81 @@ async fn an_upload_may_outlast_its_answer_and_is_not_told_that_it_is_too_slow() 
     client.finish().await;
     let rest = client.read_to_end().await;
     assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn connections_that_are_being_made_leave_the_last_descriptors_to_token_calls_and_operators() {
+    let csp = FakeCsp::start();
+    let hole = BlackHole::new();
+    let settings = Settings::new(&csp, &FakeService::accepting_all())
+        .set("upstream.url", format!("http://{}", hole.address))
+        .set("upstream.connect_timeout", "60s");
+    let sidecar = Process::start_through(&settings, &[], |_| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n 96 && exec \"$0\" \"$@\""]);
+        command.arg(env!("CARGO_BIN_EXE_auth-sidecar"));
+        command
+    })
+    .await;
+    let ready = async || sidecar.admin_get("/readyz").await.0 == 200;
+    eventually_async(ready, SOON).await;
+    assert_eq!(csp.call_count(), 1);
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        clients.push(Connection::to(sidecar.proxy_address()).await);
+    }
+    let mut is_refused = false;
+    for client in &mut clients {
+        client.write(GET).await;
+        match timeout(Duration::from_millis(300), client.read_head()).await {
+            Ok(head) => {
+                assert!(head.is_none_or(|head| head.starts_with("HTTP/1.1 503 ")));
+                is_refused = true;
+            }
+            // The connection that this one waits for is in the place of one that was refused.
+            Err(_) if is_refused => break,
+            Err(_) => {}
+        }
+    }
+    assert!(is_refused, "nobody was refused");
+    sidecar.signal(Signal::HUP);
+    eventually(|| csp.call_count() == 2, SOON).await;
+    eventually(
+        || sidecar.output().matches("got a token").count() == 2,
+        SOON,
+    )
+    .await;
+    drop(clients);
+}
+
+/// A socket that takes no connection: its queue is full, and nobody accepts.
+struct BlackHole {
+    address: SocketAddr,
+    _listener: Socket,
+    _queued: Vec<Socket>,
+}
+
+impl BlackHole {
+    fn new() -> Self {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = socket();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        let mut is_full = false;
+        while !is_full {
+            assert!(queued.len() < 16, "the queue takes everything");
+            let socket = socket();
+            let connected = socket.connect_timeout(&address.into(), Duration::from_millis(200));
+            is_full = connected.is_err();
+            queued.push(socket);
+        }
+        Self {
+            address,
+            _listener: listener,
+            _queued: queued,
+        }
+    }
 }

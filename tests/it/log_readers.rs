@@ -248,6 +248,10 @@ async fn a_pipe_that_nobody_reads_harms_nobody() {
         assert!(begun.elapsed() < Duration::from_secs(60));
         muted.serves(length()).await;
     }
+    // Nothing has got through since, and nobody has to wait for that to hear of it.
+    let status = get(&format!("http://{}/status", muted.admin)).await.json();
+    let text = status["troubles"].to_string();
+    assert!(text.contains("loses lines (slow)"), "{status}");
     let asked = Instant::now();
     assert_eq!(muted.stop().await.code(), Some(0));
     // A second for the log, the rest for the machine.

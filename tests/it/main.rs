@@ -19,8 +19,7 @@ mod access_log;
 mod activation;
 /// The admin listener.
 mod admin;
-/// What the sidecar says itself, and what to do about it.
-mod answers;
+/// How many calls an attempt to get a token takes.
 mod attempts;
 /// Tokens for programs that forward by themselves.
 mod broker;
@@ -84,6 +83,8 @@ mod refresh_token;
 mod refusals;
 /// A configuration that changes while the sidecar runs.
 mod reload;
+/// What the sidecar says itself, and what to do about it.
+mod responses;
 /// Who was let in and would no longer be.
 mod revocation;
 /// Secrets that change while the sidecar runs.

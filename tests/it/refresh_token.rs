@@ -46,8 +46,10 @@ fn token(n: usize) -> String {
 /// The name of the file beside that of the token, with the one that follows it.
 fn spare_name(token: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
-    let tag = u64::from_be_bytes(digest.as_ref()[..8].try_into().unwrap());
-    format!(".refresh-token.{tag:016x}.next")
+    let tag = digest.as_ref().iter().take(8);
+    let tag = tag.map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+    let tag = tag.concat();
+    format!(".refresh-token.{tag}.next")
 }
 
 impl Rotating {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::timeout;
 
 use crate::support::{
-    Client, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
+    Answer, Client, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
+    try_request,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -54,32 +56,84 @@ async fn a_wrong_configuration_is_reported_and_the_old_one_stays() {
 }
 
 #[tokio::test]
+async fn a_wrong_configuration_also_ends_the_wait_for_one_that_was_right() {
+    let (csp, other_csp) = (FakeCsp::start(), FakeCsp::start());
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service);
+    let sidecar = Process::start(&settings).await;
+    other_csp.always(Answer::Hang);
+    // Long enough that no call ends by itself meanwhile.
+    let waiting = Settings::new(&other_csp, &service).set("auth.request_timeout", "60s");
+    sidecar.reconfigure(&waiting);
+    eventually(|| other_csp.in_flight() == 1, SOON).await;
+    sidecar.reconfigure(&settings.clone().set("auth.hold_timeout", "soon"));
+    eventually(|| sidecar.output().contains("auth.hold_timeout"), SOON).await;
+    // Its token call is given up, so nothing can bring it into use.
+    eventually(|| other_csp.in_flight() == 0, SOON).await;
+    assert_eq!(other_csp.call_count(), 1);
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    assert!(!sidecar.output().contains("is in use"));
+}
+
+#[tokio::test]
+async fn sighup_reads_the_secrets_again_though_the_file_is_wrong() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service);
+    let sidecar = Process::start(&settings).await;
+    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 200, SOON).await;
+    sidecar.reconfigure(&settings.set("auth.hold_timeout", "soon"));
+    eventually(|| sidecar.output().contains("auth.hold_timeout"), SOON).await;
+    assert_eq!(csp.call_count(), 1);
+    sidecar.signal(Signal::HUP);
+    eventually(|| csp.call_count() == 2, SOON).await;
+}
+
+#[tokio::test]
 async fn listeners_come_and_go_with_the_configuration() {
     let csp = FakeCsp::start();
     let service = FakeService::start(csp.validator());
     let settings = Settings::new(&csp, &service);
     let sidecar = Process::start(&settings).await;
     let first = sidecar.proxy_address();
-    let second = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().to_string()
-    };
+    let second = free_address();
     let both = serde_json::json!(["127.0.0.1:0", second]);
     sidecar.reconfigure(&settings.clone().set("listen.address", both));
     let url = format!("http://{second}/x");
     let serves = async || {
-        let reply = crate::support::try_request("GET", &url, &[], "").await;
+        let reply = try_request("GET", &url, &[], "").await;
         reply.is_ok_and(|reply| reply.status == 200)
     };
     eventually_async(serves, SOON).await;
     assert_eq!(get(&format!("http://{first}/x")).await.status, 200);
     sidecar.reconfigure(&settings.set("listen.address", second.as_str()));
     let is_gone = async || {
-        let reply = crate::support::try_request("GET", &format!("http://{first}/x"), &[], "").await;
+        let reply = try_request("GET", &format!("http://{first}/x"), &[], "").await;
         reply.is_err()
     };
     eventually_async(is_gone, SOON).await;
     assert_eq!(get(&url).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_open_on_an_address_that_is_given_up_ends_with_the_drain_time() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("listen.drain_timeout", "500ms");
+    let sidecar = Process::start(&settings).await;
+    let slow = format!("{}/slow?ms=60000", sidecar.url());
+    let slow = tokio::spawn(async move { try_request("GET", &slow, &[], "").await });
+    eventually(|| service.in_flight() == 1, SOON).await;
+    sidecar.reconfigure(&settings.set("listen.address", free_address()));
+    let ended = timeout(SOON, slow).await.expect("it is still open");
+    assert!(ended.unwrap().is_err());
+    assert!(sidecar.output().contains("the drain time is over"));
+    eventually(|| service.in_flight() == 0, SOON).await;
+}
+
+fn free_address() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().to_string()
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ mod tests {
         ];
         let reader = Allowed::new(Preset::ReadOnly.rules());
         let sender = Allowed::new(Preset::IngestOnly.rules());
-        let judged = |(method, path): &(Method, &str)| {
+        let decided = |(method, path): &(Method, &str)| {
             (reader.allows(method, path), sender.allows(method, path))
         };
         for (requests, expected) in [
@@ -155,7 +155,7 @@ mod tests {
             (&neither, (false, false)),
         ] {
             for request in requests {
-                assert_eq!(judged(request), expected, "{request:?}");
+                assert_eq!(decided(request), expected, "{request:?}");
             }
         }
     }

@@ -90,7 +90,7 @@ impl Entry<'_> {
     /// Notes a refusal in the words of the sidecar, and gives the response.
     pub(in crate::broker) fn refused(&mut self, error: &ProxyError) -> Response<Bytes> {
         self.account.count(error);
-        self.error = Some((error.answer().error, error.label()));
+        self.error = Some((error.row().error, error.label()));
         error.response(self.id)
     }
 

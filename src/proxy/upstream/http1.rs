@@ -230,7 +230,11 @@ impl Connection {
         self.is_last = head.connection.close
             || head.version == Version::HTTP_10
             || self.decoder.ends_with_connection();
-        self.idle_limit = head.fields.all(Name::KeepAlive).filter_map(patience).min();
+        self.idle_limit = head
+            .fields
+            .all(Name::KeepAlive)
+            .filter_map(keep_alive_limit)
+            .min();
         Ok(())
     }
 
@@ -245,7 +249,7 @@ impl Connection {
         let refused = error
             .as_ref()
             .and_then(|error| refuses_client(error as &(dyn Error + 'static)));
-        let told = match (refused, error) {
+        let reported = match (refused, error) {
             (Some(why), _) => ProxyError::ClientCertificate(why),
             (None, _) if is_no_head => bad("it is not HTTP/1".to_owned()),
             (None, None) if has_begun => ProxyError::Terminated("within its head".to_owned()),
@@ -256,7 +260,7 @@ impl Connection {
             on_kept_connection: self.is_kept && refused.is_none() && !is_no_head,
             is_unsent: self.is_kept && !self.output.has_written() && !has_begun,
             is_unprocessed: false,
-            error: told,
+            error: reported,
         }
     }
 
@@ -326,7 +330,7 @@ impl Connection {
 /// How long a connection may be idle of which the upstream says `Keep-Alive: timeout=N`
 /// (RFC 2068 §19.7.1.1): a second less than it keeps it, but at least half as long, since a request may be
 /// on its way for a while.
-fn patience(keep_alive: &[u8]) -> Option<Duration> {
+fn keep_alive_limit(keep_alive: &[u8]) -> Option<Duration> {
     let timeout = elements(keep_alive).find_map(|parameter| {
         let (name, value) =
             parameter.split_at_checked(parameter.iter().position(|b| *b == b'=')?)?;
@@ -345,7 +349,7 @@ fn patience(keep_alive: &[u8]) -> Option<Duration> {
 }
 
 fn bad(why: String) -> ProxyError {
-    ProxyError::BadAnswer(why)
+    ProxyError::BadResponse(why)
 }
 
 #[cfg(test)]
@@ -353,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_upstream_says_of_its_patience_is_read_with_a_margin() {
+    fn the_keep_alive_timeout_of_the_upstream_is_read_with_a_margin() {
         for (value, millis) in [
             ("timeout=5", Some(4000)),
             ("timeout=5, max=100", Some(4000)),
@@ -369,7 +373,7 @@ mod tests {
             ("xtimeout=5", None),
             ("", None),
         ] {
-            let read = patience(value.as_bytes());
+            let read = keep_alive_limit(value.as_bytes());
             assert_eq!(read, millis.map(Duration::from_millis), "{value}");
         }
     }

@@ -127,7 +127,7 @@ impl Exchange {
         self.response = None;
         match sent {
             Ok(response) => {
-                self.place.answered();
+                self.place.responded();
                 let (parts, incoming) = response.into_parts();
                 self.incoming = Some(incoming);
                 let fields = Fields::of_map(&parts.headers);
@@ -189,20 +189,20 @@ fn failed(error: &hyper::Error, is_unsent: bool, is_proven: bool) -> Failure {
     let is_unprocessed = of_stream.is_some_and(is_unprocessed);
     let is_reset = of_stream.is_some_and(h2::Error::is_reset);
     // With TLS 1.3 it is said only after the handshake, when we read.
-    let told = if let Some(why) = refuses_client(error) {
+    let reported = if let Some(why) = refuses_client(error) {
         ProxyError::ClientCertificate(why)
     } else if error.is_parse() {
-        ProxyError::BadAnswer(error.to_string())
+        ProxyError::BadResponse(error.to_string())
     } else {
         let kind = io_kind(error).map_or_else(String::new, |kind| format!(" ({kind})"));
         ProxyError::Terminated(format!("{error}{kind}"))
     };
-    let is_terminated = matches!(told, ProxyError::Terminated(_));
+    let is_terminated = matches!(reported, ProxyError::Terminated(_));
     Failure {
         on_kept_connection: is_proven && !is_unprocessed && !is_reset && is_terminated,
         is_unsent,
         is_unprocessed,
-        error: told,
+        error: reported,
     }
 }
 

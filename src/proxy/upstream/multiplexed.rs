@@ -52,8 +52,8 @@ struct Load {
     limit: watch::Receiver<usize>,
     /// With which certificates of the way it was made.
     generation: usize,
-    /// Whether it has brought an answer.
-    has_answered: AtomicBool,
+    /// Whether it has brought a response.
+    has_responded: AtomicBool,
     idle_since: Mutex<Instant>,
 }
 
@@ -136,7 +136,7 @@ impl Multiplexed {
                     streams: AtomicUsize::new(0),
                     limit,
                     generation,
-                    has_answered: AtomicBool::new(false),
+                    has_responded: AtomicBool::new(false),
                     idle_since: Mutex::new(Instant::now()),
                 };
                 let load = Arc::new(load);
@@ -192,13 +192,13 @@ impl Place {
 
     /// Whether the connection has worked before.
     pub(super) fn is_proven(&self) -> bool {
-        self.connection.load.has_answered.load(Ordering::Relaxed)
+        self.connection.load.has_responded.load(Ordering::Relaxed)
     }
 
     /// Says that the connection works.
-    pub(super) fn answered(&self) {
-        let has_answered = &self.connection.load.has_answered;
-        has_answered.store(true, Ordering::Relaxed);
+    pub(super) fn responded(&self) {
+        let has_responded = &self.connection.load.has_responded;
+        has_responded.store(true, Ordering::Relaxed);
     }
 }
 

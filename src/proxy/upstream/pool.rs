@@ -84,8 +84,8 @@ impl Pool {
         let mut state = self.lock();
         if state.idle.len() < self.max_idle {
             let said = connection.idle_limit();
-            let patience = said.map_or(self.idle_timeout, |said| said.min(self.idle_timeout));
-            let until = Instant::now() + patience;
+            let time_limit = said.map_or(self.idle_timeout, |said| said.min(self.idle_timeout));
+            let until = Instant::now() + time_limit;
             state.idle.push(Idle { connection, until });
             if std::mem::take(&mut state.is_awaited) {
                 self.bell.notify_one();

@@ -34,7 +34,7 @@ pub(super) struct Places {
 }
 
 /// Whether the response to a request has begun.
-pub(super) struct Answered(pub(super) bool);
+pub(super) struct Responded(pub(super) bool);
 
 /// Has a stream's request handled.
 pub(super) async fn serve_stream<H: Handler>(
@@ -45,7 +45,7 @@ pub(super) async fn serve_stream<H: Handler>(
     windows: Arc<Windows>,
     handler: H,
     places: Places,
-) -> Answered {
+) -> Responded {
     let (parts, body) = request.into_parts();
     let head = RequestHead::of_parts(&parts);
     let length = head.fields.first(Name::ContentLength);
@@ -127,8 +127,8 @@ impl Http2Exchange {
     /// body is read: often that is its end alone, which the response has overtaken; dropped before
     /// it, the stream is reset (RFC 9113 §8.1), which some clients take for a failure, and after many
     /// of which the codec gives up the connection.
-    async fn end(mut self) -> Answered {
-        let answered = Answered(self.progress != Progress::Waiting);
+    async fn end(mut self) -> Responded {
+        let responded = Responded(self.progress != Progress::Waiting);
         if self.progress == Progress::Finished && !self.is_body_over {
             let read = async {
                 let mut read = 0;
@@ -144,7 +144,7 @@ impl Http2Exchange {
             };
             drop(timeout(REST_TIME, read).await);
         }
-        answered
+        responded
     }
 
     fn failed(error: h2::Error) -> io::Error {

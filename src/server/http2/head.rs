@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    fn judge(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> bool {
+    fn is_accepted(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> bool {
         let request = build(Request::get("http://localhost/x")).body(()).unwrap();
         let parts = request.into_parts().0;
         check(&parts, &RequestHead::of_parts(&parts)).is_ok()
@@ -73,35 +73,41 @@ mod tests {
 
     #[test]
     fn one_host_is_named_by_either_of_two_ways() {
-        assert!(judge(|r| r));
-        assert!(judge(|r| r.header("host", "LOCALHOST")));
-        assert!(!judge(|r| r.header("host", "localhost:1")));
-        assert!(judge(|r| r.uri("/x").header("host", "localhost")));
-        assert!(!judge(|r| r.uri("/x")));
+        assert!(is_accepted(|r| r));
+        assert!(is_accepted(|r| r.header("host", "LOCALHOST")));
+        assert!(!is_accepted(|r| r.header("host", "localhost:1")));
+        assert!(is_accepted(|r| r.uri("/x").header("host", "localhost")));
+        assert!(!is_accepted(|r| r.uri("/x")));
     }
 
     #[test]
     fn a_path_is_one_of_this_server() {
-        assert!(judge(|r| r
+        assert!(is_accepted(|r| r
             .method("OPTIONS")
             .uri("*")
             .header("host", "localhost")));
-        assert!(!judge(|r| r.uri("*").header("host", "localhost")));
-        assert!(!judge(|r| r.uri("localhost:1").header("host", "localhost")));
-        assert!(!judge(|r| r.uri("ftp://localhost/x")));
+        assert!(!is_accepted(|r| r.uri("*").header("host", "localhost")));
+        assert!(!is_accepted(|r| r
+            .uri("localhost:1")
+            .header("host", "localhost")));
+        assert!(!is_accepted(|r| r.uri("ftp://localhost/x")));
     }
 
     #[test]
     fn white_space_is_no_part_of_a_value() {
         for (value, expected) in [("", true), ("a b\tc", true), (" a", false), ("a\t", false)] {
-            assert_eq!(judge(|r| r.header("x-a", value)), expected, "{value:?}");
+            assert_eq!(
+                is_accepted(|r| r.header("x-a", value)),
+                expected,
+                "{value:?}"
+            );
         }
     }
 
     #[test]
     fn the_bounds_are_those_of_http1() {
         let with = |name: &'static str, value: &'static str, times: usize| {
-            judge(|r| (0..times).fold(r, |r, _| r.header(name, value)))
+            is_accepted(|r| (0..times).fold(r, |r, _| r.header(name, value)))
         };
         assert!(with("content-length", "7", 1));
         assert!(!with("content-length", "7", 2));
@@ -109,6 +115,6 @@ mod tests {
         assert!(with("x-a", "1", MAX_FIELDS));
         assert!(!with("x-a", "1", MAX_FIELDS + 1));
         let long = format!("http://localhost/{}", "x".repeat(MAX_TARGET));
-        assert!(!judge(|r| r.uri(long)));
+        assert!(!is_accepted(|r| r.uri(long)));
     }
 }

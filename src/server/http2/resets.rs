@@ -26,7 +26,7 @@ impl Resets {
     }
 
     /// A request ended well.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn responded(&mut self) {
         self.excess = self.excess.saturating_sub(1);
     }
 
@@ -80,7 +80,7 @@ mod tests {
         let mut resets = Resets::new(OPEN);
         for _ in 0..100_000 {
             resets.broken_off();
-            resets.answered();
+            resets.responded();
         }
         assert!(!resets.are_too_many());
     }

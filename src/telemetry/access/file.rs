@@ -11,14 +11,13 @@ use std::{
 
 use rustix::{fs::OFlags, process::geteuid};
 
-use super::super::log::{LosingLog, Loss, Queue, Sink, dropped};
+use super::super::log::{LosingLog, Queue, Sink, dropped};
 
 /// A file, and the thread that writes to it.
 #[derive(Debug)]
 pub(super) struct AccessFile {
     path: PathBuf,
     queue: Arc<Queue>,
-    loss: Arc<Loss>,
     /// The file to go over to, until the thread has done so.
     next: Arc<Mutex<Option<File>>>,
 }
@@ -26,20 +25,19 @@ pub(super) struct AccessFile {
 impl AccessFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = open(path)?;
-        let (queue, next) = (Arc::new(Queue::new()), Arc::default());
-        let loss = Arc::new(Loss::of_file(path.to_owned()));
+        let queue = Arc::new(Queue::to(Some(path.to_owned())));
+        let next = Arc::default();
         let out = Reopened {
             file,
             next: Arc::clone(&next),
         };
-        let (writing, losing) = (Arc::clone(&queue), Arc::clone(&loss));
+        let writing = Arc::clone(&queue);
         thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || writing.write_to(&mut Sink::new(out), dropped, &losing))?;
+            .spawn(move || writing.write_to(&mut Sink::new(out), dropped))?;
         Ok(Self {
             path: path.to_owned(),
             queue,
-            loss,
             next,
         })
     }
@@ -55,8 +53,8 @@ impl AccessFile {
     }
 
     /// The file, while it loses lines.
-    pub(super) fn loss(&self) -> Option<LosingLog> {
-        self.loss.told()
+    pub(super) fn losing(&self) -> Option<LosingLog> {
+        self.queue.losing()
     }
 
     /// Opens the path again: behind a rotation another file is there. If that fails, the one before

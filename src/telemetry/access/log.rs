@@ -64,8 +64,8 @@ impl AccessLog {
     /// The logs that lose lines now: the file, and standard error.
     #[must_use]
     pub fn losing(&self) -> Vec<LosingLog> {
-        let of_file = self.0.as_ref().and_then(|file| file.loss());
-        of_file.into_iter().chain(log::loss()).collect()
+        let of_file = self.0.as_ref().and_then(|file| file.losing());
+        of_file.into_iter().chain(log::losing()).collect()
     }
 
     /// Waits until what was logged is written, but not for long.

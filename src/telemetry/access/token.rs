@@ -2,8 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Give, Value, shown};
-use crate::clock::seconds;
+use super::Line;
 
 /// A token that the broker gave a client, by a request of the client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,20 +25,18 @@ pub struct WrittenToken<'a> {
 }
 
 impl HandedOut {
-    pub(super) fn each(self, give: &mut Give<'_>) {
-        give("token.endpoint", Value::Text(self.endpoint));
-        give("token.expires_in_seconds", Value::Number(self.expires_in));
+    pub(super) fn put(self, line: &mut Line<'_>) {
+        line.text("token.endpoint", self.endpoint);
+        line.value("token.expires_in_seconds", self.expires_in);
     }
 }
 
 impl WrittenToken<'_> {
-    pub(super) fn each(&self, give: &mut Give<'_>) {
-        let path = shown(self.path.as_os_str().as_encoded_bytes());
-        give("file.path", Value::Text(&path));
-        give("token.generation", Value::Number(self.generation));
+    pub(super) fn put(&self, line: &mut Line<'_>) {
+        line.text("file.path", self.path.as_os_str().as_encoded_bytes());
+        line.value("token.generation", self.generation);
         if let Some(expires_in) = self.expires_in {
-            let left = Value::Seconds(seconds(expires_in));
-            give("token.expires_in_seconds", left);
+            line.seconds("token.expires_in_seconds", expires_in);
         }
     }
 }

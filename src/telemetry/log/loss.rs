@@ -1,6 +1,10 @@
 //! Since when lines of a log are lost, and why.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::time::Instant;
 
@@ -10,12 +14,32 @@ use crate::{
     subject::{Change, LastError, Subject, SubjectHealth},
 };
 
-/// What is known of the lines that one writer could not write.
+/// What is known of the lines that one queue loses.
 #[derive(Debug, Default)]
-pub(in crate::telemetry) struct Loss {
+pub(super) struct Loss {
     lines: Subject,
     /// The file that is written to, where the log can tell of its loss; the log itself cannot.
     file: Option<PathBuf>,
+    /// Held from a change until it is logged, so that the last line about the loss is the last change.
+    telling: Mutex<()>,
+}
+
+/// A change that is to be logged, before there can be another.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct News<'a> {
+    change: Change,
+    error: Option<LastError>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+/// Why lines are lost.
+#[derive(Debug)]
+pub(super) enum Cause<'a> {
+    /// There was no room for them to wait: the lines before are not taken.
+    NoRoom,
+    /// They could not be written.
+    Write(Option<&'a io::Error>),
 }
 
 /// A log that loses lines.
@@ -28,56 +52,76 @@ pub struct LosingLog {
 }
 
 impl Loss {
-    /// Counts the loss of what is written to this file.
-    pub(in crate::telemetry) fn of_file(file: PathBuf) -> Self {
+    /// Counts the loss of what is written to this file, or to standard error.
+    pub(super) fn of(file: Option<PathBuf>) -> Self {
         Self {
             lines: Subject::default(),
-            file: Some(file),
+            file,
+            telling: Mutex::default(),
         }
     }
 
-    /// Notes lines that could not be written; without an error there was no room for them to wait.
-    pub(super) fn goes_on(&self, lost: u64, error: Option<&io::Error>) {
-        let now = Instant::now();
-        let (reason, detail) = match error {
-            Some(error) => ("write", error.to_string()),
-            None => ("slow", "they come faster than they are written".to_owned()),
+    /// Notes that a line is lost. What comes of it is for [`Loss::tell`].
+    pub(super) fn goes_on(&self, cause: &Cause<'_>) -> Option<News<'_>> {
+        let (reason, detail) = match cause {
+            Cause::NoRoom => ("slow", "they come faster than they are written".to_owned()),
+            Cause::Write(error) => (
+                "write",
+                error.map_or_else(|| "nothing was written".to_owned(), ToString::to_string),
+            ),
         };
         let error = LastError {
-            at: now,
+            at: Instant::now(),
             reason,
-            detail: detail.clone(),
+            detail,
         };
-        let change = self.lines.failed(error);
-        if let (Some(Change::Failing { episode, .. }), Some(file)) = (change, &self.file) {
-            tracing::error!(
-                file = %file.display(),
-                reason,
-                detail,
-                lost,
-                failing_for_seconds = seconds(now - episode.since),
-                remedy = remedy::LINES_LOST,
-                "the access log loses lines"
-            );
+        let change = self.lines.failed(error.clone())?;
+        Some(self.news(change, Some(error)))
+    }
+
+    /// Notes that lines get through. What comes of it is for [`Loss::tell`].
+    pub(super) fn ended(&self) -> Option<News<'_>> {
+        let change = self.lines.succeeded(Instant::now())?;
+        Some(self.news(change, None))
+    }
+
+    fn news(&self, change: Change, error: Option<LastError>) -> News<'_> {
+        News {
+            change,
+            error,
+            _turn: self.telling.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
-    /// Notes that lines get through.
-    pub(super) fn ended(&self) {
-        let now = Instant::now();
-        if let (Some(Change::Recovered(episode)), Some(file)) =
-            (self.lines.succeeded(now), &self.file)
-        {
-            tracing::info!(
+    /// Logs a change, with the number of lines that are lost by now. It writes to the log, so nothing
+    /// that the log may need can be held meanwhile.
+    pub(super) fn tell(&self, news: Option<News<'_>>, lost: u64) {
+        let (Some(news), Some(file)) = (news, &self.file) else {
+            return;
+        };
+        let error = news.error.as_ref();
+        match news.change {
+            Change::Failing { episode, .. } => {
+                tracing::error!(
+                    file = %file.display(),
+                    reason = error.map(|error| error.reason),
+                    detail = error.map(|error| &*error.detail),
+                    lost,
+                    failing_for_seconds = seconds(episode.since.elapsed()),
+                    remedy = remedy::LINES_LOST,
+                    "the access log loses lines"
+                );
+            }
+            Change::Recovered(episode) => tracing::info!(
                 file = %file.display(),
-                lasted_seconds = seconds(now - episode.since),
+                lasted_seconds = seconds(episode.since.elapsed()),
                 "the access log is written again"
-            );
+            ),
         }
     }
 
-    /// What is to be told, while lines are lost.
-    pub(in crate::telemetry) fn told(&self) -> Option<LosingLog> {
+    /// The log, while lines are lost.
+    pub(super) fn losing(&self) -> Option<LosingLog> {
         let health = self.lines.health();
         health.is_failing().then(|| LosingLog {
             file: self.file.clone(),

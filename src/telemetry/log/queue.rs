@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::PathBuf,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,12 +10,15 @@ use std::{
     time::Duration,
 };
 
-use super::{loss::Loss, sink::Sink};
+use super::{
+    loss::{Cause, LosingLog, Loss},
+    sink::Sink,
+};
 
 /// The room for lines, in bytes. As much again may be on its way out.
 const ROOM: usize = 256 * 1024;
 /// How long the end of the process waits for the reader of its log.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Lines on their way to one writer.
 #[derive(Debug)]
@@ -22,6 +26,9 @@ pub(in crate::telemetry) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     dropped: AtomicU64,
+    /// Changes while `state` is locked, so that it is never behind it: a writer that hangs cannot say
+    /// that lines are lost, and whoever loses one can.
+    loss: Loss,
 }
 
 #[derive(Debug)]
@@ -36,7 +43,8 @@ struct State {
 }
 
 impl Queue {
-    pub(in crate::telemetry) const fn new() -> Self {
+    /// A queue to this file, or to standard error.
+    pub(in crate::telemetry) fn to(file: Option<PathBuf>) -> Self {
         let state = State {
             waiting: Vec::new(),
             overflow: 0,
@@ -47,6 +55,7 @@ impl Queue {
             state: Mutex::new(state),
             changed: Condvar::new(),
             dropped: AtomicU64::new(0),
+            loss: Loss::of(file),
         }
     }
 
@@ -54,19 +63,28 @@ impl Queue {
     /// takes to copy one.
     pub(in crate::telemetry) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
-        if state.waiting.len() + line.len() > ROOM {
+        let change = if state.waiting.len() + line.len() > ROOM {
             state.overflow += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.loss.goes_on(&Cause::NoRoom)
         } else {
             state.waiting.extend_from_slice(line);
-        }
+            None
+        };
         drop(state);
         self.changed.notify_all();
+        self.loss.tell(change, self.dropped());
     }
 
     /// How many lines were dropped so far.
     pub(in crate::telemetry) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The log, while lines of it are lost: since the first that was, until lines get through and none is
+    /// lost meanwhile.
+    pub(in crate::telemetry) fn losing(&self) -> Option<LosingLog> {
+        self.loss.losing()
     }
 
     /// Says that no more lines come: whoever writes ends with the last.
@@ -76,56 +94,43 @@ impl Queue {
     }
 
     /// Writes what comes, until the queue is closed. `notice` is the line that tells of dropped ones; it stands where
-    /// they would have been, or before the next line that gets through. `loss` knows since when lines
-    /// are dropped, and hears of it first.
+    /// they would have been, or before the next line that gets through.
     pub(in crate::telemetry) fn write_to(
         &self,
         sink: &mut Sink<impl Write>,
         notice: fn(u64) -> Vec<u8>,
-        loss: &Loss,
     ) {
         let mut owed = 0;
         while let Some((lines, overflow)) = self.take() {
-            let before = self.dropped() - overflow;
-            owed = self.write(sink, &lines, overflow, owed, notice);
-            let missing = self.dropped().saturating_sub(before);
-            if missing == 0 {
-                loss.ended();
-            } else {
-                loss.goes_on(missing, sink.take_error().as_ref());
+            if owed > 0 && sink.write(&notice(owed)) == 0 {
+                owed = 0;
             }
-            self.lock().writing = false;
+            let lost = sink.write(&lines);
+            owed += lost + overflow;
+            if lost == 0 && owed > 0 && sink.write(&notice(owed)) == 0 {
+                owed = 0;
+            }
+            let mut state = self.lock();
+            self.dropped.fetch_add(lost, Ordering::Relaxed);
+            let change = match (lost, state.overflow) {
+                (0, 0) => self.loss.ended(),
+                // Whoever has lost a line has said so.
+                (0, _) => None,
+                _ => self.loss.goes_on(&Cause::Write(sink.take_error().as_ref())),
+            };
+            state.writing = false;
+            drop(state);
             self.changed.notify_all();
+            self.loss.tell(change, self.dropped());
         }
     }
 
-    /// Writes some lines, and says how many are now missing without a notice.
-    fn write(
-        &self,
-        sink: &mut Sink<impl Write>,
-        lines: &[u8],
-        overflow: u64,
-        mut owed: u64,
-        notice: fn(u64) -> Vec<u8>,
-    ) -> u64 {
-        if owed > 0 && sink.write(&notice(owed)) == 0 {
-            owed = 0;
-        }
-        let lost = sink.write(lines);
-        self.dropped.fetch_add(lost, Ordering::Relaxed);
-        owed += lost + overflow;
-        if lost == 0 && owed > 0 && sink.write(&notice(owed)) == 0 {
-            owed = 0;
-        }
-        owed
-    }
-
-    /// Waits until all is written, for [`PATIENCE`] at most.
+    /// Waits until all is written, for [`TIMEOUT`] at most.
     pub(in crate::telemetry) fn drain(&self) {
         let is_busy = |state: &mut State| state.writing || !state.waiting.is_empty();
         let state = self.lock();
         // Whether it is all written or not: that was the time for it.
-        drop(self.changed.wait_timeout_while(state, PATIENCE, is_busy));
+        drop(self.changed.wait_timeout_while(state, TIMEOUT, is_busy));
     }
 
     /// Waits for lines; `None` where no more come.
@@ -188,14 +193,14 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let (script, scripted) = mpsc::channel();
-            let (queue, written) = (Arc::new(Queue::new()), Arc::default());
+            let (queue, written) = (Arc::new(Queue::to(None)), Arc::default());
             let (own, out) = (Arc::clone(&queue), Arc::clone(&written));
             let scripted = Scripted {
                 script: scripted,
                 written: out,
             };
             thread::spawn(move || {
-                own.write_to(&mut Sink::new(scripted), notice, &Loss::default());
+                own.write_to(&mut Sink::new(scripted), notice);
             });
             Self {
                 queue,
@@ -249,10 +254,44 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_are_lost_show_while_the_writer_hangs_and_until_they_get_through() {
+        let fixture = Fixture::new();
+        fixture.queue.push(b"first\n");
+        hanging(&fixture.queue);
+        fixture
+            .queue
+            .push(&[vec![b'x'; ROOM - 1], vec![b'\n']].concat());
+        assert_eq!(fixture.queue.losing(), None);
+        fixture.queue.push(b"lost\n");
+        fixture.queue.push(b"lost\n");
+        let health = fixture.queue.losing().unwrap().health;
+        assert_eq!(health.last_error.unwrap().reason, "slow");
+        assert_eq!(health.failures, 2);
+        let queue = Arc::clone(&fixture.queue);
+        fixture.end();
+        // No other line is waited for.
+        assert_eq!(queue.losing(), None);
+    }
+
+    #[test]
+    fn a_write_that_fails_shows_until_one_succeeds() {
+        let fixture = Fixture::new();
+        fixture.script.send(error()).unwrap();
+        fixture.queue.push(b"lost\n");
+        fixture.queue.drain();
+        let health = fixture.queue.losing().unwrap().health;
+        assert_eq!(health.last_error.unwrap().reason, "write");
+        fixture.queue.push(b"there\n");
+        let queue = Arc::clone(&fixture.queue);
+        assert_eq!(fixture.end(), "(1 dropped)\nthere\n");
+        assert_eq!(queue.losing(), None);
+    }
+
+    #[test]
     fn a_write_that_fails_costs_its_lines_and_the_next_that_gets_through_tells() {
         let fixture = Fixture::new();
-        for answer in [error(), error(), error()] {
-            fixture.script.send(answer).unwrap();
+        for result in [error(), error(), error()] {
+            fixture.script.send(result).unwrap();
         }
         fixture.queue.push(b"lost\nlost\n");
         while fixture.queue.dropped() < 2 {
@@ -272,8 +311,8 @@ mod tests {
     #[test]
     fn a_line_that_broke_off_does_not_run_into_the_next() {
         let fixture = Fixture::new();
-        for answer in [Ok(6), error()] {
-            fixture.script.send(answer).unwrap();
+        for result in [Ok(6), error()] {
+            fixture.script.send(result).unwrap();
         }
         fixture.queue.push(b"one\ntwo\nthree\n");
         while fixture.queue.dropped() < 2 {
@@ -294,7 +333,7 @@ mod tests {
             queue.drain();
             done.send(()).unwrap();
         });
-        assert!(end.recv_timeout(PATIENCE / 2).is_err());
-        end.recv_timeout(PATIENCE * 5).unwrap();
+        assert!(end.recv_timeout(TIMEOUT / 2).is_err());
+        end.recv_timeout(TIMEOUT * 5).unwrap();
     }
 }

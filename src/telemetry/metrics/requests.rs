@@ -1,4 +1,4 @@
-//! Answers by method, class and origin.
+//! Responses by method, class and origin.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ const METHODS: [&str; 8] = [
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const ORIGINS: [&str; 2] = ["upstream", "sidecar"];
 
-/// Answers by method, class and origin: a table, so that counting one is an addition.
+/// Responses by method, class and origin: a table, so that counting one is an addition.
 #[derive(Debug, Default)]
 pub(super) struct Requests([[[Counter; CLASSES.len()]; METHODS.len()]; ORIGINS.len()]);
 

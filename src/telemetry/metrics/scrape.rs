@@ -33,7 +33,7 @@ pub struct Sources {
     pub troubles: Vec<(&'static str, f64)>,
     /// When the credentials end, in seconds since 1970, by kind.
     pub credential_ends: Vec<(&'static str, f64)>,
-    /// Whether the upstream answers; `None` while that is not known.
+    /// Whether the upstream responds; `None` while that is not known.
     pub upstream_up: Option<bool>,
     /// When it last did, in seconds since 1970.
     pub upstream_last_success: Option<f64>,

@@ -123,9 +123,9 @@ impl Collector {
         let request = self.request(batch)?;
         // Of a connection that the collector has closed meanwhile, nothing is to be said.
         if let Some(kept) = self.kept.take()
-            && let Ok(judged) = self.over(kept, request.clone()).await
+            && let Ok(result) = self.over(kept, request.clone()).await
         {
-            return judged;
+            return result;
         }
         // The files as they are now: what cannot be used is reported, and the old content stays.
         self.route.renew();
@@ -134,11 +134,11 @@ impl Collector {
         let (sender, connection) = handshake.map_err(|error| broken(&error))?;
         let connection = Box::pin(async { drop(connection.await) });
         let kept = Kept { sender, connection };
-        let judged = self.over(kept, request).await;
-        judged.unwrap_or_else(|error| Err(broken(&error)))
+        let result = self.over(kept, request).await;
+        result.unwrap_or_else(|error| Err(broken(&error)))
     }
 
-    /// Sends a request over a connection, which is kept if it can be used again, and judges the response.
+    /// Sends a request over a connection, which is kept if it can be used again, and reads the response.
     ///
     /// # Errors
     /// The connection has given none.
@@ -171,7 +171,7 @@ impl Collector {
         if !sender.is_closed() {
             self.kept = Some(Kept { sender, connection });
         }
-        Ok(judge(head.status, &head.headers, &body.to_bytes()))
+        Ok(outcome(head.status, &head.headers, &body.to_bytes()))
     }
 
     fn request(&self, batch: Bytes) -> Result<Request<Full<Bytes>>, ExportError> {
@@ -228,7 +228,7 @@ pub(crate) fn header_fields(text: &SecretString) -> Option<HeaderMap> {
 }
 
 /// What a response means (OTLP 1.x, "OTLP/HTTP Response").
-fn judge(status: StatusCode, fields: &HeaderMap, body: &[u8]) -> Result<u64, ExportError> {
+fn outcome(status: StatusCode, fields: &HeaderMap, body: &[u8]) -> Result<u64, ExportError> {
     if !status.is_success() {
         let may_retry = matches!(status.as_u16(), 429 | 502 | 503 | 504);
         let seconds = fields
@@ -342,23 +342,23 @@ mod tests {
 
     #[test]
     fn a_response_says_what_was_taken_and_whether_to_try_again() {
-        let judged = |status: u16, kind: Option<&str>, body: &[u8]| {
+        let result = |status: u16, kind: Option<&str>, body: &[u8]| {
             let kind = kind.map(|kind| (CONTENT_TYPE, HeaderValue::try_from(kind).unwrap()));
             let mut fields: HeaderMap = kind.into_iter().collect();
             fields.insert(RETRY_AFTER, HeaderValue::from_static("7"));
-            judge(StatusCode::from_u16(status).unwrap(), &fields, body)
+            outcome(StatusCode::from_u16(status).unwrap(), &fields, body)
         };
         let protobuf = Some("application/x-protobuf");
-        assert_eq!(judged(200, protobuf, b""), Ok(0));
+        assert_eq!(result(200, protobuf, b""), Ok(0));
         // partial_success { rejected_spans: 3 }
-        assert_eq!(judged(200, protobuf, &[0x0a, 2, 0x08, 3]), Ok(3));
-        assert_eq!(judged(202, None, b""), Ok(0));
-        assert_eq!(judged(200, Some("application/json"), b"{}"), Ok(0));
+        assert_eq!(result(200, protobuf, &[0x0a, 2, 0x08, 3]), Ok(3));
+        assert_eq!(result(202, None, b""), Ok(0));
+        assert_eq!(result(200, Some("application/json"), b"{}"), Ok(0));
         for (kind, body) in [
             (protobuf, &b"\xff\xff\xff"[..]),
             (Some("text/html; charset=utf-8"), b"<html>"),
         ] {
-            let error = judged(200, kind, body).unwrap_err();
+            let error = result(200, kind, body).unwrap_err();
             assert_eq!(error.reason, "bad_response");
             assert!(!error.may_retry && error.needs_operator);
         }
@@ -370,7 +370,7 @@ mod tests {
             (404, false, true),
             (302, false, true),
         ] {
-            let error = judged(status, None, b"canary").unwrap_err();
+            let error = result(status, None, b"canary").unwrap_err();
             assert_eq!(error.may_retry, may_retry, "{status}");
             assert_eq!(error.needs_operator, needs_operator, "{status}");
             let retry_after = may_retry.then_some(Duration::from_secs(7));

@@ -157,9 +157,9 @@ mod tests {
     #[test]
     fn the_upstream_hears_of_us_only_where_the_client_says_nothing() {
         let context = SpanContext::of(&request(&[]), ALL).unwrap();
-        let told = context.traceparent().unwrap();
+        let sent = context.traceparent().unwrap();
         let (trace, span) = (context.trace, context.upstream);
-        assert_eq!(told, format!("00-{trace:032x}-{span:016x}-01"));
+        assert_eq!(sent, format!("00-{trace:032x}-{span:016x}-01"));
         for field in [
             ("Traceparent", PARENT),
             ("traceparent", "00-nonsense"),

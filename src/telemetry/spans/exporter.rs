@@ -31,7 +31,7 @@ pub struct Exporter {
 const FLOOR: Duration = Duration::from_secs(1);
 const CEILING: Duration = Duration::from_secs(30);
 /// How long a batch is tried again. Newer spans are of more use than older ones.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const REMEDY: &str = "check that the collector runs and that telemetry.otlp_endpoint is its address for \
                       OTLP over HTTP (usually port 4318); requests are served all the same";
@@ -72,7 +72,7 @@ impl Exporter {
     async fn send(&mut self, spans: Vec<Span>) {
         let count = spans.len() as u64;
         let batch = self.maker.message(spans);
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + TIMEOUT;
         loop {
             // At the end each batch has one chance.
             let is_end = self.queue.is_closed();

@@ -14,8 +14,7 @@ const NEAR: usize = 3;
 
 /// The words without what could be a credential, on one line, and short. `None` where nothing is left.
 pub(super) fn shown(text: &str) -> Option<String> {
-    // What is cut off later need not be looked at.
-    let text: String = text.chars().take(4 * LONGEST).collect();
+    let text = beginning(text);
     let mut words: Vec<String> = Vec::new();
     let mut since_secret = usize::MAX;
     for word in text.split_whitespace() {
@@ -32,6 +31,17 @@ pub(super) fn shown(text: &str) -> Option<String> {
     let text = words.join(" ");
     let has_words = text.contains(|c: char| c.is_alphanumeric());
     has_words.then(|| for_terminal(&text, LONGEST))
+}
+
+/// As much of a text as need be looked at, since the rest is cut off later; without a word that would
+/// be cut here, whose beginning may not look like what it is the beginning of.
+fn beginning(text: &str) -> &str {
+    let Some((end, _)) = text.char_indices().nth(4 * LONGEST) else {
+        return text;
+    };
+    let (text, _) = text.split_at(end);
+    text.rsplit_once(char::is_whitespace)
+        .map_or("", |(whole, _)| whole)
 }
 
 /// A code of Microsoft's identity platform, which says more than the error code does.
@@ -72,14 +82,19 @@ fn plain_or_gap(word: &str) -> &str {
     if is_plain_word(word) { word } else { GAP }
 }
 
-/// Letters, and what joins words: no secret that was made by a machine.
+/// Letters, and what joins words: no secret that was made by a machine. A capital letter behind a small
+/// one is of no word, but of Base64.
 fn is_plain_word(word: &str) -> bool {
     let is_of_word = |c: char| c.is_alphabetic() || matches!(c, '_' | '-' | '\'' | '.');
-    word.len() < 40 && word.chars().all(is_of_word)
+    let small_first = word.chars().zip(word.chars().skip(1));
+    let mut turns = small_first.filter(|(one, next)| one.is_lowercase() && next.is_uppercase());
+    word.len() < 40 && word.chars().all(is_of_word) && turns.next().is_none()
 }
 
 fn is_sensitive(word: &str) -> bool {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 9] = [
+        "basic",
+        "bearer",
         "secret",
         "password",
         "passcode",
@@ -160,10 +175,19 @@ mod tests {
                 assert!(!told.contains(secret), "{text}: {told}");
             }
         }
+        // Without a digit, as short ones of HTTP Basic may be.
+        assert_eq!(shown("not Basic dXNlcjpwYXNz").unwrap(), "not Basic …");
         for secret in ["canary-api-token-0a1b2c3d4e5f", "A".repeat(60).as_str()] {
             let told = shown(&format!("cannot use {secret} here")).unwrap();
             assert_eq!(told, "cannot use … here");
         }
+    }
+
+    #[test]
+    fn a_word_that_is_too_far_behind_is_not_cut_into_one_that_looks_harmless() {
+        let long = "x1".repeat((4 * LONGEST - 8) / 2);
+        assert_eq!(shown(&format!("of {long} hunter2canary")).unwrap(), "of …");
+        assert_eq!(shown(&"x1".repeat(4 * LONGEST)), None);
     }
 
     #[test]

@@ -105,8 +105,13 @@ impl Issuer {
         })
     }
 
-    /// Reads metadata.
-    fn read(
+    /// Reads the metadata that were found at a place; `by_certificate` is whether the client
+    /// authenticates itself by a certificate (RFC 8705 §5).
+    ///
+    /// # Errors
+    /// When they are not those of this issuer, or name no endpoint that credentials may be sent to.
+    /// Quotes nothing of them.
+    pub fn read(
         &self,
         read_from: &Url,
         body: &[u8],

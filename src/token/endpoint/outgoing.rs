@@ -13,6 +13,7 @@ use url::{
 
 use super::{
     assertion::{self, Assertion, AssertionError},
+    echo::Secrets,
     request::{BasicEncoding, ClientAuth, FormValue, TokenRequest},
 };
 use crate::{
@@ -32,6 +33,14 @@ pub(super) struct Occasion<'a> {
     pub(super) ahead: i64,
     /// Whether HTTP Basic credentials are spelled the other way.
     pub(super) other_spelling: bool,
+}
+
+/// A token request as it is sent.
+pub(super) struct Outgoing {
+    pub(super) fields: HeaderMap,
+    pub(super) body: Bytes,
+    /// The secrets that are in it, as they are sent: no response may give them back.
+    pub(super) secrets: Secrets,
 }
 
 impl TokenRequest {
@@ -61,19 +70,20 @@ impl TokenRequest {
                     .is_ok_and(|secret| differs(secret.expose_secret())))
     }
 
-    /// The head's fields and the body.
-    pub(super) fn build(&self, occasion: &Occasion<'_>) -> Result<(HeaderMap, Bytes), FetchError> {
+    /// Reads the secrets and puts them where they belong.
+    pub(super) fn build(&self, occasion: &Occasion<'_>) -> Result<Outgoing, FetchError> {
         let which = occasion.which;
+        let mut secrets = Secrets::default();
         let mut form = Vec::with_capacity(self.form.len() + 3);
         for (name, value) in &self.form {
             let value = match value {
                 FormValue::Plain(value) => SecretString::from(value.as_str()),
-                FormValue::Secret(named) => read(&named.secret, which, named.key)?,
-                FormValue::Assertion(assertion) => sign(assertion, occasion)?,
-                FormValue::RefreshToken(file) => match occasion.refresh_token {
+                FormValue::Secret(named) => secrets.noted(read(&named.secret, which, named.key)?),
+                FormValue::Assertion(assertion) => secrets.noted(sign(assertion, occasion)?),
+                FormValue::RefreshToken(file) => secrets.noted(match occasion.refresh_token {
                     Some(token) => token.clone(),
                     None => read(&file.secret().into(), which, REFRESH_TOKEN)?,
-                },
+                }),
             };
             form.push((name.as_str(), value));
         }
@@ -89,7 +99,7 @@ impl TokenRequest {
                 client_secret,
                 encoding,
             } => {
-                let secret = read(client_secret, which, CLIENT_SECRET)?;
+                let secret = secrets.noted(read(client_secret, which, CLIENT_SECRET)?);
                 let encoding = if occasion.other_spelling {
                     BasicEncoding::Plain
                 } else {
@@ -103,13 +113,14 @@ impl TokenRequest {
                 client_secret,
             } => {
                 form.push(("client_id", plain(client_id)));
-                form.push(("client_secret", read(client_secret, which, CLIENT_SECRET)?));
+                let secret = secrets.noted(read(client_secret, which, CLIENT_SECRET)?);
+                form.push(("client_secret", secret));
             }
             ClientAuth::PrivateKeyJwt {
                 client_id,
                 assertion,
             } => {
-                let signed = sign(assertion, occasion)?;
+                let signed = secrets.noted(sign(assertion, occasion)?);
                 form.push(("client_id", plain(client_id)));
                 form.push(("client_assertion_type", plain(assertion::TYPE)));
                 form.push(("client_assertion", signed));
@@ -121,13 +132,15 @@ impl TokenRequest {
                 form.extend(client_id.iter().map(|id| ("client_id", plain(id))));
                 form.push(("client_assertion_type", plain(assertion::TYPE)));
                 let assertion = read(assertion, which, "auth.client_assertion")?;
+                let assertion = secrets.noted(assertion);
                 form.push(("client_assertion", assertion));
             }
             ClientAuth::TlsClientAuth { client_id } | ClientAuth::Public { client_id } => {
                 form.push(("client_id", plain(client_id)));
             }
             ClientAuth::Bearer(assertion) => {
-                fields.insert(AUTHORIZATION, bearer(&sign(assertion, occasion)?)?);
+                let signed = secrets.noted(sign(assertion, occasion)?);
+                fields.insert(AUTHORIZATION, bearer(&signed)?);
             }
         }
         let body = if self.protocol.has_form {
@@ -135,7 +148,11 @@ impl TokenRequest {
         } else {
             Bytes::new()
         };
-        Ok((fields, body))
+        Ok(Outgoing {
+            fields,
+            body,
+            secrets,
+        })
     }
 }
 

@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use auth_sidecar::client_token::Hash;
 use rustix::process::{Signal, getuid};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::{API_TOKEN, TELEGRAF, TOKEN, ask, list, over, place, settings};
 use crate::support::{
@@ -86,4 +89,33 @@ async fn a_request_that_was_begun_gets_no_token_once_there_is_no_broker() {
         said.is_empty() || said.starts_with("HTTP/1.1 403 "),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn what_a_broker_has_open_when_it_is_given_up_ends_with_its_drain_time() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let base = Settings::new(&csp, &service);
+    let (_directory, socket) = place();
+    let own = getuid().as_raw().to_string();
+    let settings = base
+        .clone()
+        .set("broker.address", format!("unix:{}", socket.display()))
+        .set("broker.allow_users", [own.as_str()].as_slice());
+    let process = Process::start(&settings).await;
+    eventually(|| socket.exists(), DEADLINE).await;
+    let mut waiting = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    // The broker waits for this body for ten seconds.
+    let head = "POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\n";
+    waiting.write_all(head.as_bytes()).await.unwrap();
+    process.reconfigure(&base);
+    process.signal(Signal::HUP);
+    let changed = || process.output().contains("the new configuration is in use");
+    eventually(changed, DEADLINE).await;
+    let mut said = Vec::new();
+    let end = timeout(Duration::from_secs(5), waiting.read_to_end(&mut said)).await;
+    assert!(end.is_ok(), "the connection is still open");
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(said, "", "it was ended, not responded to");
 }

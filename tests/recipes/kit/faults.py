@@ -15,8 +15,8 @@ AFTERMATH = 4
 class Faults:
     """Plays the faults, one after the other, and knows whether one was on at a moment."""
 
-    def __init__(self, name, tokens, sidecar):
-        self.name, self.tokens, self.sidecar = name, tokens, sidecar
+    def __init__(self, name, tokens, sidecars):
+        self.name, self.tokens, self.sidecars = name, tokens, sidecars
         self.began = None
         self.windows = []
 
@@ -34,19 +34,22 @@ class Faults:
             time.sleep(2 * LIFETIME)
             self.tokens.come_back()
             # The sidecar's own pause between attempts grows to some seconds meanwhile.
-            wait_until(self.sidecar.is_ready, 20, "the sidecar did not get a token again")
+            for sidecar in self.sidecars:
+                wait_until(sidecar.is_ready, 20, "the sidecar did not get a token again")
         self.until(start + 5 * unit + 2 * LIFETIME)
         with Fault(self, "the secret rotated"):
             secret = self.tokens.rotate()
             refused = self.tokens.refused
             wait_until(lambda: self.tokens.refused > refused, 10, "the old secret was not tried")
-            self.sidecar.write_secret(secret)
-            granted = len(self.tokens.granted)
-            wait_until(lambda: len(self.tokens.granted) > granted, 10, "the new secret was not used")
+            for sidecar in self.sidecars:
+                sidecar.write_secret(secret)
+                granted = len(self.tokens.granted)
+                wait_until(lambda: len(self.tokens.granted) > granted, 10, "the new secret was not used")
         self.until(start + 8 * unit + 2 * LIFETIME)
         with Fault(self, "the sidecar restarted"):
-            self.sidecar.stop()
-            self.sidecar.start()
+            for sidecar in self.sidecars:
+                sidecar.stop()
+                sidecar.start()
         self.until(start + seconds)
 
     def until(self, at):

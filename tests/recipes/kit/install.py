@@ -1,6 +1,8 @@
 """Tools by their ecosystem's ordinary client, into a cache outside of the tree's own files."""
 
+import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,6 +14,13 @@ CACHE = Path(os.environ.get("RECIPES_CACHE", ROOT / "target" / "recipes")).resol
 MINUTES = 60
 
 
+# What brings a program on Debian and Ubuntu. Go is there too old, and comes from its own makers.
+PACKAGES = {
+    "apt-get": "apt", "curl": "curl", "java": "default-jdk-headless", "javac": "default-jdk-headless", "mvn": "maven",
+    "node": "nodejs", "npm": "npm", "unshare": "util-linux",
+}
+
+
 class Missing(Exception):
     """The tool cannot be had on this machine: the recipe is skipped, and says why."""
 
@@ -20,18 +29,30 @@ def command(name):
     """The path of a program that has to be there."""
     found = shutil.which(name)
     if not found:
-        raise Missing(f"{name} is not installed")
+        raise missing(name, PACKAGES.get(name))
     return found
+
+
+def missing(name, package):
+    return Missing(f"{name} is not installed" + (f" (Debian and Ubuntu: apt-get install {package})" if package else ""))
 
 
 def venv(*packages):
     """The Python of an environment with these packages."""
+    if not importlib.util.find_spec("ensurepip"):
+        raise missing("Python's venv", "python3-venv")
     folder = folder_of("python", packages)
     once(folder, lambda: (
         run(sys.executable, "-m", "venv", "--clear", folder),
         run(folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *packages),
     ))
     return folder / "bin" / "python"
+
+
+def libraries(*packages):
+    """Packages for the recipe itself, which can import them from now on."""
+    folder = venv(*packages).parents[1]
+    sys.path.append(str(next(folder.glob("lib/python*/site-packages"))))
 
 
 def npm(*packages):
@@ -46,10 +67,7 @@ def go(package, version, tags="", minutes=20):
     """The program that `go install` makes."""
     command("go")
     folder = folder_of("go", [package, version, tags])
-    environment = {
-        **os.environ, "GOBIN": str(folder), "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
-        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
-    }
+    environment = go_environment({"GOBIN": str(folder), "GOFLAGS": "-modcacherw"})
     once(folder, lambda: run(
         "nice", "-n", "10", "go", "install", "-trimpath", "-ldflags=-s -w", f"-tags={tags}", f"{package}@{version}",
         environment=environment, minutes=minutes,
@@ -57,19 +75,23 @@ def go(package, version, tags="", minutes=20):
     return folder / package.rstrip("/").rpartition("/")[2]
 
 
-def go_program(files, minutes=20):
-    """The program that `files` (texts by their names, a `go.mod` among them) make; kept as long as they stay the same."""
+def go_environment(more):
+    caches = {"GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"), "GOTOOLCHAIN": "local"}
+    return {**os.environ, **caches, **more}
+
+
+def go_program(files, minutes=40):
+    """The program that `files` (texts by their names, a `go.mod` among them) make; kept as long as they stay the same.
+
+    `go.mod` has the versions that are wanted; what these want in turn follows from them.
+    """
     command("go")
     folder = folder_of("go-program", [name + text for name, text in sorted(files.items())])
-    environment = {
-        **os.environ, "GOPATH": str(CACHE / "gopath"), "GOCACHE": str(CACHE / "gocache"),
-        "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local",
-    }
+    environment = go_environment({"GOFLAGS": "-modcacherw -mod=mod"})
 
     def build():
         for name, text in files.items():
             (folder / name).write_text(text)
-        run("go", "-C", folder, "mod", "tidy", environment=environment, minutes=minutes)
         run(
             "nice", "-n", "10", "go", "build", "-C", folder, "-trimpath", "-ldflags=-s -w", "-o", folder / "program", ".",
             environment=environment, minutes=minutes,
@@ -83,6 +105,7 @@ POM = """
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>recipe</groupId><artifactId>recipe</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencyManagement><dependencies>{managed}</dependencies></dependencyManagement>
   <dependencies>{needed}</dependencies>
 </project>
 """
@@ -95,17 +118,23 @@ SETTINGS = """
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
-def maven(*artifacts, without=()):
-    """The class path of GROUP:NAME:VERSION and what they need, but for GROUP:NAME of `without`."""
+def maven(*artifacts, bom=None, without=()):
+    """The class path of GROUP:NAME[:VERSION] and what they need, but for GROUP:NAME of `without`.
+
+    Versions that are not named come from a bill of materials.
+    """
+    # Without a JDK there is no use in them.
+    command("javac")
     command("mvn")
-    folder = folder_of("maven", [*artifacts, without])
+    folder = folder_of("maven", [*artifacts, without] + ([bom] if bom else []))
     left_out = "".join(
         "<exclusion><groupId>{}</groupId><artifactId>{}</artifactId></exclusion>".format(*name.split(":")) for name in without
     )
 
     def fetch():
         text = POM.format(
-            needed="".join(dependency(artifact, f"<exclusions>{left_out}</exclusions>") for artifact in artifacts)
+            managed=dependency(bom, "<type>pom</type><scope>import</scope>") if bom else "",
+            needed="".join(dependency(artifact, f"<exclusions>{left_out}</exclusions>") for artifact in artifacts),
         )
         (folder / "pom.xml").write_text(text)
         (folder / "settings.xml").write_text(SETTINGS.format(nowhere=folder / "nowhere"))
@@ -119,10 +148,9 @@ def maven(*artifacts, without=()):
 
 
 def dependency(artifact, more):
-    group, name, version = artifact.split(":")
-    return (
-        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>{more}</dependency>"
-    )
+    group, name, *version = artifact.split(":")
+    text = f"<groupId>{group}</groupId><artifactId>{name}</artifactId>"
+    return f"<dependency>{text}{''.join(f'<version>{number}</version>' for number in version)}{more}</dependency>"
 
 
 def debian(*packages):
@@ -156,12 +184,16 @@ def folder_of(kind, parts):
 def once(folder, make):
     """Runs `make` unless it has succeeded before."""
     done = folder / "installed"
-    if done.exists():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    make()
-    done.touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Recipes that run at a time install one after the other: apt-get and npm do not share their own files well.
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        make()
+        done.touch()
 
 
 def run(*arguments, environment=None, minutes=20):
@@ -174,5 +206,7 @@ def run(*arguments, environment=None, minutes=20):
     except subprocess.TimeoutExpired as late:
         raise Missing(f"{arguments[0]} did not end within {minutes} minutes") from late
     if done.returncode:
-        raise Missing(f"{arguments[0]} failed ({done.returncode}): {done.stdout[-2000:]}")
+        # One line: where it is skipped, the reason stands in a list.
+        program = next(name for name in arguments if name not in ("nice", "-n", "10"))
+        raise Missing(f"{program} failed ({done.returncode}): {' '.join(done.stdout.split())[-600:]}")
     return done.stdout

@@ -17,9 +17,10 @@ def listens(port):
 
 
 def wait_until(condition, seconds, complaint):
+    """Waits for a condition; a complaint that tells of what was seen last is made by a function."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:
-            raise AssertionError(complaint)
+            raise AssertionError(complaint() if callable(complaint) else complaint)
         time.sleep(0.02)
     return found

@@ -32,7 +32,7 @@ def binary():
 class Sidecar:
     """The program with the page's configuration; the environment says only where things are on this machine."""
 
-    def __init__(self, text, folder, tokens, instance, certificate=None):
+    def __init__(self, text, folder, tokens, upstream, certificate=None):
         self.program, self.folder, self.tokens = binary(), Path(folder), tokens
         self.settings = tomllib.loads(text)
         self.file = self.folder / "auth-sidecar.toml"
@@ -48,13 +48,15 @@ class Sidecar:
         self.listen = [self.place(address) for address in as_list(self.settings["listen"]["address"])]
         self.environment = {"AUTH_SIDECAR_ADMIN__ADDRESS": self.admin.removeprefix("http://")}
         self.set("listen.address", ",".join(self.listen))
-        self.set("upstream.url", instance.url)
+        self.set("upstream.url", upstream)
         self.set("auth.client_id", tokens.client_id)
         self.set("auth.client_secret_file", self.secret_file)
         for key, value in (
             ("auth.org_id", tokens.org_id),
             ("auth.token_url", f"{tokens.url}/oauth2/token"),
             ("listen.client_tokens_file", self.clients_file),
+            ("broker.client_tokens_file", self.clients_file),
+            ("broker.address", f"127.0.0.1:{free_port()}"),
             ("listen.tls_cert_file", self.folder / "tls" / "cert.pem"),
             ("listen.tls_key_file", self.folder / "tls" / "key.pem"),
             ("listen.tls_client_ca_file", self.folder / "tls" / "ca.pem"),

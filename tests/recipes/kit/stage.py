@@ -39,6 +39,7 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix=f"recipe-{name}-"))
         self.version = None
         self.tokens = self.instance = self.sidecar = None
+        self.sidecars = []
         self.processes = {}
         self.workers = []
         self.stopping = threading.Event()
@@ -57,8 +58,8 @@ class Stage:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        if self.sidecar:
-            self.sidecar.kill()
+        for sidecar in self.sidecars:
+            sidecar.kill()
         code = None
         if kind is install.Missing:
             print(json.dumps({"name": self.name, "verdict": "skipped", "why": str(error)}))
@@ -86,12 +87,24 @@ class Stage:
         """
         self.tokens = TokenService()
         self.instance = Instance(self.tokens, self.start_demo() if demo else None)
-        self.sidecar = Sidecar(self.page.block(block), self.folder, self.tokens, self.instance, certificate)
+        self.sidecar = Sidecar(self.page.block(block), self.folder, self.tokens, self.instance.url, certificate)
+        self.sidecars.append(self.sidecar)
         token = self.sidecar.local_token(client) if client else None
         self.instance.never.update(self.sidecar.local_tokens.values())
         self.sidecar.start()
-        self.faults = Faults(self.name, self.tokens, self.sidecar)
+        self.faults = Faults(self.name, self.tokens, self.sidecars)
         return token
+
+    def start_another(self, block, upstream, client):
+        """A second sidecar, beside that of `start`, with the same identity; it meets the same faults."""
+        folder = self.folder / Path(block).stem
+        folder.mkdir()
+        sidecar = Sidecar(self.page.block(block), folder, self.tokens, upstream)
+        token = sidecar.local_token(client)
+        self.instance.never.add(token)
+        sidecar.start()
+        self.sidecars.append(sidecar)
+        return sidecar, token
 
     def start_demo(self):
         """The embedded instance, by the sidecar of `auth-sidecar demo`; returns its URL."""
@@ -109,12 +122,15 @@ class Stage:
         wait_until(lambda: address() and "Ctrl-C stops" in output.read_text(), 10, "no demo")
         return address()
 
-    def spawn(self, name, *arguments, environment=None, cwd=None):
-        """Starts a part of the tool; what it says goes to NAME.log."""
+    def spawn(self, name, *arguments, environment=None, cwd=None, input=False, output=False):
+        """Starts a part of the tool; what it says goes to NAME.log.
+
+        A recipe that talks with it asks for a pipe as its `input`, and as its `output`.
+        """
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [str(argument) for argument in arguments], env=tool_environment(environment), cwd=cwd or self.folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                stdin=subprocess.PIPE if input else subprocess.DEVNULL, stdout=subprocess.PIPE if output else log, stderr=log,
             )
         self.processes[name] = process
         return process
@@ -207,7 +223,8 @@ class Stage:
     def finish(self, at_least=1):
         """Prints the row of the table, and ends the program with the verdict."""
         row = verdict.row(self, at_least)
-        self.sidecar.stop()
+        for sidecar in self.sidecars:
+            sidecar.stop()
         if self.problems:
             self.show_logs()
             self.show_arrivals()
@@ -227,6 +244,6 @@ class Stage:
             print(f"--- {request.method} {request.target[:200]}: {request.content[:300]}", file=sys.stderr)
 
     def show_logs(self):
-        for path in sorted(self.folder.glob("*.log")):
+        for path in sorted(self.folder.rglob("*.log")):
             lines = path.read_text(errors="replace").splitlines()[-40:]
             print(f"--- {path.name}\n" + "\n".join(lines), file=sys.stderr)

@@ -20,8 +20,9 @@ def row(stage, at_least):
     stage.problems += stage.instance.problems
     seen = len(stage.instance.token_numbers)
     stage.check(seen >= int(stage.seconds / LIFETIME / 2), f"only {seen} tokens were used")
-    for kind in stage.sidecar.secrets_said():
-        stage.problem(f"the sidecar's log holds {kind}")
+    for sidecar in stage.sidecars:
+        for kind in sidecar.secrets_said():
+            stage.problem(f"the sidecar's log holds {kind}")
     return {
         "name": stage.name, "version": stage.version, "seconds": round(stage.seconds),
         "sent": stage.sent.total(), "arrived": (stage.arrived & stage.sent).total(), "lost": missing.total(),

@@ -20,44 +20,90 @@ Before Kubernetes 1.29, with sidecar.native=false, it goes first among `containe
 {{- end -}}
 {{- end -}}
 
-{{/* The variable by which the sidecar is told the file of its credential. */}}
-{{- define "auth-sidecar.secretVariable" -}}
-{{- get (dict
-    "csp-oauth-app" "AUTH_SIDECAR_AUTH__CLIENT_SECRET_FILE"
-    "csp-api-token" "AUTH_SIDECAR_AUTH__API_TOKEN_FILE"
-    "static-token" "AUTH_SIDECAR_AUTH__TOKEN_FILE"
-    "oauth2-client-credentials" "AUTH_SIDECAR_AUTH__CLIENT_SECRET_FILE"
-  ) .Values.auth.type -}}
+{{/* The kind of the credentials: the one that is named, or else what a provider is usually used with. */}}
+{{- define "auth-sidecar.kind" -}}
+{{- $usual := dict "google" "oauth2-jwt-bearer" "salesforce" "oauth2-jwt-bearer" "github" "github-app"
+    "csp" "csp-oauth-app" "tanzu" "csp-oauth-app" "omnissa" "csp-oauth-app" "" "csp-oauth-app" -}}
+{{- .Values.auth.type | default (get $usual .Values.auth.provider) | default "oauth2-client-credentials" -}}
 {{- end -}}
 
-{{/* Its configuration as variables, which win over the defaults; `own` are those that a template sets. */}}
-{{- define "auth-sidecar.env" -}}
+{{/* Which files of [auth] are which keys of the Secret, as JSON: what auth.files says, or else what the kind
+and the way in which the client proves who it is are used with. */}}
+{{- define "auth-sidecar.files" -}}
+{{- $auth := .Values.auth -}}
+{{- $kind := include "auth-sidecar.kind" . -}}
+{{- $name := get (dict "csp-oauth-app" "clientSecretFile" "csp-api-token" "apiTokenFile" "static-token" "tokenFile" "github-app" "privateKeyFile") $kind -}}
+{{- $files := $auth.files -}}
+{{- if $files -}}
+{{- else if $name -}}
+{{- $files = dict $name $auth.secretKey -}}
+{{- else if eq $kind "oauth2-jwt-bearer" -}}
+{{- /* A key file names its account; a mere key does not. */ -}}
+{{- $files = dict (ternary "privateKeyFile" "serviceAccountFile" (or (ne ($auth.clientId) "") (hasKey $auth "assertionIssuer"))) $auth.secretKey -}}
+{{- else -}}
+{{- $assertion := and $auth.serviceAccountToken.audience (ne $kind "oauth2-token-exchange") -}}
+{{- $method := $auth.clientAuth | default (ternary "client_assertion" "client_secret" (not (empty $assertion))) -}}
+{{- if hasPrefix "client_secret" $method -}}
+{{- $files = dict "clientSecretFile" $auth.secretKey -}}
+{{- else if eq $method "private_key_jwt" -}}
+{{- $files = dict "privateKeyFile" $auth.secretKey -}}
+{{- else if hasSuffix "tls_client_auth" $method -}}
+{{- $files = dict "clientCertFile" "tls.crt" "clientKeyFile" "tls.key" -}}
+{{- end -}}
+{{- end -}}
+{{- $files | default dict | toJson -}}
+{{- end -}}
+
+{{/* The configuration by dotted names, as JSON: what the values say in their own words, `own` of a template,
+and before all of it `settings`. */}}
+{{- define "auth-sidecar.settings" -}}
 {{- $values := .Values -}}
 {{- $auth := $values.auth -}}
-{{- $own := .own | default dict -}}
-- name: AUTH_SIDECAR_UPSTREAM__URL
-  value: {{ required "upstream.url is required: the service behind the sidecar" $values.upstream.url | quote }}
-- name: AUTH_SIDECAR_AUTH__TYPE
-  value: {{ $auth.type | quote }}
-{{- with $auth.clientId }}
-- name: AUTH_SIDECAR_AUTH__CLIENT_ID
-  value: {{ . | quote }}
-{{- end }}
-{{- with $auth.orgId }}
-- name: AUTH_SIDECAR_AUTH__ORG_ID
-  value: {{ . | quote }}
-{{- end }}
-{{- with $auth.tokenUrl }}
-- name: AUTH_SIDECAR_AUTH__TOKEN_URL
-  value: {{ . | quote }}
-{{- end }}
-- name: {{ include "auth-sidecar.secretVariable" . }}
-  value: {{ printf "/run/secrets/auth-sidecar/%s" $auth.secretKey | quote }}
-{{- range $key, $value := merge (deepCopy $values.settings) $own }}
+{{- $kind := include "auth-sidecar.kind" . -}}
+{{- $all := dict "upstream.url" (required "upstream.url is required: the service behind the sidecar" $values.upstream.url) -}}
+{{- range $section, $omitted := dict "auth" (list "type" "secretName" "secretKey" "files" "serviceAccountToken" "refreshTokenClaim") "telemetry" (list "headersSecret") "log" list -}}
+{{- range $key, $value := omit (get $values $section) "" -}}
+{{- if not (or (has $key $omitted) (empty $value)) -}}
+{{- $_ := set $all (printf "%s.%s" $section (snakecase $key)) (kindIs "slice" $value | ternary (join "," $value) $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if or $auth.type (not $auth.provider) -}}
+{{- $_ := set $all "auth.type" $kind -}}
+{{- end -}}
+{{- range $key, $file := fromJson (include "auth-sidecar.files" .) -}}
+{{- $_ := set $all (printf "auth.%s" (snakecase $key)) (printf "/run/secrets/auth-sidecar/%s" $file) -}}
+{{- end -}}
+{{- if $auth.serviceAccountToken.audience -}}
+{{- $is_subject := and (eq $kind "oauth2-token-exchange") (ne ($auth.clientAuth | default "") "client_assertion") -}}
+{{- $_ := set $all (ternary "auth.subject_token_file" "auth.client_assertion_file" $is_subject) "/var/run/secrets/tokens/auth-sidecar/token" -}}
+{{- end -}}
+{{- if eq $kind "oauth2-refresh-token" -}}
+{{- $_ := required "auth.refreshTokenClaim is required: a refresh token is replaced when it is used, so no Secret can hold it" $auth.refreshTokenClaim -}}
+{{- $_ := set $all "auth.refresh_token_file" "/var/lib/auth-sidecar/refresh-token" -}}
+{{- end -}}
+{{- if $values.telemetry.headersSecret -}}
+{{- $_ := set $all "telemetry.otlp_headers_file" "/run/secrets/telemetry/headers" -}}
+{{- end -}}
+{{- if $values.broker.clientsSecret -}}
+{{- $_ := set $all "broker.address" "127.0.0.1:9799" -}}
+{{- $_ := set $all "broker.client_tokens_file" "/run/secrets/broker/clients" -}}
+{{- end -}}
+{{- if $values.broker.tokenFile -}}
+{{- $_ := set $all "broker.file" "[{path = \"/run/auth-sidecar/token\", mode = \"0640\"}]" -}}
+{{- end -}}
+{{- mergeOverwrite $all (.own | default dict) $values.settings | toJson -}}
+{{- end -}}
+
+{{/* The same as variables, which win over the defaults. */}}
+{{- define "auth-sidecar.env" -}}
+{{- range $key, $value := fromJson (include "auth-sidecar.settings" .) }}
+{{- /* A number of the values has a fraction; a large one would be written with an exponent. */}}
+{{- $is_whole := and (kindIs "float64" $value) (eq (floor $value) $value) }}
 - name: {{ printf "AUTH_SIDECAR_%s" ($key | replace "." "__" | upper) }}
-  value: {{ kindIs "float64" $value | ternary (int64 $value) $value | toString | quote }}
+  value: {{ $is_whole | ternary (int64 $value) $value | toString | quote }}
 {{- end }}
-{{- with $values.extraEnv }}
+{{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -79,7 +125,7 @@ seccompProfile: {type: RuntimeDefault}
   image: {{ include "auth-sidecar.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   env:
-    {{- include "auth-sidecar.env" . | nindent 4 }}
+    {{- include "auth-sidecar.env" . | trim | nindent 4 }}
   {{- if .Values.sidecar.native }}
   restartPolicy: Always
   # The pod's containers start when the first token is there. Within the pod, so that the admin listener
@@ -94,21 +140,98 @@ seccompProfile: {type: RuntimeDefault}
     # The kubelet starts the next container when this has ended.
     postStart:
       exec: {command: [/usr/local/bin/auth-sidecar, wait, --timeout, 60s]}
+    {{- if .Values.sidecar.preStopSeconds }}
+    # All containers are told to stop at the same time, and the tool may have something left to ask.
+    {{- include "auth-sidecar.pause" (dict "Capabilities" .Capabilities "seconds" (int .Values.sidecar.preStopSeconds)) | nindent 4 }}
+    {{- end }}
   {{- end }}
   resources:
     {{- toYaml .Values.resources | nindent 4 }}
   securityContext:
     {{- include "auth-sidecar.securityContext" . | nindent 4 }}
+  {{- with include "auth-sidecar.mounts" . | trim }}
   volumeMounts:
-    - {name: auth-sidecar-secret, mountPath: /run/secrets/auth-sidecar, readOnly: true}
+    {{- . | nindent 4 }}
+  {{- end }}
 {{- end -}}
 
+{{/* How it goes on to serve for some seconds after it has been told to stop. */}}
+{{- define "auth-sidecar.pause" -}}
+{{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version -}}
+# By the kubelet: the image has no sleep.
+preStop:
+  sleep: {seconds: {{ .seconds }}}
+{{- else -}}
+# No kubelet before 1.30 can sleep, and the image has no program for it. So it asks where nobody is; that
+# this has failed (FailedPreStopHook) is as it should be.
+preStop:
+  exec: {command: [/usr/local/bin/auth-sidecar, wait, --admin, "127.0.0.1:1", --timeout, {{ .seconds }}s]}
+{{- end -}}
+{{- end -}}
+
+{{- define "auth-sidecar.mounts" -}}
+{{- if ne (include "auth-sidecar.files" .) "{}" }}
+- {name: auth-sidecar-secret, mountPath: /run/secrets/auth-sidecar, readOnly: true}
+{{- end }}
+{{- if .Values.auth.serviceAccountToken.audience }}
+- {name: auth-sidecar-account, mountPath: /var/run/secrets/tokens/auth-sidecar, readOnly: true}
+{{- end }}
+{{- if .Values.auth.refreshTokenClaim }}
+- {name: auth-sidecar-refresh-token, mountPath: /var/lib/auth-sidecar}
+{{- end }}
+{{- if .Values.telemetry.headersSecret }}
+- {name: auth-sidecar-telemetry, mountPath: /run/secrets/telemetry, readOnly: true}
+{{- end }}
+{{- if .Values.broker.clientsSecret }}
+- {name: auth-sidecar-broker, mountPath: /run/secrets/broker, readOnly: true}
+{{- end }}
+{{- if .Values.broker.tokenFile }}
+- {name: auth-sidecar-token, mountPath: /run/auth-sidecar}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* For a container that reads the file of broker.tokenFile: never writable, and never by subPath. */}}
+{{- define "auth-sidecar.tokenMount" -}}
+- {name: auth-sidecar-token, mountPath: /run/auth-sidecar, readOnly: true}
+{{- end -}}
+
+{{/* The group of what is mounted is the pod's fsGroup. */}}
 {{- define "auth-sidecar.volumes" -}}
+{{- if ne (include "auth-sidecar.files" .) "{}" }}
 - name: auth-sidecar-secret
-  secret:
-    secretName: {{ .Values.auth.secretName | quote }}
-    # The group is the pod's fsGroup.
+  secret: {secretName: {{ .Values.auth.secretName | quote }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.auth.serviceAccountToken }}
+{{- if .audience }}
+- name: auth-sidecar-account
+  projected:
     defaultMode: 0440
+    sources:
+      - serviceAccountToken: {path: token, audience: {{ .audience | quote }}, expirationSeconds: {{ int64 .expirationSeconds }}}
+{{- end }}
+{{- end }}
+{{- with .Values.auth.refreshTokenClaim }}
+- name: auth-sidecar-refresh-token
+  persistentVolumeClaim: {claimName: {{ . | quote }}}
+{{- end }}
+{{- with .Values.telemetry.headersSecret }}
+- name: auth-sidecar-telemetry
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.broker.clientsSecret }}
+- name: auth-sidecar-broker
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+{{- end }}
+{{- if .Values.broker.tokenFile }}
+- name: auth-sidecar-token
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "auth-sidecar.fullname" -}}
