@@ -87,6 +87,10 @@ pub fn takeable_by_others(path: &Path) -> Option<Writable> {
     })
 }
 
+/// What takes it away that every user of this machine can read a file.
+pub const KEEP_FROM_OTHERS: &str =
+    "chmod o-r takes that away, in a pod defaultMode 0440 with fsGroup";
+
 /// Whether every user of this machine can read a file.
 #[must_use]
 pub fn readable_by_all(path: &Path) -> bool {

@@ -10,7 +10,7 @@ use std::{
 use super::{Config, Problem, Resolved, layers::DEFAULT};
 use crate::{
     broker::FileSettings,
-    permissions::{readable_by_all, takeable_by_others, writable_by_others},
+    permissions::{KEEP_FROM_OTHERS, readable_by_all, takeable_by_others, writable_by_others},
     server::Address,
 };
 
@@ -129,7 +129,7 @@ pub(super) fn warnings(config: &Config, resolved: &[Resolved], file: Option<&Pat
         // Those that are secrets themselves are looked at where they are read.
         if (key == "listen.tls_key_file" || key.ends_with("_next_file")) && readable_by_all(path) {
             warnings.push(format!(
-                "{key}: every user of this machine can read {value}; chmod o-r takes that away"
+                "{key}: every user of this machine can read {value}; {KEEP_FROM_OTHERS}"
             ));
         }
     }

@@ -12,6 +12,7 @@ use super::{
     values,
 };
 use crate::{
+    permissions::KEEP_FROM_OTHERS,
     secret::{RotatingSecret, SecretSource},
     telemetry::spans::header_fields,
     text,
@@ -191,7 +192,7 @@ impl Reader {
                 if look.is_readable_by_all {
                     let path = path.display();
                     let warning = format!(
-                        "{key}: every user of this machine can read {path}; chmod o-r takes that away"
+                        "{key}: every user of this machine can read {path}; {KEEP_FROM_OTHERS}"
                     );
                     self.warnings.push(warning);
                 }
