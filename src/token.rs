@@ -30,6 +30,7 @@ use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration}
 use http::{HeaderValue, StatusCode};
 use secrecy::SecretString;
 use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::secret::wiped_field;
 
@@ -58,10 +59,22 @@ pub trait TokenSource: Send {
         None
     }
 
-    /// Whether a fetch is at a point where it must not be dropped, since what it brings may exist nowhere
-    /// else; `None` where it never is.
+    /// Whether the source is at a point where it must not be dropped, since what a fetch brings, or has
+    /// brought, may exist nowhere else; `None` where it never is.
     fn commitment(&self) -> Option<watch::Receiver<bool>> {
         None
+    }
+
+    /// Has fetches begin no call once `stop` is cancelled, while one in flight goes on.
+    fn stop_with(&mut self, _stop: &CancellationToken) {}
+
+    /// Stores what a fetch has received and could not store, and tries that again until it succeeds. Makes
+    /// no call.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may be called again; what is not stored by then is lost with the source.
+    fn settle(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
     }
 
     /// Waits until the credential is another than at the last fetch; for ever where it cannot be.
@@ -70,6 +83,22 @@ pub trait TokenSource: Send {
     /// Must be safe to drop and to call again.
     fn changed(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+}
+
+/// Waits until `stop` is cancelled, and then until a source with that commitment can be dropped without a
+/// loss.
+///
+/// # Cancel safety
+/// Safe: it only waits.
+pub(crate) async fn may_be_dropped(
+    commitment: Option<watch::Receiver<bool>>,
+    stop: &CancellationToken,
+) {
+    stop.cancelled().await;
+    if let Some(mut is_committed) = commitment {
+        // A source that is gone is committed to nothing.
+        drop(is_committed.wait_for(|is_committed| !is_committed).await);
     }
 }
 

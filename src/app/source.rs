@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Credentials},
@@ -73,6 +74,20 @@ impl TokenSource for Source {
         match self {
             Self::Endpoint(endpoint) => endpoint.commitment(),
             Self::Fixed(token) => token.commitment(),
+        }
+    }
+
+    fn stop_with(&mut self, stop: &CancellationToken) {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.stop_with(stop),
+            Self::Fixed(token) => token.stop_with(stop),
+        }
+    }
+
+    async fn settle(&mut self) {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.settle().await,
+            Self::Fixed(token) => token.settle().await,
         }
     }
 

@@ -98,8 +98,8 @@ impl AllTokenCalls {
         let deadline = deadline.max(Instant::now() + MOMENT);
         if timeout_at(deadline, self.0.wait()).await.is_err() {
             tracing::error!(
-                "a token call was still in flight at the end of the drain time: where the service has \
-                 rotated the refresh token, the new one is lost"
+                "a token call was still in flight at the end of the drain time, or its refresh token could \
+                 not be stored: where the service has rotated the refresh token, the new one is lost"
             );
         }
     }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::DATE};
 use secrecy::SecretString;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub(super) use self::client::{CallResponse, TokenClient};
@@ -75,6 +76,8 @@ pub struct TokenEndpoint {
     kept: Option<Kept>,
     /// Whether the refresh token may have been sent, and what the response brings is not in its place.
     is_committed: watch::Sender<bool>,
+    /// Cancelled when no call is to begin any more.
+    stop: CancellationToken,
 }
 
 /// How the token endpoint is reached.
@@ -117,6 +120,7 @@ impl TokenEndpoint {
             habits: Habits::default(),
             kept: None,
             is_committed: watch::Sender::new(false),
+            stop: CancellationToken::new(),
         })
     }
 
@@ -173,6 +177,7 @@ impl TokenEndpoint {
             ahead: self.habits.ahead,
             other_spelling: self.habits.other_spelling,
         })?;
+        self.begin_call(refresh_token)?;
         self.calls += 1;
         self.status = None;
         let response = client.post(fields, body).await?;
@@ -232,6 +237,7 @@ impl TokenSource for TokenEndpoint {
             if let Some(response) = self.resume().await? {
                 return Ok(response);
             }
+            self.is_committed.send_replace(false);
             if let Way::Discovered(discovery) = &mut self.way {
                 let looked = discovery.look(fastrand::f64()).await;
                 self.calls += looked.calls;
@@ -245,7 +251,7 @@ impl TokenSource for TokenEndpoint {
             self.store(held, granted).await
         };
         let result = result.await;
-        self.is_committed.send_replace(false);
+        self.is_committed.send_replace(self.kept.is_some());
         self.calls = self.calls.max(1);
         self.has_failed = result.is_err();
         if let (Way::Discovered(discovery), Err(error)) = (&mut self.way, &result) {
@@ -265,6 +271,14 @@ impl TokenSource for TokenEndpoint {
     fn commitment(&self) -> Option<watch::Receiver<bool>> {
         let refresh_token = self.request.refresh_token();
         refresh_token.map(|_| self.is_committed.subscribe())
+    }
+
+    fn stop_with(&mut self, stop: &CancellationToken) {
+        self.stop = stop.clone();
+    }
+
+    async fn settle(&mut self) {
+        self.store_kept().await;
     }
 
     async fn changed(&mut self) {

@@ -12,6 +12,7 @@ use super::{
     AccessToken, Attempt, Cause, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot,
     TokenResponse, TokenSource,
     channel::{Order, Shared},
+    may_be_dropped,
     schedule::{Fault, Occasion, RefreshPolicy},
 };
 
@@ -57,17 +58,24 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         self.source.commitment().is_some()
     }
 
-    /// Runs until `stop`, and then to the end of a call in flight that must not be dropped. Whoever wants it
-    /// to end sooner drops it.
+    /// Runs until `stop`, and then to the end of a call in flight that must not be dropped, and until what
+    /// it has brought is stored. Whoever wants it to end sooner drops it.
     ///
     /// # Cancel safety
     /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole. What a call
     /// in flight brings is lost, for ever where the source is committed ([`TokenSource::commitment`]).
     pub async fn run(mut self, stop: CancellationToken) {
+        self.source.stop_with(&stop);
+        self.renew(&stop).await;
+        self.source.settle().await;
+    }
+
+    /// Makes one attempt after the other until `stop`.
+    async fn renew(&mut self, stop: &CancellationToken) {
         let mut cause = Cause::Start;
         loop {
             let started_at = Instant::now();
-            let Some(result) = self.fetch(&stop).await else {
+            let Some(result) = self.fetch(stop).await else {
                 return;
             };
             self.publish(cause, started_at, result);
@@ -92,13 +100,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
             return None;
         }
         let commitment = self.source.commitment();
-        let mut may_be_dropped = std::pin::pin!(async {
-            stop.cancelled().await;
-            if let Some(mut is_committed) = commitment {
-                // One that is gone leaves nobody who is.
-                drop(is_committed.wait_for(|is_committed| !is_committed).await);
-            }
-        });
+        let mut may_be_dropped = std::pin::pin!(may_be_dropped(commitment, stop));
         let Self {
             source,
             orders,
