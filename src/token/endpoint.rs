@@ -36,7 +36,11 @@ pub use self::{
     service_account::ServiceAccount,
 };
 use self::{
-    answer::Granted, discovery::Discovery, echo::Secrets, outgoing::Occasion, rotation::Kept,
+    answer::Granted,
+    discovery::Discovery,
+    echo::Secrets,
+    outgoing::Occasion,
+    rotation::{Kept, not_stored},
     second_call::Habits,
 };
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
@@ -58,7 +62,6 @@ pub struct TokenEndpoint {
     files: Vec<PathBuf>,
     seen: Fingerprint,
     /// The same of the refresh token, if it is made of one.
-    refresh_token_file: Vec<PathBuf>,
     seen_refresh_token: Fingerprint,
     /// Whether the last attempt gave no token.
     has_failed: bool,
@@ -109,7 +112,6 @@ impl TokenEndpoint {
             secrets: request.secrets(),
             files: request.files(),
             seen: Fingerprint::default(),
-            refresh_token_file: request.refresh_token_file(),
             seen_refresh_token: Fingerprint::default(),
             has_failed: false,
             request,
@@ -230,10 +232,13 @@ impl TokenSource for TokenEndpoint {
             }
         }
         self.seen = now;
-        self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
         self.calls = 0;
         self.status = None;
         let result = async {
+            if let Some(file) = self.request.refresh_token() {
+                let seen = file.look().await;
+                self.seen_refresh_token = seen.map_err(|error| not_stored(&error))?;
+            }
             if let Some(response) = self.resume().await? {
                 return Ok(response);
             }
@@ -247,8 +252,13 @@ impl TokenSource for TokenEndpoint {
             let Some(held) = self.hold().await? else {
                 return self.ask_with_either(None).await?.response;
             };
-            let granted = self.ask_with_either(Some(held.token())).await?;
-            self.store(held, granted).await
+            match self.ask_with_either(Some(held.token())).await {
+                Ok(granted) => self.store(held, granted).await,
+                Err(error) => {
+                    held.release().await;
+                    Err(error)
+                }
+            }
         };
         let result = result.await;
         self.is_committed.send_replace(self.kept.is_some());
@@ -289,11 +299,10 @@ impl TokenSource for TokenEndpoint {
             }
         };
         let refresh_token = async {
-            // One that works is read when it is used; another sidecar may replace it meanwhile.
-            if self.has_failed {
-                changed(&self.refresh_token_file, &self.seen_refresh_token).await;
-            } else {
-                pending::<()>().await;
+            match self.request.refresh_token() {
+                Some(file) if self.has_failed => file.changed(&self.seen_refresh_token).await,
+                // One that works is read when it is used; another sidecar may replace it meanwhile.
+                _ => pending().await,
             }
         };
         tokio::select! {

@@ -36,7 +36,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     disk,
-    secret::{SecretError, SecretSource, read_open},
+    secret::{Fingerprint, LOOK, SecretError, SecretSource, read_open},
 };
 
 /// The file of a refresh token.
@@ -101,12 +101,20 @@ pub(super) struct HeldRefreshToken {
     _turn: Turn,
 }
 
-/// The right to work on a file, in this process: its path, until that is dropped.
+/// The right to do something with a file, in this process: its path, until that is dropped.
 #[derive(Debug)]
-struct Turn(PathBuf);
+struct Turn {
+    of: &'static Turns,
+    path: PathBuf,
+}
 
-/// The files that somebody works on, in this process.
-static TURNS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// The files that somebody does something with, in this process.
+type Turns = Mutex<BTreeSet<PathBuf>>;
+
+/// The files that somebody works on.
+static WORK: Turns = Mutex::new(BTreeSet::new());
+/// The files that somebody looks at: where a disk hangs, one thread waits for it and not one a look.
+static LOOKS: Turns = Mutex::new(BTreeSet::new());
 
 /// The time for everything that a disk has to do before a token is sent, and for what comes after: busy ones
 /// take seconds.
@@ -163,7 +171,7 @@ impl RefreshTokenFile {
         let deadline = Instant::now() + patience;
         loop {
             // It goes along with the work: where a disk hangs, nothing more waits for it.
-            if let Some(turn) = Turn::take(&self.path) {
+            if let Some(turn) = Turn::take(&WORK, &self.path) {
                 let file = self.clone();
                 if let Some(held) = self.on_disk(move || file.try_hold(turn)).await? {
                     return Ok(held);
@@ -173,6 +181,43 @@ impl RefreshTokenFile {
                 return Err(RefreshTokenError::Busy(self.path.clone()));
             }
             sleep(STEP).await;
+        }
+    }
+
+    /// Sees how the file looks now.
+    ///
+    /// # Errors
+    /// When its disk does not answer.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(super) async fn look(&self) -> Result<Fingerprint, RefreshTokenError> {
+        let deadline = Instant::now() + self.disk_timeout;
+        loop {
+            if let Some(turn) = Turn::take(&LOOKS, &self.path) {
+                let path = self.path.clone();
+                let look = move || {
+                    let found = Fingerprint::of(std::slice::from_ref(&path));
+                    drop(turn);
+                    Ok(found)
+                };
+                return self.on_disk(look).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(RefreshTokenError::Busy(self.path.clone()));
+            }
+            sleep(STEP).await;
+        }
+    }
+
+    /// Waits until the file looks other than it did.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(super) async fn changed(&self, seen: &Fingerprint) {
+        // A look that fails sees nothing.
+        while self.look().await.as_ref().unwrap_or(seen) == seen {
+            sleep(LOOK).await;
         }
     }
 
@@ -264,23 +309,42 @@ impl HeldRefreshToken {
         &self.token
     }
 
-    /// Puts the token that follows in its place: whole, and so that it outlives a crash.
+    /// Puts the token that follows in its place: whole, and so that it outlives a crash. Says how the file
+    /// looks then.
     ///
     /// # Errors
     /// When it is not certain to be there.
     ///
     /// # Cancel safety
     /// Dropped, it is put there all the same, and nobody learns of it.
-    pub(super) async fn replace(self, next: SecretString) -> Result<(), RefreshTokenError> {
+    pub(super) async fn replace(
+        self,
+        next: SecretString,
+    ) -> Result<Fingerprint, RefreshTokenError> {
         let file = self.file.clone();
         file.on_disk(move || self.put(&next)).await
+    }
+
+    /// Gives the token back as it is.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is given back all the same.
+    pub(super) async fn release(self) {
+        let file = self.file.clone();
+        let released = file.on_disk(move || {
+            drop(self);
+            Ok(())
+        });
+        if let Err(error) = released.await {
+            tracing::debug!(%error, "a refresh token is not given back yet");
+        }
     }
 
     #[expect(
         clippy::disallowed_methods,
         reason = "the token is written to the file that it belongs into"
     )]
-    fn put(mut self, next: &SecretString) -> Result<(), RefreshTokenError> {
+    fn put(mut self, next: &SecretString) -> Result<Fingerprint, RefreshTokenError> {
         let next = next.expose_secret();
         let mut line = Zeroizing::new(Vec::with_capacity(next.len() + 1));
         line.extend_from_slice(next.as_bytes());
@@ -296,7 +360,8 @@ impl HeldRefreshToken {
                 &self.directory,
                 &self.name,
             )?;
-            fsync(&self.directory).map_err(io::Error::from)
+            fsync(&self.directory)?;
+            Ok(Fingerprint::of(std::slice::from_ref(&self.file.path)))
         });
         replaced.map_err(|error| RefreshTokenError::Unwritable {
             path: self.file.path.clone(),
@@ -333,16 +398,17 @@ impl Drop for HeldRefreshToken {
 }
 
 impl Turn {
-    fn take(path: &Path) -> Option<Self> {
-        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.insert(path.to_owned()).then(|| Self(path.to_owned()))
+    fn take(of: &'static Turns, path: &Path) -> Option<Self> {
+        let mut turns = of.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = path.to_owned();
+        turns.insert(path.clone()).then(|| Self { of, path })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.remove(&self.0);
+        let mut turns = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.remove(&self.path);
     }
 }
 

@@ -53,9 +53,9 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         }
     }
 
-    /// Whether a call in flight may have to be waited for when this is stopped.
-    pub fn may_commit(&self) -> bool {
-        self.source.commitment().is_some()
+    /// Whether this must not be dropped, as its source has it ([`TokenSource::commitment`]).
+    pub fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        self.source.commitment()
     }
 
     /// Runs until `stop`, and then to the end of a call in flight that must not be dropped, and until what

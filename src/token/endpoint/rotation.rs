@@ -11,7 +11,7 @@ use super::{
     outgoing::{REFRESH_TOKEN, unreadable},
 };
 use crate::{
-    secret::{Fingerprint, Which},
+    secret::Which,
     token::{
         FetchError, Lifetime, Reason, TokenResponse,
         refresh_token::{DISK_TIMEOUT, HeldRefreshToken, RefreshTokenError},
@@ -71,10 +71,14 @@ impl TokenEndpoint {
     ) -> Result<TokenResponse, FetchError> {
         let next = match &granted.refresh_token {
             NextRefreshToken::Given(next) if !is_same(next, held.token()) => next.clone(),
-            NextRefreshToken::Given(_) | NextRefreshToken::Same => return granted.response,
+            NextRefreshToken::Given(_) | NextRefreshToken::Same => {
+                held.release().await;
+                return granted.response;
+            }
             // The token that came with it is good, and nothing gets better by losing that too.
             NextRefreshToken::Unusable(why) => {
                 let refresh_token_fault = Some(*why);
+                held.release().await;
                 return granted.response.map(|response| TokenResponse {
                     refresh_token_fault,
                     ..response
@@ -82,11 +86,10 @@ impl TokenEndpoint {
             }
         };
         let sent = held.token().clone();
-        let stored = held.replace(next.clone()).await;
-        // Our own replacement is no change that somebody made.
-        self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
-        match stored {
-            Ok(()) => {
+        match held.replace(next.clone()).await {
+            Ok(seen) => {
+                // Our own replacement is no change that somebody made.
+                self.seen_refresh_token = seen;
                 tracing::debug!("the service has rotated the refresh token; the new one is stored");
                 granted.response
             }
@@ -114,12 +117,15 @@ impl TokenEndpoint {
         // Whoever has put another token there since meant that one.
         if is_same(held.token(), &kept.sent) {
             let stored = held.replace(kept.next.clone()).await;
-            self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
-            stored.map_err(|error| not_stored(&error))?;
+            self.seen_refresh_token = stored.map_err(|error| not_stored(&error))?;
             tracing::info!("a refresh token that could not be stored at first is stored");
-        } else if !is_same(held.token(), &kept.next) {
-            self.kept = None;
-            return Ok(None);
+        } else {
+            let is_there = is_same(held.token(), &kept.next);
+            held.release().await;
+            if !is_there {
+                self.kept = None;
+                return Ok(None);
+            }
         }
         let Some(kept) = self.kept.take() else {
             return Ok(None);
@@ -164,7 +170,7 @@ const SETTLE_FLOOR: Duration = Duration::from_millis(100);
 const SETTLE_CEILING: Duration = Duration::from_secs(2);
 
 /// A refresh token that cannot be had, or not be replaced.
-fn not_stored(error: &RefreshTokenError) -> FetchError {
+pub(super) fn not_stored(error: &RefreshTokenError) -> FetchError {
     unreadable(error, Which::Current, REFRESH_TOKEN)
 }
 
