@@ -197,10 +197,12 @@ impl Program {
         }
         while self.workers.ended().await.is_some() {}
         // Whoever used the broker may have been finishing, too.
-        self.broker.stop().await?;
+        let broker = self.broker.stop().await;
         drop(self.live);
+        // Whatever else has failed: what a call brings may exist nowhere else.
         self.shared.token_calls.finish(deadline).await;
         self.shared.exporters.finish().await;
+        broker?;
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())
