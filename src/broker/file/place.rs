@@ -256,6 +256,10 @@ impl Place {
 
     /// Takes away the file that we wrote, if it is still that one.
     pub(super) fn remove(&mut self) {
+        // Where there is none, nobody waits for a disk that holds up another.
+        if self.written.is_none() {
+            return;
+        }
         let writing = Arc::clone(&self.writing);
         let _guard = writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = self.written.take() else {
@@ -432,6 +436,24 @@ mod tests {
         drop(writer);
         drop(place(&path).unwrap());
         assert_eq!(names(directory.path()), ["token"]);
+    }
+
+    #[test]
+    fn a_place_with_no_file_of_ours_is_given_up_while_another_is_at_work_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let other = place(&path).unwrap();
+        let unused = place(&path).unwrap();
+        let at_work = other.writing.lock().unwrap();
+        let (dropped, is_dropped) = std::sync::mpsc::channel();
+        let dropping = std::thread::spawn(move || {
+            drop(unused);
+            dropped.send(()).unwrap();
+        });
+        let waited = is_dropped.recv_timeout(std::time::Duration::from_secs(10));
+        drop(at_work);
+        dropping.join().unwrap();
+        waited.unwrap();
     }
 
     #[test]
