@@ -40,6 +40,7 @@ use crate::{
     proxy::{Ledger, upstream::Connector},
     server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
     telemetry::{Metrics, access::AccessLog, spans::Collector},
+    token::foresight::Credential,
 };
 
 /// A program whose sockets are bound, so that its addresses are known, and which serves nobody yet.
@@ -243,6 +244,8 @@ struct Parts {
     broker_clients: Option<ClientList>,
     tls: Option<TlsFiles>,
     collector: Option<Collector>,
+    /// The credentials whose end can be found out.
+    credentials: Vec<Credential>,
 }
 
 impl Parts {
@@ -257,6 +260,7 @@ impl Parts {
             collector: collector.transpose().context("telemetry")?,
             broker_clients: ClientList::of_broker(config)?,
             tls: tls.map(TlsSettings::load).transpose().context("listen")?,
+            credentials: credentials(config)?,
         })
     }
 }

@@ -64,7 +64,7 @@ impl Program {
                             self.live.read_again();
                         }
                     }
-                    Reloaded::Changed(config) => next = self.prepare(&config),
+                    Reloaded::Changed(config, parts) => next = self.prepare(*config, parts),
                     // A configuration that waits belongs to a file that says something else by now.
                     Reloaded::Rejected { asked } => {
                         next = None;
@@ -86,10 +86,10 @@ impl Program {
     }
 
     /// Starts the token path of a new configuration, if it can be used at all.
-    fn prepare(&self, config: &Config) -> Option<Live> {
+    fn prepare(&self, config: Config, parts: anyhow::Result<Box<Parts>>) -> Option<Live> {
         tracing::info!("the configuration has changed; it is used once it has a token");
-        let start = |parts| Live::start(config.clone(), parts, &self.shared, Some(&self.live));
-        let live = Parts::of(config).and_then(start);
+        let start = |parts: Box<Parts>| Live::start(config, *parts, &self.shared, Some(&self.live));
+        let live = parts.and_then(start);
         live.inspect_err(|error| self.rejected(error)).ok()
     }
 

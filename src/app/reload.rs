@@ -1,13 +1,26 @@
 //! When the configuration is loaded again: on SIGHUP, and when its file changes.
 
-use std::{future::pending, io, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, pending},
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
+use super::Parts;
 use crate::{
     admin::Reloads,
     clock::seconds,
-    config::{Config, Loaded, Sources},
+    config::{Config, ConfigError, Loaded, Sources},
+    disk,
     permissions::GuardedFiles,
     remedy,
     telemetry::Metrics,
@@ -18,10 +31,25 @@ use crate::{
 pub(super) struct Reload {
     /// `None` for a program whose configuration is given once and for all.
     sources: Option<(Sources, Signal)>,
+    path: Option<PathBuf>,
     file: GuardedFiles,
+    /// What is being loaded, by whoever waits next.
+    loading: Option<Loading>,
     metrics: Arc<Metrics>,
     reloads: Reloads,
 }
+
+/// A configuration that is being loaded, away from the runtime: files hang where their disk does.
+struct Loading {
+    asked: bool,
+    loaded: Pin<Box<dyn Future<Output = io::Result<Result<Usable, ConfigError>>> + Send>>,
+}
+
+/// A valid configuration, and what is made of it before it is used.
+type Usable = (Config, anyhow::Result<Parts>);
+
+/// The time for all files that a configuration is made of.
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is to do.
 #[derive(Debug)]
@@ -29,8 +57,8 @@ pub(super) enum Reloaded {
     /// Nothing but, where that was asked for, to read the secrets and the other files again: the
     /// configuration is the one in use. One that was tried meanwhile is no longer wanted.
     Same { asked: bool },
-    /// To change to this.
-    Changed(Box<Config>),
+    /// To change to this, with what was made of it.
+    Changed(Box<Config>, anyhow::Result<Box<Parts>>),
     /// To go on as before: the configuration cannot be used, which has been reported. One that was
     /// tried meanwhile is no longer what the sources say.
     Rejected { asked: bool },
@@ -48,7 +76,9 @@ impl Reload {
         };
         Ok(Self {
             sources,
-            file: GuardedFiles::new(file.into_iter().collect()),
+            file: GuardedFiles::new(file.iter().cloned().collect()),
+            path: file,
+            loading: None,
             metrics,
             reloads,
         })
@@ -58,20 +88,36 @@ impl Reload {
     /// is reported.
     ///
     /// # Cancel safety
-    /// Safe: what was loaded is returned at once.
+    /// Safe: what is being loaded goes on, and the next call returns it.
     pub(super) async fn next(&mut self, current: &Config) -> Reloaded {
         let Some((sources, hangup)) = &mut self.sources else {
             return pending().await;
         };
-        let asked = tokio::select! {
-            Some(()) = hangup.recv() => true,
-            () = self.file.changed() => false,
+        let loading = match &mut self.loading {
+            Some(loading) => loading,
+            none => {
+                let asked = tokio::select! {
+                    Some(()) = hangup.recv() => true,
+                    () = self.file.changed() => false,
+                };
+                if asked {
+                    self.file.look();
+                }
+                none.insert(Loading::begin(sources, asked))
+            }
         };
-        if asked {
-            self.file.look();
-        }
-        match Config::load(sources) {
-            Ok(Loaded { config, .. }) if config.is_same(current) => {
+        let loaded = loading.loaded.as_mut().await;
+        let asked = loading.asked;
+        self.loading = None;
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.hangs(&error);
+                return Reloaded::Rejected { asked };
+            }
+        };
+        match loaded {
+            Ok((config, _)) if config.is_same(current) => {
                 if asked {
                     tracing::info!(
                         "SIGHUP: the configuration is the same; reading the secrets again"
@@ -79,12 +125,12 @@ impl Reload {
                 }
                 Reloaded::Same { asked }
             }
-            Ok(Loaded { config, .. }) => {
+            Ok((config, parts)) => {
                 let warnings = config.warnings.iter();
                 for warning in warnings.filter(|one| !current.warnings.contains(one)) {
                     tracing::warn!("{warning}");
                 }
-                Reloaded::Changed(Box::new(config))
+                Reloaded::Changed(Box::new(config), parts.map(Box::new))
             }
             Err(error) => {
                 self.metrics.config_reloaded(false);
@@ -101,5 +147,49 @@ impl Reload {
                 Reloaded::Rejected { asked }
             }
         }
+    }
+
+    /// Reports a configuration of which nothing is known in time.
+    fn hangs(&self, error: &io::Error) {
+        let path = self.path.as_ref().map(|path| path.display().to_string());
+        let problem = format!(
+            "{}, or a file that it names, cannot be read within {}: {error}",
+            path.as_deref().unwrap_or("the configuration"),
+            humantime::format_duration(DISK_TIMEOUT)
+        );
+        self.metrics.config_reloaded(false);
+        self.reloads.rejected(problem.clone());
+        tracing::error!(
+            %problem,
+            failing_for_seconds = seconds(self.reloads.rejected_for()),
+            remedy = remedy::REJECTED,
+            "the new configuration cannot be read; the old one stays"
+        );
+    }
+}
+
+impl Loading {
+    fn begin(sources: &Sources, asked: bool) -> Self {
+        let (sources, runtime) = (sources.clone(), Handle::current());
+        let load = move || {
+            // What is made of it may have timers.
+            let _runtime = runtime.enter();
+            let Loaded { config, .. } = Config::load(&sources)?;
+            let parts = Parts::of(&config);
+            Ok((config, parts))
+        };
+        Self {
+            asked,
+            loaded: Box::pin(disk::within(DISK_TIMEOUT, load)),
+        }
+    }
+}
+
+impl fmt::Debug for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = &self.asked;
+        f.debug_struct("Loading")
+            .field("asked", asked)
+            .finish_non_exhaustive()
     }
 }
