@@ -123,7 +123,8 @@ pub(super) const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer tokens exist nowhere; so much room is made before the token is sent.
 const ROOM: u64 = 64 * 1024;
 
-/// How often a lock that another process has is tried.
+/// The first pause before a lock that another has is tried again. A try takes a thread and opens the
+/// directory, so that pauses grow up to that of other looks.
 const STEP: Duration = Duration::from_millis(20);
 
 impl RefreshTokenFile {
@@ -169,6 +170,7 @@ impl RefreshTokenFile {
         patience: Duration,
     ) -> Result<HeldRefreshToken, RefreshTokenError> {
         let deadline = Instant::now() + patience;
+        let mut pause = STEP;
         loop {
             // It goes along with the work: where a disk hangs, nothing more waits for it.
             if let Some(turn) = Turn::take(&WORK, &self.path) {
@@ -180,7 +182,8 @@ impl RefreshTokenFile {
             if Instant::now() >= deadline {
                 return Err(RefreshTokenError::Busy(self.path.clone()));
             }
-            sleep(STEP).await;
+            sleep(pause).await;
+            pause = (2 * pause).min(LOOK);
         }
     }
 
