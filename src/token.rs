@@ -65,6 +65,12 @@ pub trait TokenSource: Send {
         None
     }
 
+    /// What the last fetch has learned of the refresh token: that the one in its file is right, or why the
+    /// one that the service has sent cannot be used. `None` where no response said.
+    fn refresh_token(&self) -> Option<Result<(), &'static str>> {
+        None
+    }
+
     /// Has fetches begin no call once `stop` is cancelled, while one in flight goes on.
     fn stop_with(&mut self, _stop: &CancellationToken) {}
 
@@ -109,19 +115,13 @@ pub struct TokenResponse {
     pub bearer: Bearer,
     /// How long it lives, counted from when it was asked for.
     pub lifetime: Lifetime,
-    /// Why the refresh token that came with it cannot be used, where one came that cannot.
-    pub refresh_token_fault: Option<&'static str>,
 }
 
 impl TokenResponse {
-    /// A token, and nothing that is wrong with what came along.
+    /// A token that lives so long.
     #[must_use]
     pub fn new(bearer: Bearer, lifetime: Lifetime) -> Self {
-        Self {
-            bearer,
-            lifetime,
-            refresh_token_fault: None,
-        }
+        Self { bearer, lifetime }
     }
 }
 
@@ -328,8 +328,19 @@ pub struct Snapshot {
     pub attempts: u64,
     /// When the next one is due.
     pub next_attempt: Instant,
+    /// What is wrong with the refresh token, until a response says that nothing is.
+    pub refresh_token_fault: Option<RefreshTokenFault>,
     /// The last attempts, newest first, at most [`HISTORY`].
     pub history: VecDeque<Attempt>,
+}
+
+/// A refresh token that was sent and cannot be used: the next call may be rejected.
+#[derive(Debug, Clone, Copy)]
+pub struct RefreshTokenFault {
+    /// Why it cannot be used.
+    pub why: &'static str,
+    /// When the first such response was asked for.
+    pub since: Instant,
 }
 
 /// How many attempts a snapshot remembers.
@@ -380,7 +391,7 @@ pub struct Attempt {
     pub status: Option<StatusCode>,
     /// What came of it: the generation that it brought, or the reason why not.
     pub outcome: Result<u64, FetchError>,
-    /// Why the refresh token that came with the token cannot be used, where one came that cannot.
+    /// Why the refresh token that came with the response cannot be used, where one came that cannot.
     pub refresh_token_fault: Option<&'static str>,
 }
 

@@ -77,6 +77,13 @@ impl TokenSource for Source {
         }
     }
 
+    fn refresh_token(&self) -> Option<Result<(), &'static str>> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.refresh_token(),
+            Self::Fixed(token) => token.refresh_token(),
+        }
+    }
+
     fn stop_with(&mut self, stop: &CancellationToken) {
         match self {
             Self::Endpoint(endpoint) => endpoint.stop_with(stop),

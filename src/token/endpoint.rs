@@ -73,6 +73,8 @@ pub struct TokenEndpoint {
     status: Option<StatusCode>,
     /// By how many seconds the last response was ahead of our clock, as it dates itself.
     dated: i64,
+    /// What the last attempt has learned of the refresh token.
+    said_of_refresh_token: Option<Result<(), &'static str>>,
     /// What the service has shown of how it reads our credentials.
     habits: Habits,
     /// A response that is not used before its refresh token is in its place.
@@ -119,6 +121,7 @@ impl TokenEndpoint {
             calls: 0,
             status: None,
             dated: 0,
+            said_of_refresh_token: None,
             habits: Habits::default(),
             kept: None,
             is_committed: watch::Sender::new(false),
@@ -234,6 +237,7 @@ impl TokenSource for TokenEndpoint {
         self.seen = now;
         self.calls = 0;
         self.status = None;
+        self.said_of_refresh_token = None;
         let result = async {
             if let Some(file) = self.request.refresh_token() {
                 let seen = file.look().await;
@@ -281,6 +285,10 @@ impl TokenSource for TokenEndpoint {
     fn commitment(&self) -> Option<watch::Receiver<bool>> {
         let refresh_token = self.request.refresh_token();
         refresh_token.map(|_| self.is_committed.subscribe())
+    }
+
+    fn refresh_token(&self) -> Option<Result<(), &'static str>> {
+        self.said_of_refresh_token
     }
 
     fn stop_with(&mut self, stop: &CancellationToken) {

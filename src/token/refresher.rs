@@ -9,8 +9,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AccessToken, Attempt, Cause, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot,
-    TokenResponse, TokenSource,
+    AccessToken, Attempt, Cause, Events, FetchError, HISTORY, Lifetime, Reason, RefreshTokenFault,
+    Snapshot, TokenResponse, TokenSource,
     channel::{Order, Shared},
     may_be_dropped,
     schedule::{Fault, Occasion, RefreshPolicy},
@@ -188,7 +188,17 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
     ) {
         let now = Instant::now();
         let previous = self.shared.snapshot.load_full();
-        let refresh_token_fault = result.as_ref().ok().and_then(|one| one.refresh_token_fault);
+        let said = self.source.refresh_token();
+        let refresh_token_fault = match said {
+            None => previous.refresh_token_fault,
+            Some(Ok(())) => None,
+            Some(Err(why)) => Some(RefreshTokenFault {
+                why,
+                since: previous
+                    .refresh_token_fault
+                    .map_or(started_at, |fault| fault.since),
+            }),
+        };
         let result = result.and_then(|response| self.accept(response, &previous, started_at, now));
         let mut history = previous.history.clone();
         let attempt = Attempt {
@@ -200,7 +210,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 Ok((token, _)) => Ok(token.generation),
                 Err(error) => Err(error.clone()),
             },
-            refresh_token_fault,
+            refresh_token_fault: said.and_then(Result::err),
         };
         history.truncate(HISTORY - 1);
         history.push_front(attempt.clone());
@@ -213,6 +223,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 consecutive_failures: 0,
                 attempts,
                 next_attempt: (started_at + renew_after).max(now),
+                refresh_token_fault,
                 history,
             },
             Err(error) => {
@@ -234,6 +245,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                     consecutive_failures,
                     attempts,
                     next_attempt: now + back_off,
+                    refresh_token_fault,
                     history,
                 }
             }

@@ -69,20 +69,18 @@ impl TokenEndpoint {
         held: HeldRefreshToken,
         granted: Granted,
     ) -> Result<TokenResponse, FetchError> {
+        self.said_of_refresh_token = Some(Ok(()));
         let next = match &granted.refresh_token {
             NextRefreshToken::Given(next) if !is_same(next, held.token()) => next.clone(),
             NextRefreshToken::Given(_) | NextRefreshToken::Same => {
                 held.release().await;
                 return granted.response;
             }
-            // The token that came with it is good, and nothing gets better by losing that too.
+            // The token that came with it may be good, and nothing gets better by losing that too.
             NextRefreshToken::Unusable(why) => {
-                let refresh_token_fault = Some(*why);
+                self.said_of_refresh_token = Some(Err(*why));
                 held.release().await;
-                return granted.response.map(|response| TokenResponse {
-                    refresh_token_fault,
-                    ..response
-                });
+                return granted.response;
             }
         };
         let sent = held.token().clone();
