@@ -1,6 +1,6 @@
 //! The files of tokens, on a thread of their own: a disk that hangs holds up nothing else.
 
-use std::{convert::identity, io, sync::Arc, thread, time::Duration};
+use std::{convert::identity, io, sync::Arc, thread};
 
 use tokio::{
     runtime::Builder,
@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    broker::{Account, FileSettings, TokenFile},
+    broker::{Account, DISK_TIMEOUT, FileSettings, TokenFile},
     config::Config,
     disk,
     token::TokenHandle,
@@ -23,9 +23,6 @@ pub(super) struct TokenFiles {
     looked: mpsc::Receiver<()>,
     ended: oneshot::Receiver<()>,
 }
-
-/// Time that the program gives a disk.
-const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sees whether the files of a configuration can be written; at the start, where nothing else is at work
 /// yet.
