@@ -180,7 +180,7 @@ impl Loading {
         };
         Self {
             asked,
-            loaded: Box::pin(disk::within(DISK_TIMEOUT, load)),
+            loaded: Box::pin(disk::CONFIGURATIONS.within(DISK_TIMEOUT, load)),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct TokenFiles {
 pub(super) fn prepare_at_start(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
     let files = config.broker.files.iter();
     let files = files.map(|settings| {
-        let made = disk::within_blocking(DISK_TIMEOUT, check(settings, made));
+        let made = disk::TOKEN_FILES.within_blocking(DISK_TIMEOUT, check(settings, made));
         made.and_then(identity)
             .map_err(|error| cannot(settings, &error))
     });
@@ -44,7 +44,9 @@ pub(super) async fn prepare(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
 async fn prepare_by(files: &[FileSettings], make: Make) -> anyhow::Result<Vec<TokenFile>> {
     let mut prepared = Vec::with_capacity(files.len());
     for settings in files {
-        let made = disk::within(DISK_TIMEOUT, check(settings, make)).await;
+        let made = disk::TOKEN_FILES
+            .within(DISK_TIMEOUT, check(settings, make))
+            .await;
         let made = made.and_then(identity);
         prepared.push(made.map_err(|error| cannot(settings, &error))?);
     }

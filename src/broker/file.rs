@@ -181,7 +181,10 @@ async fn show_in_time(
         let is_written = file.show(token.as_deref(), now)?;
         Ok((file.holds, is_written))
     };
-    disk::within(DISK_TIMEOUT, show).await.and_then(identity)
+    disk::TOKEN_FILES
+        .within(DISK_TIMEOUT, show)
+        .await
+        .and_then(identity)
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ impl RefreshTokenFile {
         work: impl FnOnce() -> Result<T, RefreshTokenError> + Send + 'static,
     ) -> Result<T, RefreshTokenError> {
         let limit = self.disk_timeout;
-        let done = disk::within(limit, work).await;
+        let done = disk::REFRESH_TOKENS.within(limit, work).await;
         done.map_err(|error| RefreshTokenError::Hanging {
             path: self.path.clone(),
             error,
