@@ -40,6 +40,7 @@ use crate::{
     proxy::{Ledger, upstream::Connector},
     server::{Address, Connections, ServerSettings, TlsFiles, TlsInUse, TlsSettings},
     telemetry::{Metrics, access::AccessLog, spans::Collector},
+    token::foresight::Credential,
 };
 
 /// A program whose sockets are bound, so that its addresses are known, and which serves nobody yet.
@@ -187,27 +188,39 @@ impl App {
         let _stop = shared.stop.clone().drop_guard();
         let mut reload = Reload::new(reload, metrics, shared.reloads.clone())?;
         let rotation = shared.access_log.rotation()?.map(tokio::spawn);
-        let mut live = Live::start(config, parts, &shared, None)?;
-        live.addresses = addresses(&listeners);
-        live.show_certificate(&shared);
-        live.come_into_use();
-        let workers = Workers::start(live.config.listen.workers, &live, &shared)?;
-        for listening in &listeners {
-            workers.serve(listening, &shared.tls).await?;
-            tracing::info!(address = %listening.address, upstream = %live.config.upstream.url, "listening");
-        }
-        let operators = Operators::start(admin, &live, &shared)?;
-        let broker = Brokering::start(broker, &live, &shared)?;
-        let sampling = tokio::spawn(shared.recent.clone().watch());
-        let mut program = Program {
-            shared,
-            workers,
-            listeners,
-            operators,
-            broker,
-            live,
-            manager,
+        let (token_calls, drain_timeout) = (
+            shared.token_calls.clone(),
+            config.listen.server.drain_timeout,
+        );
+        let started = Box::pin(async move {
+            let mut live = Live::start(config, parts, &shared, None)?;
+            live.addresses = addresses(&listeners);
+            live.show_certificate(&shared);
+            live.come_into_use();
+            let workers = Workers::start(live.config.listen.workers, &live, &shared)?;
+            for listening in &listeners {
+                workers.serve(listening, &shared.tls).await?;
+                tracing::info!(address = %listening.address, upstream = %live.config.upstream.url, "listening");
+            }
+            anyhow::Ok(Program {
+                operators: Operators::start(admin, &live, &shared)?,
+                broker: Brokering::start(broker, &live, &shared)?,
+                shared,
+                workers,
+                listeners,
+                live,
+                manager,
+            })
+        });
+        let mut program = match started.await {
+            Ok(program) => program,
+            Err(error) => {
+                // A call that has begun meanwhile may bring what exists nowhere else.
+                token_calls.finish(Instant::now() + drain_timeout).await;
+                return Err(error);
+            }
         };
+        let sampling = tokio::spawn(program.shared.recent.clone().watch());
         program.manager.tell(State::Ready);
         // What starts and stops has no room for it.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
@@ -231,6 +244,8 @@ struct Parts {
     broker_clients: Option<ClientList>,
     tls: Option<TlsFiles>,
     collector: Option<Collector>,
+    /// The credentials whose end can be found out.
+    credentials: Vec<Credential>,
 }
 
 impl Parts {
@@ -245,6 +260,7 @@ impl Parts {
             collector: collector.transpose().context("telemetry")?,
             broker_clients: ClientList::of_broker(config)?,
             tls: tls.map(TlsSettings::load).transpose().context("listen")?,
+            credentials: credentials(config)?,
         })
     }
 }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::file::DISK_TIMEOUT;
 pub use self::{
     account::Account,
     file::{FileFormat, FileSettings, TokenFile},

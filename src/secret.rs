@@ -265,7 +265,7 @@ impl Fingerprint {
 
 /// How often files are looked at. Looking works where a notification does not (network file
 /// systems, links into mounted volumes) and costs a system call.
-const LOOK: Duration = Duration::from_millis(250);
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
 
 /// Waits until the files look other than they did; for ever where there are none.
 ///

@@ -30,6 +30,7 @@ use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration}
 use http::{HeaderValue, StatusCode};
 use secrecy::SecretString;
 use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::secret::wiped_field;
 
@@ -58,10 +59,28 @@ pub trait TokenSource: Send {
         None
     }
 
-    /// Whether a fetch is at a point where it must not be dropped, since what it brings may exist nowhere
-    /// else; `None` where it never is.
+    /// Whether the source is at a point where it must not be dropped, since what a fetch brings, or has
+    /// brought, may exist nowhere else; `None` where it never is.
     fn commitment(&self) -> Option<watch::Receiver<bool>> {
         None
+    }
+
+    /// What the last fetch has learned of the refresh token: that the one in its file is right, or why the
+    /// one that the service has sent cannot be used. `None` where no response said.
+    fn refresh_token(&self) -> Option<Result<(), &'static str>> {
+        None
+    }
+
+    /// Has fetches begin no call once `stop` is cancelled, while one in flight goes on.
+    fn stop_with(&mut self, _stop: &CancellationToken) {}
+
+    /// Stores what a fetch has received and could not store, and tries that again until it succeeds. Makes
+    /// no call.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may be called again; what is not stored by then is lost with the source.
+    fn settle(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
     }
 
     /// Waits until the credential is another than at the last fetch; for ever where it cannot be.
@@ -73,6 +92,22 @@ pub trait TokenSource: Send {
     }
 }
 
+/// Waits until `stop` is cancelled, and then until a source with that commitment can be dropped without a
+/// loss.
+///
+/// # Cancel safety
+/// Safe: it only waits.
+pub(crate) async fn may_be_dropped(
+    commitment: Option<watch::Receiver<bool>>,
+    stop: &CancellationToken,
+) {
+    stop.cancelled().await;
+    if let Some(mut is_committed) = commitment {
+        // A source that is gone is committed to nothing.
+        drop(is_committed.wait_for(|is_committed| !is_committed).await);
+    }
+}
+
 /// What a token service granted (RFC 6749 §5.1), as we need it.
 #[derive(Debug, Clone)]
 pub struct TokenResponse {
@@ -80,19 +115,13 @@ pub struct TokenResponse {
     pub bearer: Bearer,
     /// How long it lives, counted from when it was asked for.
     pub lifetime: Lifetime,
-    /// Why the refresh token that came with it cannot be used, where one came that cannot.
-    pub refresh_token_fault: Option<&'static str>,
 }
 
 impl TokenResponse {
-    /// A token, and nothing that is wrong with what came along.
+    /// A token that lives so long.
     #[must_use]
     pub fn new(bearer: Bearer, lifetime: Lifetime) -> Self {
-        Self {
-            bearer,
-            lifetime,
-            refresh_token_fault: None,
-        }
+        Self { bearer, lifetime }
     }
 }
 
@@ -299,8 +328,19 @@ pub struct Snapshot {
     pub attempts: u64,
     /// When the next one is due.
     pub next_attempt: Instant,
+    /// What is wrong with the refresh token, until a response says that nothing is.
+    pub refresh_token_fault: Option<RefreshTokenFault>,
     /// The last attempts, newest first, at most [`HISTORY`].
     pub history: VecDeque<Attempt>,
+}
+
+/// A refresh token that was sent and cannot be used: the next call may be rejected.
+#[derive(Debug, Clone, Copy)]
+pub struct RefreshTokenFault {
+    /// Why it cannot be used.
+    pub why: &'static str,
+    /// When the first such response was asked for.
+    pub since: Instant,
 }
 
 /// How many attempts a snapshot remembers.
@@ -351,7 +391,7 @@ pub struct Attempt {
     pub status: Option<StatusCode>,
     /// What came of it: the generation that it brought, or the reason why not.
     pub outcome: Result<u64, FetchError>,
-    /// Why the refresh token that came with the token cannot be used, where one came that cannot.
+    /// Why the refresh token that came with the response cannot be used, where one came that cannot.
     pub refresh_token_fault: Option<&'static str>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     subject::SubjectHealth,
     telemetry::log::LosingLog,
     text::sentence,
-    token::{FetchError, Reason, Snapshot},
+    token::{FetchError, Reason, RefreshTokenFault, Snapshot},
 };
 
 /// One thing that is wrong.
@@ -133,11 +133,9 @@ fn of_token(view: &View, known: Known<'_>) -> Option<Trouble> {
     })
 }
 
-/// A refresh token that came with the newest token and cannot be used: the next call may be rejected.
+/// A refresh token that was sent and cannot be used: the next call may be rejected.
 fn of_refresh_token(view: &View, known: Known<'_>) -> Option<Trouble> {
-    let mut granted = known.snapshot.history.iter();
-    let newest = granted.find(|attempt| attempt.outcome.is_ok())?;
-    let why = newest.refresh_token_fault?;
+    let RefreshTokenFault { why, since } = known.snapshot.refresh_token_fault?;
     let service = view.token_service.as_deref().unwrap_or_default();
     Some(Trouble {
         kind: "refresh_token".to_owned(),
@@ -146,7 +144,7 @@ fn of_refresh_token(view: &View, known: Known<'_>) -> Option<Trouble> {
              auth.refresh_token_file stays"
         ),
         culprit: format!("the token service {service}"),
-        since: known.clock.moment(newest.started_at),
+        since: known.clock.moment(since),
         count: 0,
         remedy: sentence(remedy::REFRESH_TOKEN),
     })

@@ -71,6 +71,7 @@ impl Live {
             broker_clients,
             tls,
             collector,
+            credentials,
         } = parts;
         let upstream = host_and_port(&config.upstream.url);
         let tracer = tracer(&config, collector, shared, current);
@@ -111,7 +112,7 @@ impl Live {
                 connector.follow_files(renewed).await;
             }
         });
-        for credential in credentials(&config)? {
+        for credential in credentials {
             let (tokens, ends) = (tokens.clone(), ends.clone());
             let metrics = Arc::clone(&shared.metrics);
             metrics.has_credential(credential.kind());

@@ -61,7 +61,7 @@ impl Program {
                     next = None;
                     match outcome {
                         Outcome::Same => self.reverted(),
-                        Outcome::Changed(config) => next = self.prepare(&config),
+                        Outcome::Changed(config, parts) => next = self.prepare(*config, parts),
                         Outcome::Rejected(error) => reload.reject(&error),
                     }
                     // What is tried reads its own.
@@ -82,10 +82,10 @@ impl Program {
     }
 
     /// Starts the token path of a new configuration, if it can be used at all.
-    fn prepare(&self, config: &Config) -> Option<Live> {
+    fn prepare(&self, config: Config, parts: anyhow::Result<Box<Parts>>) -> Option<Live> {
         tracing::info!("the configuration has changed; it is used once it has a token");
-        let start = |parts| Live::start(config.clone(), parts, &self.shared, Some(&self.live));
-        let live = Parts::of(config).and_then(start);
+        let start = |parts: Box<Parts>| Live::start(config, *parts, &self.shared, Some(&self.live));
+        let live = parts.and_then(start);
         live.inspect_err(|error| self.rejected(error)).ok()
     }
 
@@ -194,10 +194,12 @@ impl Program {
         }
         while self.workers.ended().await.is_some() {}
         // Whoever used the broker may have been finishing, too.
-        self.broker.stop().await?;
+        let broker = self.broker.stop().await;
         drop(self.live);
+        // Whatever else has failed: what a call brings may exist nowhere else.
         self.shared.token_calls.finish(deadline).await;
         self.shared.exporters.finish().await;
+        broker?;
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())

@@ -129,14 +129,6 @@ impl Reporter {
             duration_seconds = seconds(attempt.duration),
             "got a token"
         );
-        if let Some(why) = attempt.refresh_token_fault {
-            tracing::error!(
-                token_service = self.token_service.as_deref(),
-                remedy = remedy::REFRESH_TOKEN,
-                "the token service has sent a refresh token that cannot be used ({why}); the one in \
-                 auth.refresh_token_file stays"
-            );
-        }
     }
 }
 
@@ -161,6 +153,14 @@ impl Events for Reporter {
         match &attempt.outcome {
             Ok(generation) => self.succeeded(attempt, *generation, snapshot, now),
             Err(error) => self.failed(attempt, error, snapshot, now),
+        }
+        if let Some(why) = attempt.refresh_token_fault {
+            tracing::error!(
+                token_service = self.token_service.as_deref(),
+                remedy = remedy::REFRESH_TOKEN,
+                "the token service has sent a refresh token that cannot be used ({why}); the one in \
+                 auth.refresh_token_file stays"
+            );
         }
     }
 

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Credentials},
@@ -73,6 +74,27 @@ impl TokenSource for Source {
         match self {
             Self::Endpoint(endpoint) => endpoint.commitment(),
             Self::Fixed(token) => token.commitment(),
+        }
+    }
+
+    fn refresh_token(&self) -> Option<Result<(), &'static str>> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.refresh_token(),
+            Self::Fixed(token) => token.refresh_token(),
+        }
+    }
+
+    fn stop_with(&mut self, stop: &CancellationToken) {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.stop_with(stop),
+            Self::Fixed(token) => token.stop_with(stop),
+        }
+    }
+
+    async fn settle(&mut self) {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.settle().await,
+            Self::Fixed(token) => token.settle().await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The files of tokens, on a thread of their own: a disk that hangs holds up nothing else.
 
-use std::{convert::identity, io, sync::Arc, thread, time::Duration};
+use std::{convert::identity, io, sync::Arc, thread};
 
 use tokio::{
     runtime::Builder,
@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    broker::{Account, FileSettings, TokenFile},
+    broker::{Account, DISK_TIMEOUT, FileSettings, TokenFile},
     config::Config,
     disk,
     token::TokenHandle,
@@ -24,15 +24,12 @@ pub(super) struct TokenFiles {
     ended: oneshot::Receiver<()>,
 }
 
-/// Time that the program gives a disk.
-const DISK_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Sees whether the files of a configuration can be written; at the start, where nothing else is at work
 /// yet.
 pub(super) fn prepare_at_start(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
     let files = config.broker.files.iter();
     let files = files.map(|settings| {
-        let made = disk::within_blocking(DISK_TIMEOUT, check(settings, made));
+        let made = disk::TOKEN_FILES.within_blocking(DISK_TIMEOUT, check(settings, made));
         made.and_then(identity)
             .map_err(|error| cannot(settings, &error))
     });
@@ -47,7 +44,9 @@ pub(super) async fn prepare(config: &Config) -> anyhow::Result<Vec<TokenFile>> {
 async fn prepare_by(files: &[FileSettings], maker: Make) -> anyhow::Result<Vec<TokenFile>> {
     let mut prepared = Vec::with_capacity(files.len());
     for settings in files {
-        let made = disk::within(DISK_TIMEOUT, check(settings, maker)).await;
+        let made = disk::TOKEN_FILES
+            .within(DISK_TIMEOUT, check(settings, maker))
+            .await;
         let made = made.and_then(identity);
         prepared.push(made.map_err(|error| cannot(settings, &error))?);
     }

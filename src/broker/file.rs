@@ -5,13 +5,22 @@
 mod content;
 mod place;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    convert::identity,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 
 pub use self::content::FileFormat;
 use self::{content::content, place::Place};
-use crate::token::{AccessToken, TokenHandle};
+use crate::{
+    disk,
+    token::{AccessToken, TokenHandle},
+};
 
 /// Where a token goes, whose the file is, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +50,8 @@ pub struct TokenFile {
 
 type Held = (u64, Option<Instant>);
 
+/// The time that a disk has for one file.
+pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time between two attempts to write a file; the most is five times as long.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A moment that no program sees.
@@ -67,19 +78,35 @@ impl TokenFile {
     /// first time; `wrote` after each attempt to write, with the settings, the token, and whether that
     /// succeeded.
     pub async fn keep(
-        mut self,
+        self,
         tokens: TokenHandle,
         looked: impl FnOnce(),
         wrote: impl Fn(&FileSettings, &AccessToken, bool),
     ) {
+        let settings = self.settings.clone();
+        let mut holds = self.holds;
+        let file = Arc::new(Mutex::new(self));
+        let mut has_failed = false;
         let mut looked = Some(looked);
         let mut snapshot = tokens.snapshot();
         loop {
             let now = Instant::now();
-            let token = snapshot.usable(now);
+            let token = snapshot.usable(now).cloned();
             let mut again = now + NEVER;
-            if let Err(error) = self.show(token.map(|token| &**token), now, &wrote) {
-                let path = self.settings.path.display();
+            let shown = show_in_time(&file, token.clone(), now).await;
+            let result = shown.map(|(held, is_written)| {
+                holds = held;
+                is_written
+            });
+            // One that took too long may have been written since.
+            if let Some(token) = &token
+                && (has_failed || !matches!(result, Ok(false)))
+            {
+                wrote(&settings, token, result.is_ok());
+            }
+            has_failed = result.is_err();
+            if let Err(error) = result {
+                let path = settings.path.display();
                 tracing::error!(%path, %error, "cannot keep the file of the token; trying again");
                 again = now + PAUSE + PAUSE.mul_f64(fastrand::f64() * 4.0);
             }
@@ -89,7 +116,7 @@ impl TokenFile {
             // What ends first: the token that there is, or the one that could not be replaced.
             let ends = [
                 token.and_then(|token| token.expires_at),
-                self.holds.and_then(|(_, end)| end),
+                holds.and_then(|(_, end)| end),
             ];
             let ends = ends.into_iter().flatten().filter(|end| *end > now);
             let next = ends.min().map_or(again, |end| end.min(again));
@@ -100,25 +127,18 @@ impl TokenFile {
         }
     }
 
-    /// Has the file hold this token, or be gone where there is none.
-    fn show(
-        &mut self,
-        token: Option<&AccessToken>,
-        now: Instant,
-        wrote: &impl Fn(&FileSettings, &AccessToken, bool),
-    ) -> io::Result<()> {
+    /// Has the file hold this token, or be gone where there is none. Says whether anything had to be done.
+    fn show(&mut self, token: Option<&AccessToken>, now: Instant) -> io::Result<bool> {
         let wanted = token.map(|token| (token.generation, token.expires_at));
         if self.is_clean && wanted == self.holds {
-            return Ok(());
+            return Ok(false);
         }
         let has_ended =
             |(_, end): Held| token.is_none() || end.is_some_and(|end| end <= Instant::now());
         let result = match token {
             Some(token) => {
                 let content = content(token, self.settings.format, now);
-                let result = self.place.write(&content);
-                wrote(&self.settings, token, result.is_ok());
-                result
+                self.place.write(&content)
             }
             None if self.is_clean => {
                 self.place.remove();
@@ -138,8 +158,33 @@ impl TokenFile {
             }
             Err(_) => {}
         }
-        result
+        result.map(|()| true)
     }
+}
+
+/// Has the file hold a token as [`TokenFile::show`] does, within the time of its disk, and says what it holds
+/// then. Where its disk still hangs from before, nothing more waits for it.
+async fn show_in_time(
+    file: &Arc<Mutex<TokenFile>>,
+    token: Option<Arc<AccessToken>>,
+    now: Instant,
+) -> io::Result<(Option<Held>, bool)> {
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the disk still does not answer",
+        ));
+    }
+    let file = Arc::clone(file);
+    let show = move || {
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_written = file.show(token.as_deref(), now)?;
+        Ok((file.holds, is_written))
+    };
+    disk::TOKEN_FILES
+        .within(DISK_TIMEOUT, show)
+        .await
+        .and_then(identity)
 }
 
 #[cfg(test)]
@@ -179,7 +224,7 @@ mod tests {
         fs::write(&path, "stale").unwrap();
         let mut file = file(&path);
         assert!(path.exists());
-        file.show(None, Instant::now(), &|_, _, _| ()).unwrap();
+        file.show(None, Instant::now()).unwrap();
         assert!(!path.exists());
     }
 
@@ -191,12 +236,31 @@ mod tests {
         let now = Instant::now();
         let mut ended = token("old");
         ended.expires_at = Some(now);
-        file.show(Some(&ended), now, &|_, _, _| ()).unwrap();
+        file.show(Some(&ended), now).unwrap();
         assert!(path.exists());
         // No name is left for a new one.
         fs::write(directory.path().join(".token.0000000000000007.new"), "").unwrap();
         let new = token("new");
-        assert!(file.show(Some(&new), now, &|_, _, _| ()).is_err());
+        assert!(file.show(Some(&new), now).is_err());
         assert!(!path.exists());
+    }
+
+    #[expect(
+        clippy::await_holding_lock,
+        reason = "the thread of a disk that hangs holds it so"
+    )]
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_a_failure_each_time_and_takes_one_thread() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = Arc::new(Mutex::new(file(&directory.path().join("token"))));
+        let new = Arc::new(token("new"));
+        let at_work = file.lock().unwrap();
+        let begun = Instant::now();
+        let shown = show_in_time(&file, Some(Arc::clone(&new)), begun).await;
+        assert_eq!(shown.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < DISK_TIMEOUT);
+        drop(at_work);
+        let (_, is_written) = show_in_time(&file, Some(new), begun).await.unwrap();
+        assert!(is_written);
     }
 }

@@ -195,6 +195,7 @@ mod tests {
         let now = Instant::now();
         let lifetime = lifetime.map(Duration::from_secs_f64);
         Snapshot {
+            refresh_token_fault: None,
             token: Some(Arc::new(AccessToken {
                 bearer: Bearer::new(&SecretString::from("t")).unwrap(),
                 generation: 1,

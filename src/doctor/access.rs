@@ -1,15 +1,23 @@
 //! Gets a token as the sidecar would, and explains why there is none.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    future::pending,
+    pin::pin,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{advice::explain, finding::Finding};
 use crate::{
     app::{Source, shutdown_signal},
     config::{Config, Credentials},
     text::for_terminal,
-    token::{Bearer, FetchError, Lifetime, TokenResponse, TokenSource, endpoint::Metadata},
+    token::{
+        Bearer, FetchError, Lifetime, TokenResponse, TokenSource, endpoint::Metadata,
+        may_be_dropped,
+    },
 };
 
 /// What came of it.
@@ -82,7 +90,8 @@ const LONGEST: usize = 300;
 
 async fn try_get(config: &Config, source: &mut Source) -> Result<Access, String> {
     let started = Instant::now();
-    let response = fetch(source).await?;
+    let settling = config.listen.server.drain_timeout;
+    let response = fetch(source, settling).await?;
     let response = response.map_err(|error| explain(&error, config))?;
     let took = humantime::format_duration(Duration::from_millis(
         u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -111,17 +120,42 @@ async fn try_get(config: &Config, source: &mut Source) -> Result<Access, String>
     })
 }
 
-/// Makes the call. Where its response may bring a refresh token it is finished and stored whatever signal
-/// comes; a second signal ends the process all the same.
-async fn fetch(source: &mut Source) -> Result<Result<TokenResponse, FetchError>, String> {
-    if source.commitment().is_none() {
+/// Makes the call. A call whose response may bring a refresh token is finished whatever signal comes, and
+/// storing that token is tried for `settling`; a second signal ends the process all the same.
+async fn fetch(
+    source: &mut Source,
+    settling: Duration,
+) -> Result<Result<TokenResponse, FetchError>, String> {
+    let Some(commitment) = source.commitment() else {
         return Ok(source.fetch().await);
-    }
+    };
     let signal = shutdown_signal().map_err(|error| error.to_string())?;
-    let result = source.fetch().await;
-    match timeout(Duration::ZERO, signal).await {
-        Ok(()) => Err("stopped by a signal, once the call was over".to_owned()),
-        Err(_) => Ok(result),
+    let stop = CancellationToken::new();
+    source.stop_with(&stop);
+    let mut stopping = pin!(async {
+        signal.await;
+        stop.cancel();
+        pending::<()>().await;
+    });
+    let result = tokio::select! {
+        biased;
+        result = source.fetch() => Some(result),
+        () = may_be_dropped(Some(commitment.clone()), &stop) => None,
+        () = &mut stopping => None,
+    };
+    let settled = timeout(settling, async {
+        tokio::select! {
+            biased;
+            () = &mut stopping => {}
+            () = source.settle() => {}
+        }
+    });
+    match (settled.await, result) {
+        (Err(_), Some(Err(error))) if *commitment.borrow() => Err(format!(
+            "the service has rotated the refresh token, and the new one is lost: {error}"
+        )),
+        (Ok(()), Some(result)) if !stop.is_cancelled() => Ok(result),
+        _ => Err("stopped by a signal".to_owned()),
     }
 }
 

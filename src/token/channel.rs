@@ -68,6 +68,7 @@ pub fn channel<S: TokenSource, E: Events>(
     let (orders, ordered) = mpsc::channel(8);
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot {
+            refresh_token_fault: None,
             token: None,
             failure: None,
             failing_since: None,

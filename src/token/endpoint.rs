@@ -20,6 +20,7 @@ use std::{future::pending, path::PathBuf, time::SystemTime};
 use http::{StatusCode, header::DATE};
 use secrecy::SecretString;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub use self::{
@@ -36,7 +37,7 @@ use self::{
     answer::Granted,
     discovery::Discovery,
     outgoing::{Occasion, Outgoing},
-    rotation::Kept,
+    rotation::{Kept, not_stored},
     second_call::Habits,
 };
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
@@ -62,7 +63,6 @@ pub struct TokenEndpoint {
     files: Vec<PathBuf>,
     seen: Fingerprint,
     /// The same of the refresh token, if it is made of one.
-    refresh_token_file: Vec<PathBuf>,
     seen_refresh_token: Fingerprint,
     /// Whether the last attempt gave no token.
     has_failed: bool,
@@ -74,12 +74,16 @@ pub struct TokenEndpoint {
     status: Option<StatusCode>,
     /// By how many seconds the last response was ahead of our clock, as it dates itself.
     dated: i64,
+    /// What the last attempt has learned of the refresh token.
+    said_of_refresh_token: Option<Result<(), &'static str>>,
     /// What the service has shown of how it reads our credentials.
     habits: Habits,
     /// A response that is not used before its refresh token is in its place.
     kept: Option<Kept>,
     /// Whether the refresh token may have been sent, and what the response brings is not in its place.
     is_committed: watch::Sender<bool>,
+    /// Cancelled when no call is to begin any more.
+    stop: CancellationToken,
 }
 
 /// How the token endpoint is reached.
@@ -111,7 +115,6 @@ impl TokenEndpoint {
             secrets: request.secrets(),
             files: request.files(),
             seen: Fingerprint::default(),
-            refresh_token_file: request.refresh_token_file(),
             seen_refresh_token: Fingerprint::default(),
             has_failed: false,
             request,
@@ -119,9 +122,11 @@ impl TokenEndpoint {
             calls: 0,
             status: None,
             dated: 0,
+            said_of_refresh_token: None,
             habits: Habits::default(),
             kept: None,
             is_committed: watch::Sender::new(false),
+            stop: CancellationToken::new(),
         })
     }
 
@@ -182,6 +187,7 @@ impl TokenEndpoint {
             ahead: self.habits.ahead,
             other_spelling: self.habits.other_spelling,
         })?;
+        self.begin_call(refresh_token)?;
         self.calls += 1;
         self.status = None;
         let response = client.post(fields, body).await?;
@@ -206,13 +212,18 @@ impl TokenSource for TokenEndpoint {
             }
         }
         self.seen = now;
-        self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
         self.calls = 0;
         self.status = None;
+        self.said_of_refresh_token = None;
         let result = async {
+            if let Some(file) = self.request.refresh_token() {
+                let seen = file.look().await;
+                self.seen_refresh_token = seen.map_err(|error| not_stored(&error))?;
+            }
             if let Some(response) = self.resume().await? {
                 return Ok(response);
             }
+            self.is_committed.send_replace(false);
             if let Way::Discovered(discovery) = &mut self.way {
                 let looked = discovery.look(fastrand::f64()).await;
                 self.calls += looked.calls;
@@ -222,11 +233,16 @@ impl TokenSource for TokenEndpoint {
             let Some(held) = self.hold().await? else {
                 return self.ask_with_either(None).await?.response;
             };
-            let granted = self.ask_with_either(Some(held.token())).await?;
-            self.store(held, granted).await
+            match self.ask_with_either(Some(held.token())).await {
+                Ok(granted) => self.store(held, granted).await,
+                Err(error) => {
+                    held.release().await;
+                    Err(error)
+                }
+            }
         };
         let result = result.await;
-        self.is_committed.send_replace(false);
+        self.is_committed.send_replace(self.kept.is_some());
         self.calls = self.calls.max(1);
         self.has_failed = result.is_err();
         if let (Way::Discovered(discovery), Err(error)) = (&mut self.way, &result) {
@@ -248,6 +264,18 @@ impl TokenSource for TokenEndpoint {
         refresh_token.map(|_| self.is_committed.subscribe())
     }
 
+    fn refresh_token(&self) -> Option<Result<(), &'static str>> {
+        self.said_of_refresh_token
+    }
+
+    fn stop_with(&mut self, stop: &CancellationToken) {
+        self.stop = stop.clone();
+    }
+
+    async fn settle(&mut self) {
+        self.store_kept().await;
+    }
+
     async fn changed(&mut self) {
         let renewed = async {
             match &self.way {
@@ -256,11 +284,10 @@ impl TokenSource for TokenEndpoint {
             }
         };
         let refresh_token = async {
-            // One that works is read when it is used; another sidecar may replace it meanwhile.
-            if self.has_failed {
-                changed(&self.refresh_token_file, &self.seen_refresh_token).await;
-            } else {
-                pending::<()>().await;
+            match self.request.refresh_token() {
+                Some(file) if self.has_failed => file.changed(&self.seen_refresh_token).await,
+                // One that works is read when it is used; another sidecar may replace it meanwhile.
+                _ => pending().await,
             }
         };
         tokio::select! {

@@ -36,7 +36,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     disk,
-    secret::{SecretError, SecretSource, read_open},
+    secret::{Fingerprint, LOOK, SecretError, SecretSource, read_open},
 };
 
 /// The file of a refresh token.
@@ -101,12 +101,20 @@ pub(super) struct HeldRefreshToken {
     _turn: Turn,
 }
 
-/// The right to work on a file, in this process: its path, until that is dropped.
+/// The right to do something with a file, in this process: its path, until that is dropped.
 #[derive(Debug)]
-struct Turn(PathBuf);
+struct Turn {
+    of: &'static Turns,
+    path: PathBuf,
+}
 
-/// The files that somebody works on, in this process.
-static TURNS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// The files that somebody does something with, in this process.
+type Turns = Mutex<BTreeSet<PathBuf>>;
+
+/// The files that somebody works on.
+static WORK: Turns = Mutex::new(BTreeSet::new());
+/// The files that somebody looks at: where a disk hangs, one thread waits for it and not one a look.
+static LOOKS: Turns = Mutex::new(BTreeSet::new());
 
 /// The time for everything that a disk has to do before a token is sent, and for what comes after: busy ones
 /// take seconds.
@@ -115,7 +123,8 @@ pub(super) const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer tokens exist nowhere; so much room is made before the token is sent.
 const ROOM: u64 = 64 * 1024;
 
-/// How often a lock that another process has is tried.
+/// The first pause before a lock that another has is tried again. A try takes a thread and opens the
+/// directory, so that pauses grow up to that of other looks.
 const STEP: Duration = Duration::from_millis(20);
 
 impl RefreshTokenFile {
@@ -161,9 +170,10 @@ impl RefreshTokenFile {
         patience: Duration,
     ) -> Result<HeldRefreshToken, RefreshTokenError> {
         let deadline = Instant::now() + patience;
+        let mut pause = STEP;
         loop {
             // It goes along with the work: where a disk hangs, nothing more waits for it.
-            if let Some(turn) = Turn::take(&self.path) {
+            if let Some(turn) = Turn::take(&WORK, &self.path) {
                 let file = self.clone();
                 if let Some(held) = self.on_disk(move || file.try_hold(turn)).await? {
                     return Ok(held);
@@ -172,7 +182,45 @@ impl RefreshTokenFile {
             if Instant::now() >= deadline {
                 return Err(RefreshTokenError::Busy(self.path.clone()));
             }
+            sleep(pause).await;
+            pause = (2 * pause).min(LOOK);
+        }
+    }
+
+    /// Sees how the file looks now.
+    ///
+    /// # Errors
+    /// When its disk does not answer.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(super) async fn look(&self) -> Result<Fingerprint, RefreshTokenError> {
+        let deadline = Instant::now() + self.disk_timeout;
+        loop {
+            if let Some(turn) = Turn::take(&LOOKS, &self.path) {
+                let path = self.path.clone();
+                let look = move || {
+                    let found = Fingerprint::of(std::slice::from_ref(&path));
+                    drop(turn);
+                    Ok(found)
+                };
+                return self.on_disk(look).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(RefreshTokenError::Busy(self.path.clone()));
+            }
             sleep(STEP).await;
+        }
+    }
+
+    /// Waits until the file looks other than it did.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(super) async fn changed(&self, seen: &Fingerprint) {
+        // A look that fails sees nothing.
+        while self.look().await.as_ref().unwrap_or(seen) == seen {
+            sleep(LOOK).await;
         }
     }
 
@@ -197,7 +245,7 @@ impl RefreshTokenFile {
         work: impl FnOnce() -> Result<T, RefreshTokenError> + Send + 'static,
     ) -> Result<T, RefreshTokenError> {
         let limit = self.disk_timeout;
-        let done = disk::within(limit, work).await;
+        let done = disk::REFRESH_TOKENS.within(limit, work).await;
         done.map_err(|error| RefreshTokenError::Hanging {
             path: self.path.clone(),
             error,
@@ -264,23 +312,42 @@ impl HeldRefreshToken {
         &self.token
     }
 
-    /// Puts the token that follows in its place: whole, and so that it outlives a crash.
+    /// Puts the token that follows in its place: whole, and so that it outlives a crash. Says how the file
+    /// looks then.
     ///
     /// # Errors
     /// When it is not certain to be there.
     ///
     /// # Cancel safety
     /// Dropped, it is put there all the same, and nobody learns of it.
-    pub(super) async fn replace(self, next: SecretString) -> Result<(), RefreshTokenError> {
+    pub(super) async fn replace(
+        self,
+        next: SecretString,
+    ) -> Result<Fingerprint, RefreshTokenError> {
         let file = self.file.clone();
         file.on_disk(move || self.put(&next)).await
+    }
+
+    /// Gives the token back as it is.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is given back all the same.
+    pub(super) async fn release(self) {
+        let file = self.file.clone();
+        let released = file.on_disk(move || {
+            drop(self);
+            Ok(())
+        });
+        if let Err(error) = released.await {
+            tracing::debug!(%error, "a refresh token is not given back yet");
+        }
     }
 
     #[expect(
         clippy::disallowed_methods,
         reason = "the token is written to the file that it belongs into"
     )]
-    fn put(mut self, next: &SecretString) -> Result<(), RefreshTokenError> {
+    fn put(mut self, next: &SecretString) -> Result<Fingerprint, RefreshTokenError> {
         let next = next.expose_secret();
         let mut line = Zeroizing::new(Vec::with_capacity(next.len() + 1));
         line.extend_from_slice(next.as_bytes());
@@ -296,7 +363,8 @@ impl HeldRefreshToken {
                 &self.directory,
                 &self.name,
             )?;
-            fsync(&self.directory).map_err(io::Error::from)
+            fsync(&self.directory)?;
+            Ok(Fingerprint::of(std::slice::from_ref(&self.file.path)))
         });
         replaced.map_err(|error| RefreshTokenError::Unwritable {
             path: self.file.path.clone(),
@@ -333,16 +401,17 @@ impl Drop for HeldRefreshToken {
 }
 
 impl Turn {
-    fn take(path: &Path) -> Option<Self> {
-        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.insert(path.to_owned()).then(|| Self(path.to_owned()))
+    fn take(of: &'static Turns, path: &Path) -> Option<Self> {
+        let mut turns = of.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = path.to_owned();
+        turns.insert(path.clone()).then(|| Self { of, path })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.remove(&self.0);
+        let mut turns = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.remove(&self.path);
     }
 }
 

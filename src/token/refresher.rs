@@ -9,9 +9,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AccessToken, Attempt, Cause, Events, FetchError, HISTORY, Lifetime, Reason, Snapshot,
-    TokenResponse, TokenSource,
+    AccessToken, Attempt, Cause, Events, FetchError, HISTORY, Lifetime, Reason, RefreshTokenFault,
+    Snapshot, TokenResponse, TokenSource,
     channel::{Order, Shared},
+    may_be_dropped,
     schedule::{Fault, Occasion, RefreshPolicy},
 };
 
@@ -52,22 +53,29 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         }
     }
 
-    /// Whether a call in flight may have to be waited for when this is stopped.
-    pub fn may_commit(&self) -> bool {
-        self.source.commitment().is_some()
+    /// Whether this must not be dropped, as its source has it ([`TokenSource::commitment`]).
+    pub fn commitment(&self) -> Option<watch::Receiver<bool>> {
+        self.source.commitment()
     }
 
-    /// Runs until `stop`, and then to the end of a call in flight that must not be dropped. Whoever wants it
-    /// to end sooner drops it.
+    /// Runs until `stop`, and then to the end of a call in flight that must not be dropped, and until what
+    /// it has brought is stored. Whoever wants it to end sooner drops it.
     ///
     /// # Cancel safety
     /// Dropping it between two polls publishes nothing half done: a snapshot is stored whole. What a call
     /// in flight brings is lost, for ever where the source is committed ([`TokenSource::commitment`]).
     pub async fn run(mut self, stop: CancellationToken) {
+        self.source.stop_with(&stop);
+        self.renew(&stop).await;
+        self.source.settle().await;
+    }
+
+    /// Makes one attempt after the other until `stop`.
+    async fn renew(&mut self, stop: &CancellationToken) {
         let mut cause = Cause::Start;
         loop {
             let started_at = Instant::now();
-            let Some(result) = self.fetch(&stop).await else {
+            let Some(result) = self.fetch(stop).await else {
                 return;
             };
             self.publish(cause, started_at, result);
@@ -92,13 +100,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
             return None;
         }
         let commitment = self.source.commitment();
-        let mut may_be_dropped = std::pin::pin!(async {
-            stop.cancelled().await;
-            if let Some(mut is_committed) = commitment {
-                // One that is gone leaves nobody who is.
-                drop(is_committed.wait_for(|is_committed| !is_committed).await);
-            }
-        });
+        let mut may_be_dropped = std::pin::pin!(may_be_dropped(commitment, stop));
         let Self {
             source,
             orders,
@@ -186,7 +188,17 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
     ) {
         let now = Instant::now();
         let previous = self.shared.snapshot.load_full();
-        let refresh_token_fault = result.as_ref().ok().and_then(|one| one.refresh_token_fault);
+        let said = self.source.refresh_token();
+        let refresh_token_fault = match said {
+            None => previous.refresh_token_fault,
+            Some(Ok(())) => None,
+            Some(Err(why)) => Some(RefreshTokenFault {
+                why,
+                since: previous
+                    .refresh_token_fault
+                    .map_or(started_at, |fault| fault.since),
+            }),
+        };
         let result = result.and_then(|response| self.accept(response, &previous, started_at, now));
         let mut history = previous.history.clone();
         let attempt = Attempt {
@@ -198,7 +210,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 Ok((token, _)) => Ok(token.generation),
                 Err(error) => Err(error.clone()),
             },
-            refresh_token_fault,
+            refresh_token_fault: said.and_then(Result::err),
         };
         history.truncate(HISTORY - 1);
         history.push_front(attempt.clone());
@@ -211,6 +223,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                 consecutive_failures: 0,
                 attempts,
                 next_attempt: (started_at + renew_after).max(now),
+                refresh_token_fault,
                 history,
             },
             Err(error) => {
@@ -232,6 +245,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                     consecutive_failures,
                     attempts,
                     next_attempt: now + back_off,
+                    refresh_token_fault,
                     history,
                 }
             }

@@ -306,6 +306,34 @@ async fn a_refresh_token_that_cannot_be_used_is_told_of_and_the_access_token_is_
 }
 
 #[tokio::test]
+async fn a_refresh_token_that_cannot_be_used_is_told_of_where_the_access_token_cannot_be_either() {
+    let issuer = FakeIssuer::start(|_| {
+        let said = json!({
+            "access_token": "access-00001",
+            "token_type": "mac",
+            "expires_in": 600,
+            "refresh_token": ["canary"],
+        });
+        Said::json(200, &said)
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), &token(0));
+    let service = FakeService::accepting_all();
+    let process = Process::start(&settings(&issuer, &service, &file)).await;
+    let told = async || {
+        let said = process.admin_get("/status").await.1;
+        said.contains("refresh token that cannot be used (it is no string)")
+    };
+    eventually_async(told, SOON).await;
+    let logged = || {
+        process
+            .output()
+            .contains("refresh token that cannot be used")
+    };
+    eventually(logged, SOON).await;
+}
+
+#[tokio::test]
 async fn a_token_that_another_process_holds_is_waited_for_as_long_as_its_calls_may_take() {
     let (issuer, state) = Rotating::start(600, |_| Duration::ZERO);
     let directory = tempfile::tempdir().unwrap();

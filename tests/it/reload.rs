@@ -56,6 +56,40 @@ async fn a_wrong_configuration_is_reported_and_the_old_one_stays() {
 }
 
 #[tokio::test]
+async fn a_configuration_whose_files_hang_is_rejected_and_holds_nothing_up() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("process.sandbox", false);
+    let mut sidecar = Process::start(&settings).await;
+    // Nobody writes to it, so whoever opens it waits.
+    let directory = tempfile::tempdir().unwrap();
+    let hanging = directory.path().join("clients");
+    let made = std::process::Command::new("mkfifo").arg(&hanging).status();
+    assert!(made.unwrap().success());
+    let hangs = settings
+        .clone()
+        .set("listen.client_tokens_file", hanging.to_str().unwrap());
+    sidecar.reconfigure(&hangs);
+    let rejected = async || {
+        assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+        let (_, status) = sidecar.admin_get("/status").await;
+        status.contains("cannot be read within 10s")
+    };
+    eventually_async(rejected, 2 * SOON).await;
+    let path = sidecar.config();
+    let named = format!("{}, or a file that it names", path.display());
+    eventually(|| sidecar.output().contains(&named), SOON).await;
+    // One that can be read is used all the same, and nothing waits for the other at the end.
+    sidecar.reconfigure(&settings.clone().set("listen.max_connections", 77));
+    eventually(|| sidecar.output().contains("is in use"), SOON).await;
+    sidecar.reconfigure(&hangs);
+    sidecar.signal(Signal::HUP);
+    sidecar.signal(Signal::TERM);
+    let ended = timeout(SOON, sidecar.wait()).await;
+    assert_eq!(ended.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_also_ends_the_wait_for_one_that_was_right() {
     let (csp, other_csp) = (FakeCsp::start(), FakeCsp::start());
     let service = FakeService::start(csp.validator());

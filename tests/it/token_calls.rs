@@ -289,3 +289,129 @@ async fn of_two_configurations_with_one_refresh_token_the_new_one_sends_what_the
     assert_eq!(sent, ["a-0", "a-1"]);
     assert_eq!(holds(&file), "a-2");
 }
+
+/// Whether a process has a handler for a signal.
+fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+    caught & (1 << (signal.as_raw() - 1)) != 0
+}
+
+/// Takes away the file that the next token is to be written to, as a disk that fails would.
+fn lose_spare(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "next") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_could_not_be_stored_is_tried_to_be_stored_again_before_the_end() {
+    let gate = Arc::<Gate>::default();
+    let issuer = rotating(&gate);
+    let service = FakeService::accepting_all();
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "a");
+    let mut sidecar = Process::start(&settings(&issuer, &service, &file)).await;
+    eventually(|| issuer.call_count() == 1, SOON).await;
+    lose_spare(directory.path());
+    sidecar.signal(Signal::TERM);
+    eventually(|| sidecar.output().contains("stopping"), SOON).await;
+    gate.open();
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(sidecar.output().contains("cannot be replaced"));
+    assert_eq!(holds(&file), "a-1");
+    assert_eq!(issuer.call_count(), 1);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_cannot_be_stored_before_the_end_is_told_of_as_lost() {
+    let gate = Arc::<Gate>::default();
+    let issuer = rotating(&gate);
+    let service = FakeService::accepting_all();
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let file = file(&below, "a");
+    let settings = settings(&issuer, &service, &file).set("listen.drain_timeout", "500ms");
+    let mut sidecar = Process::start(&settings).await;
+    eventually(|| issuer.call_count() == 1, SOON).await;
+    fs::remove_dir_all(&below).unwrap();
+    gate.open();
+    eventually(|| sidecar.output().contains("got no token"), SOON).await;
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    let output = sidecar.output();
+    assert!(output.contains("the new one is lost"), "{output}");
+}
+
+#[tokio::test]
+async fn the_doctor_stores_a_refresh_token_in_a_second_try() {
+    let gate = Arc::<Gate>::default();
+    let issuer = rotating(&gate);
+    let service = FakeService::accepting_all();
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "a");
+    let config = tempfile::tempdir().unwrap();
+    let config_file = settings(&issuer, &service, &file).write(config.path());
+    let arguments = ["doctor", "--config", config_file.to_str().unwrap()];
+    let mut doctor = Process::spawn(&arguments, &[]);
+    eventually(|| issuer.call_count() == 1, SOON).await;
+    lose_spare(directory.path());
+    gate.open();
+    assert_eq!(doctor.wait().await.code(), Some(1), "{}", doctor.output());
+    assert_eq!(holds(&file), "a-1");
+}
+
+#[tokio::test]
+async fn the_doctor_is_interrupted_while_it_waits_for_a_refresh_token_that_another_process_holds() {
+    let issuer = rotating(&open());
+    let service = FakeService::accepting_all();
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "a");
+    let other = fs::File::open(directory.path()).unwrap();
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    rustix::fs::flock(&other, exclusive).unwrap();
+    let config = tempfile::tempdir().unwrap();
+    let config_file = settings(&issuer, &service, &file).write(config.path());
+    let arguments = ["doctor", "--config", config_file.to_str().unwrap()];
+    let mut doctor = Process::spawn(&arguments, &[]);
+    eventually(|| catches(doctor.pid(), Signal::INT), SOON).await;
+    doctor.signal(Signal::INT);
+    let ended = tokio::time::timeout(Duration::from_secs(5), doctor.wait()).await;
+    assert_eq!(ended.unwrap().code(), Some(1), "{}", doctor.output());
+    assert!(doctor.output().contains("stopped by a signal"));
+    assert_eq!(issuer.call_count(), 0);
+}
+
+#[tokio::test]
+async fn after_a_stop_a_rejected_call_is_not_followed_by_another() {
+    let gate = Arc::<Gate>::default();
+    let issuer = FakeIssuer::start({
+        let gate = Arc::clone(&gate);
+        move |_| {
+            gate.pass();
+            Said::error(401, "invalid_client")
+        }
+    });
+    let service = FakeService::accepting_all();
+    let directory = tempfile::tempdir().unwrap();
+    let file = file(directory.path(), "a");
+    // A service may read it in two ways.
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "one+two/three").unwrap();
+    let settings = settings(&issuer, &service, &file)
+        .set("auth.client_auth", "client_secret_basic")
+        .set("auth.client_secret_file", secret.to_str().unwrap());
+    let mut sidecar = Process::start(&settings).await;
+    eventually(|| issuer.call_count() == 1, SOON).await;
+    sidecar.signal(Signal::TERM);
+    eventually(|| sidecar.output().contains("stopping"), SOON).await;
+    gate.open();
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert_eq!(issuer.call_count(), 1);
+    assert_eq!(holds(&file), "a-0");
+}

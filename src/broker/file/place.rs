@@ -36,6 +36,8 @@ pub(super) struct Place {
     mode: u32,
     owner: Option<u32>,
     group: Option<u32>,
+    /// The user whose files count as ours.
+    user: u32,
     /// The file that we wrote last; open, so that no other one gets its number.
     written: Option<File>,
     /// Held by whoever writes in this process: at a change of the configuration there can be two for one path.
@@ -68,6 +70,7 @@ impl Place {
             mode: settings.mode,
             owner: settings.owner,
             group: settings.group,
+            user: geteuid().as_raw(),
             written: None,
         })
     }
@@ -106,7 +109,7 @@ impl Place {
 
     /// Whether a file of that owner can be one of ours.
     fn is_of_ours(&self, owner: u32) -> bool {
-        owner == geteuid().as_raw() || self.owner == Some(owner)
+        owner == self.user || self.owner == Some(owner)
     }
 
     /// Removes new files that were left behind by a run that was killed. Whoever is at work on one holds
@@ -256,6 +259,10 @@ impl Place {
 
     /// Takes away the file that we wrote, if it is still that one.
     pub(super) fn remove(&mut self) {
+        // Where there is none, nobody waits for a disk that holds up another.
+        if self.written.is_none() {
+            return;
+        }
         let writing = Arc::clone(&self.writing);
         let _guard = writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = self.written.take() else {
@@ -391,23 +398,23 @@ mod tests {
 
     #[test]
     fn a_file_of_another_user_is_left_alone() {
-        if !geteuid().is_root() {
-            // Nobody else can make one.
-            return;
-        }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        let mut file = place(&path).unwrap();
         fs::write(&path, "precious").unwrap();
-        std::os::unix::fs::chown(&path, Some(1), None).unwrap();
-        let error = place(&path).unwrap_err().to_string();
-        assert!(error.contains("another user (uid 1)"), "{error}");
+        let writer = geteuid().as_raw();
+        let mut file = place(&path).unwrap();
+        // Whoever has written it is then somebody else.
+        file.user = writer + 1;
+        let error = file.check().unwrap_err().to_string();
+        let whose = format!("another user (uid {writer})");
+        assert!(error.contains(&whose), "{error}");
         assert!(file.write(b"secret").is_err() && file.clear().is_err());
         drop(file);
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         assert_eq!(names(directory.path()), ["token"]);
         // But for the user that ours are given to.
-        let mut file = place_with(&path, Some(1), || fastrand::u64(..)).unwrap();
+        let mut file = place_with(&path, Some(writer), || fastrand::u64(..)).unwrap();
+        file.user = writer + 1;
         file.write(b"secret").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"secret");
     }
@@ -432,6 +439,24 @@ mod tests {
         drop(writer);
         drop(place(&path).unwrap());
         assert_eq!(names(directory.path()), ["token"]);
+    }
+
+    #[test]
+    fn a_place_with_no_file_of_ours_is_given_up_while_another_is_at_work_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let other = place(&path).unwrap();
+        let unused = place(&path).unwrap();
+        let at_work = other.writing.lock().unwrap();
+        let (dropped, is_dropped) = std::sync::mpsc::channel();
+        let dropping = std::thread::spawn(move || {
+            drop(unused);
+            dropped.send(()).unwrap();
+        });
+        let waited = is_dropped.recv_timeout(std::time::Duration::from_secs(10));
+        drop(at_work);
+        dropping.join().unwrap();
+        waited.unwrap();
     }
 
     #[test]

@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_log_that_was_never_started_has_no_reader_to_blame() {
         let queue = Queue::to(None);
-        queue.push(&[b'x'; ROOM]);
+        queue.push(&vec![b'x'; ROOM]);
         queue.push(b"lost\n");
         assert_eq!((queue.dropped(), queue.losing()), (1, None));
     }

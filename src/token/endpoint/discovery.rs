@@ -295,23 +295,25 @@ impl Discovery {
     /// Asks at one place, and at the other where the first has nothing.
     async fn read(&self, looked: &mut Looked) -> Result<Metadata, FetchError> {
         let mut last = wrong("nothing was asked");
+        // How long one place wants to be left alone holds for both.
+        let after = |last: &FetchError, error: FetchError| FetchError {
+            retry_after: error.retry_after.max(last.retry_after),
+            ..error
+        };
         for (place, client) in &self.places {
             client.renew();
             looked.calls += 1;
             looked.status = None;
-            let response = client.get(fields()).await.map_err(of_way)?;
+            let response = client.get(fields()).await;
+            let response = response.map_err(|error| after(&last, of_way(error)))?;
             looked.status = Some(response.status);
             match self.judge(place, &response) {
                 Ok(metadata) => return Ok(metadata),
-                Err(error) if error.reason == Reason::RateLimited => return Err(error),
-                // A server of the kind that has the other place alone says so, in whatever way; but how
-                // long it wants to be left alone holds for both.
-                Err(error) => {
-                    last = FetchError {
-                        retry_after: error.retry_after.max(last.retry_after),
-                        ..error
-                    }
+                Err(error) if error.reason == Reason::RateLimited => {
+                    return Err(after(&last, error));
                 }
+                // A server of the kind that has the other place alone says so, in whatever way.
+                Err(error) => last = after(&last, error),
             }
         }
         Err(last)

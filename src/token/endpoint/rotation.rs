@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     TokenEndpoint,
@@ -11,9 +11,9 @@ use super::{
     outgoing::{REFRESH_TOKEN, unreadable},
 };
 use crate::{
-    secret::{Fingerprint, Which},
+    secret::Which,
     token::{
-        FetchError, Lifetime, TokenResponse,
+        FetchError, Lifetime, Reason, TokenResponse,
         refresh_token::{DISK_TIMEOUT, HeldRefreshToken, RefreshTokenError},
     },
 };
@@ -36,10 +36,25 @@ impl TokenEndpoint {
             return Ok(None);
         };
         let held = file.hold(self.patience()).await;
-        let held = held.map_err(|error| not_stored(&error))?;
-        // From here on nobody may drop what is done with it.
-        self.is_committed.send_replace(true);
-        Ok(Some(held))
+        Ok(Some(held.map_err(|error| not_stored(&error))?))
+    }
+
+    /// Notes that a call begins, which nobody may drop where it sends the refresh token.
+    ///
+    /// # Errors
+    /// When no call is to begin any more. Whoever stops this cancels first and looks for a commitment then;
+    /// here it is the other way round, so that at least one of the two sees what the other does.
+    pub(super) fn begin_call(
+        &self,
+        refresh_token: Option<&SecretString>,
+    ) -> Result<(), FetchError> {
+        if refresh_token.is_some() {
+            self.is_committed.send_replace(true);
+        }
+        if self.stop.is_cancelled() {
+            return Err(FetchError::new(Reason::Network, "no call is made any more"));
+        }
+        Ok(())
     }
 
     /// The longest time that another sidecar with this configuration keeps the token: as many calls as an
@@ -54,24 +69,25 @@ impl TokenEndpoint {
         held: HeldRefreshToken,
         granted: Granted,
     ) -> Result<TokenResponse, FetchError> {
+        self.said_of_refresh_token = Some(Ok(()));
         let next = match &granted.refresh_token {
             NextRefreshToken::Given(next) if !is_same(next, held.token()) => next.clone(),
-            NextRefreshToken::Given(_) | NextRefreshToken::Same => return granted.response,
-            // The token that came with it is good, and nothing gets better by losing that too.
+            NextRefreshToken::Given(_) | NextRefreshToken::Same => {
+                held.release().await;
+                return granted.response;
+            }
+            // The token that came with it may be good, and nothing gets better by losing that too.
             NextRefreshToken::Unusable(why) => {
-                let refresh_token_fault = Some(*why);
-                return granted.response.map(|response| TokenResponse {
-                    refresh_token_fault,
-                    ..response
-                });
+                self.said_of_refresh_token = Some(Err(*why));
+                held.release().await;
+                return granted.response;
             }
         };
         let sent = held.token().clone();
-        let stored = held.replace(next.clone()).await;
-        // Our own replacement is no change that somebody made.
-        self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
-        match stored {
-            Ok(()) => {
+        match held.replace(next.clone()).await {
+            Ok(seen) => {
+                // Our own replacement is no change that somebody made.
+                self.seen_refresh_token = seen;
                 tracing::debug!("the service has rotated the refresh token; the new one is stored");
                 granted.response
             }
@@ -99,11 +115,15 @@ impl TokenEndpoint {
         // Whoever has put another token there since meant that one.
         if is_same(held.token(), &kept.sent) {
             let stored = held.replace(kept.next.clone()).await;
-            self.seen_refresh_token = Fingerprint::of(&self.refresh_token_file);
-            stored.map_err(|error| not_stored(&error))?;
-        } else if !is_same(held.token(), &kept.next) {
-            self.kept = None;
-            return Ok(None);
+            self.seen_refresh_token = stored.map_err(|error| not_stored(&error))?;
+            tracing::info!("a refresh token that could not be stored at first is stored");
+        } else {
+            let is_there = is_same(held.token(), &kept.next);
+            held.release().await;
+            if !is_there {
+                self.kept = None;
+                return Ok(None);
+            }
         }
         let Some(kept) = self.kept.take() else {
             return Ok(None);
@@ -123,8 +143,32 @@ impl TokenEndpoint {
     }
 }
 
+impl TokenEndpoint {
+    /// Stores the refresh token of a response that is kept, if one is, however long that takes.
+    pub(super) async fn store_kept(&mut self) {
+        let mut pause = SETTLE_FLOOR;
+        while self.kept.is_some() {
+            match self.resume().await {
+                // The access token that came with it has no use any more.
+                Ok(_) => break,
+                Err(error) if self.kept.is_some() => {
+                    tracing::debug!(%error, "a refresh token that was received is still not stored");
+                    sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    pause = (2 * pause).min(SETTLE_CEILING);
+                }
+                Err(_) => {}
+            }
+        }
+        self.is_committed.send_replace(false);
+    }
+}
+
+/// The pauses between two attempts to store what is kept, at a time when nothing else is done.
+const SETTLE_FLOOR: Duration = Duration::from_millis(100);
+const SETTLE_CEILING: Duration = Duration::from_secs(2);
+
 /// A refresh token that cannot be had, or not be replaced.
-fn not_stored(error: &RefreshTokenError) -> FetchError {
+pub(super) fn not_stored(error: &RefreshTokenError) -> FetchError {
     unreadable(error, Which::Current, REFRESH_TOKEN)
 }
 

@@ -120,6 +120,33 @@ async fn a_disk_that_hangs_is_waited_for_no_longer_than_its_time_and_by_nobody_e
 }
 
 #[tokio::test]
+async fn a_look_that_hangs_is_waited_for_no_longer_than_its_time_and_joined_by_no_other() {
+    let (_directory, mut file) = file("first\n");
+    file.disk_timeout = Duration::from_millis(100);
+    let seen = file.look().await.unwrap();
+    let hanging = Turn::take(&LOOKS, file.path()).unwrap();
+    let error = file.look().await.unwrap_err();
+    assert!(matches!(error, RefreshTokenError::Busy(_)));
+    // What could not be seen has not changed.
+    let changed = tokio::time::timeout(Duration::from_millis(500), file.changed(&seen));
+    assert!(changed.await.is_err());
+    drop(hanging);
+    fs::write(file.path(), "second\n").unwrap();
+    let changed = tokio::time::timeout(SOON, file.changed(&seen));
+    changed.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_is_given_back_leaves_nothing_behind_and_can_be_held_again() {
+    let (directory, file) = file("first\n");
+    file.hold(SOON).await.unwrap().release().await;
+    assert_eq!(names(&directory), ["refresh-token"]);
+    let held = file.hold(Duration::ZERO).await.unwrap();
+    let seen = held.replace(secret("second")).await.unwrap();
+    assert_eq!(file.look().await.unwrap(), seen);
+}
+
+#[tokio::test]
 async fn half_a_token_and_one_that_somebody_has_replaced_since_are_not_used() {
     let (directory, file) = file("first\n");
     let spare = spare(&directory, "first");
