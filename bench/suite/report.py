@@ -22,7 +22,7 @@ def markdown(results):
         f"{about['date']}; {about['machine']}. {versions}.",
         f"Medians of {about['rounds']} interleaved rounds of {about['seconds']} s"
         + (" (a quick run: for orientation only)." if about["quick"] else "."),
-        "How to read this: `README.md` beside this file.\n",
+        "How to read this: `bench/README.md`.\n",
     ]
     if results["failed"]:
         parts += ["**Not all answers were good, so these do not count:**\n"]

@@ -105,6 +105,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_link_between_pages_leads_somewhere() {
     let pages = pages();
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let site = site.canonicalize().unwrap();
     let mut followed = 0;
     for (page, text) in &pages {
         for target in links(text) {
@@ -115,6 +117,11 @@ fn every_link_between_pages_leads_somewhere() {
             let path = page.parent().unwrap().join(file);
             let path = if file.is_empty() { page } else { &path };
             assert!(path.exists(), "{}: {target}", page.display());
+            if page.starts_with(&site) {
+                // The pages as a site have nothing else.
+                let inside = path.canonicalize().unwrap().starts_with(&site);
+                assert!(inside, "{}: {target} is not on the site", page.display());
+            }
             if !anchor.is_empty() {
                 let text = std::fs::read_to_string(path).unwrap();
                 let anchors = anchors(&text);
