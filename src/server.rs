@@ -76,7 +76,7 @@ pub struct ServerSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     served: Arc<AtomicUsize>,
-    /// Those that are refused because there are too many.
+    /// Clients that are refused because there are too many.
     refused: Arc<AtomicUsize>,
     warnings: Warnings,
     /// Told of each change of the rules by which connections are let in.

@@ -51,7 +51,7 @@ type Usable = (Config, anyhow::Result<Parts>);
 /// The time for all files that a configuration is made of.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// That the configuration was loaded again.
+/// A reload: the configuration was loaded again.
 #[derive(Debug)]
 pub(super) struct Reloaded {
     /// What came of it.
@@ -66,7 +66,7 @@ pub(super) struct Reloaded {
 pub(super) enum Outcome {
     /// The configuration is the one in use.
     Same,
-    /// There is another, to change to, with what was made of it.
+    /// Another configuration, to change to, with what was made of it.
     Changed(Box<Config>, anyhow::Result<Box<Parts>>),
     /// The configuration cannot be used, which is to be reported; the one in use stays.
     Rejected(Rejection),

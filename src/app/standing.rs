@@ -9,7 +9,7 @@ pub(super) struct Standing(Arc<Mutex<Stage>>);
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It has to give a token first.
+    /// A candidate: the configuration has to give a token first.
     #[default]
     Tried,
     InUse,

@@ -80,7 +80,7 @@ pub struct Seat {
 /// What decides which members stay.
 struct Rules<'a> {
     peers: &'a Peers,
-    /// There where clients' certificates are to be verified again.
+    /// Present where clients' certificates are to be verified again.
     tls: Option<&'a Terms>,
 }
 

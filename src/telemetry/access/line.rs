@@ -1,6 +1,6 @@
 //! Puts a line of the access log together, in the form that the log has, byte by byte.
 //!
-//! Of any text only printable ASCII stays as it is, so the quotation mark and the backslash are all that
+//! Printable ASCII alone stays as it is, so the quotation mark and the backslash are all that
 //! either form has to escape. It is done here and not by a library because it costs a fraction of that,
 //! and every request may have a line.
 

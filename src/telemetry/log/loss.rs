@@ -36,9 +36,9 @@ pub(super) struct News<'a> {
 /// Why lines are lost.
 #[derive(Debug)]
 pub(super) enum Cause<'a> {
-    /// There was no room for them to wait: the lines before are not taken.
+    /// No room for the lines to wait: the lines before are not taken.
     NoRoom,
-    /// They could not be written.
+    /// The lines could not be written.
     Write(Option<&'a io::Error>),
 }
 

@@ -52,9 +52,9 @@ pub struct Granted {
 pub enum NextRefreshToken {
     /// Nothing: the one that was sent stays in use.
     Same,
-    /// This one is to be used from now on, which may be the one that was sent.
+    /// The token to use from now on, which may be the one that was sent.
     Given(SecretString),
-    /// There is one, which cannot be used, and why not. Whether the service still takes the one that was
+    /// A token that cannot be used, and why not. Whether the service still takes the one that was
     /// sent nobody knows.
     Unusable(&'static str),
 }

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use crate::token::FetchError;
 
-/// So many bytes of a secret's beginning or end give it away.
+/// How many bytes of a secret's beginning or end give it away.
 const PIECE: usize = 8;
 
 /// How many encodings inside of each other are looked through: the form of HTTP Basic credentials in a
@@ -65,7 +65,7 @@ impl Secrets {
         }
     }
 
-    /// Those that are long enough to be no part of a word of ours.
+    /// The secrets that are long enough to be no part of a word of ours.
     #[expect(
         clippy::disallowed_methods,
         reason = "only how long a secret is is looked at"
