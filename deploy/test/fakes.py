@@ -7,8 +7,8 @@ Python's library alone.
 The token service accepts the secrets that SECRET_FILE holds at that moment, one a line, and the tokens of
 any other end at once. A client may also show an assertion, that is a JSON Web Token for the audience
 "token-service"; the last one is left beside SECRET_FILE for somebody else to judge. The service answers 200 to
-a current token and 401 otherwise; /slow takes two seconds, and /count says how often it met what, secrets too. Names under
-.test lead to 127.0.0.1.
+a current token and 401 otherwise; /slow takes two seconds, and /count says how often it met what, secrets too.
+Names under .test lead to 127.0.0.1.
 """
 
 import base64
