@@ -1,7 +1,7 @@
 //! Listening: accepts connections within a bound, serves HTTP on each, and drains them when asked.
 //!
-//! It knows nothing of tokens or upstreams: what to respond is a parameter, and so is the moment
-//! to stop.
+//! The server knows nothing of tokens or upstreams: what to respond is a parameter, and so is the
+//! moment to stop.
 
 mod address;
 mod exchange;

@@ -105,7 +105,8 @@ fn write(directory: &Path, text: &str) -> PathBuf {
     path
 }
 
-fn settings(issuer: &FakeIssuer, service: &FakeService, file: &Path) -> Settings {
+/// A sidecar whose refresh token is in a file, and whose client has no secret.
+pub fn settings(issuer: &FakeIssuer, service: &FakeService, file: &Path) -> Settings {
     Settings::to(&service.url())
         .set("auth.type", "oauth2-refresh-token")
         .set("auth.token_url", format!("{}/token", issuer.url()))

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::refresh_token::settings;
 use crate::support::{
     Answer, FakeCsp, FakeIssuer, FakeService, Process, Said, Settings, eventually,
     eventually_async, get, issuer::field,
@@ -88,15 +89,6 @@ fn file(directory: &Path, name: &str) -> PathBuf {
 
 fn holds(path: &Path) -> String {
     fs::read_to_string(path).unwrap().trim().to_owned()
-}
-
-fn settings(issuer: &FakeIssuer, service: &FakeService, file: &Path) -> Settings {
-    Settings::to(&service.url())
-        .set("auth.type", "oauth2-refresh-token")
-        .set("auth.token_url", format!("{}/token", issuer.url()))
-        .set("auth.client_auth", "none")
-        .set("auth.client_id", "app")
-        .set("auth.refresh_token_file", file.to_str().unwrap())
 }
 
 #[tokio::test]
