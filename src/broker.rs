@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response};
 use tokio::time::{Instant, timeout};
 
 pub(crate) use self::file::DISK_TIMEOUT;
@@ -38,9 +38,9 @@ use self::{
 };
 use crate::{
     admission::{Admitted, Clients, Denied, Rules, admit},
-    message::{Fields, Name, RequestHead, ResponseHead},
+    message::RequestHead,
     proxy::ProxyError,
-    server::{Exchange, Handler, Node, Pass, Peer, Refusal, respond, unless_gone},
+    server::{Exchange, Handler, Node, Pass, Peer, Refusal, ask_for_body, respond, unless_gone},
     token::{TokenHandle, Unavailable},
 };
 
@@ -241,9 +241,8 @@ async fn credentials(
             "the body must be application/x-www-form-urlencoded",
         ));
     }
-    if fields.has(Name::Expect) && !exchange.is_body_read() {
-        exchange.inform(&ResponseHead::of(StatusCode::CONTINUE, Fields::default()));
-    }
+    let asked = ask_for_body(exchange, fields).await;
+    asked.map_err(|_| TokenError::Request("the body broke off"))?;
     let body = form::read(exchange).await?;
     entry.request_bytes = body.len() as u64;
     let form = Form::parse(&body)?;

@@ -30,7 +30,7 @@ use http::Response;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::exchange::{respond, unless_gone};
+pub(crate) use self::exchange::{ask_for_body, respond, unless_gone};
 pub use self::{
     address::{Address, FoundSocket, PassedAddress},
     exchange::Exchange,

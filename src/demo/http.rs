@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     http1::BodyError,
-    message::{Fields, Name, RequestHead, ResponseHead},
+    message::{Fields, RequestHead},
     proxy::ProxyError,
     server::{
         Connections, Exchange, Handler, Http, Listener, Pass, Peer, Peers, Refusal, ServerSettings,
-        respond, serve as serve_connections, unless_gone,
+        ask_for_body, respond, serve as serve_connections, unless_gone,
     },
 };
 
@@ -128,11 +128,8 @@ impl<S> Clone for Embedded<S> {
 impl<S: Service> Handler for Embedded<S> {
     async fn handle(&self, head: RequestHead, _peer: Peer, client: &mut impl Exchange) {
         let verdict = self.0.judge(&head);
-        if head.fields.has(Name::Expect) && !client.body_length().is_empty() {
-            client.inform(&ResponseHead::of(StatusCode::CONTINUE, Fields::default()));
-        }
         // Read even when the verdict will be a refusal: closing on unread bytes could reset the answer away.
-        let body = timeout(BODY_TIMEOUT, read(client)).await;
+        let body = timeout(BODY_TIMEOUT, read(client, &head.fields)).await;
         let answer = match body.unwrap_or(Err(Unread::TooSlow)) {
             Ok(body) => {
                 let answer = self.0.answer(verdict, Request { head, body });
@@ -186,10 +183,9 @@ impl Unread {
 }
 
 /// Reads a whole body.
-async fn read(client: &mut impl Exchange) -> Result<Bytes, Unread> {
-    // An interim response that the client waits for goes out before its body comes.
-    let flushed = poll_fn(|cx| client.poll_flush(cx)).await;
-    flushed.map_err(|_| Unread::Gone)?;
+async fn read(client: &mut impl Exchange, fields: &Fields) -> Result<Bytes, Unread> {
+    let asked = ask_for_body(client, fields).await;
+    asked.map_err(|_| Unread::Gone)?;
     let mut body = Vec::new();
     poll_fn(|cx| {
         loop {

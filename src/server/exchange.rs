@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -20,7 +20,7 @@ use tokio::{
 use super::Pass;
 use crate::{
     http1::BodyError,
-    message::{BodyLength, Fields, ResponseHead},
+    message::{BodyLength, Fields, Name, ResponseHead},
 };
 
 /// The request's body, the response, and the connection of the client for their time.
@@ -112,6 +112,18 @@ pub(crate) async fn unless_gone<T>(
         exchange.poll_gone(cx).map(|()| None)
     })
     .await
+}
+
+/// Has the client send its body where it waits to be asked for it (RFC 9110 §10.1.1).
+///
+/// # Errors
+/// The client has gone.
+pub(crate) async fn ask_for_body(exchange: &mut impl Exchange, fields: &Fields) -> io::Result<()> {
+    if !fields.has(Name::Expect) || exchange.is_body_read() {
+        return Ok(());
+    }
+    exchange.inform(&ResponseHead::of(StatusCode::CONTINUE, Fields::default()));
+    poll_fn(|cx| exchange.poll_flush(cx)).await
 }
 
 /// Sends a whole response. `is_last` ends the connection behind it.

@@ -15,15 +15,17 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use auth_sidecar::client_token::Hash;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::support::{
-    Answer, CLIENT_SECRET, DEADLINE, FakeCsp, FakeService, Reply, Settings, Sidecar,
+    Answer, CLIENT_SECRET, Connection, DEADLINE, FakeCsp, FakeService, Reply, Settings, Sidecar,
     eventually_async, request,
 };
 
@@ -144,6 +146,31 @@ async fn the_token_endpoint_takes_a_local_token_as_the_client_secret() {
         assert!(has_line(&sidecar, &line).await, "{line}");
     }
     assert_eq!(csp.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_before_it_sends_its_form_is_asked_for_it_at_once() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let sidecar = Sidecar::start(&settings(&csp, &service));
+    let address = sidecar.broker_url();
+    let address = address.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut client = Connection::to(address).await;
+    let form = format!("{GRANT}&client_secret={}", encoded(NGINX));
+    client
+        .write(format!(
+            "POST {TOKEN} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+            form.len()
+        ))
+        .await;
+    // The broker gives a body ten seconds.
+    let interim = timeout(Duration::from_secs(5), client.read_head()).await;
+    let interim = interim.unwrap().unwrap();
+    assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
+    client.write(form).await;
+    let (head, _) = client.read_message().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! `auth-sidecar demo`: what it prints can be pasted into a shell as it stands.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use rustix::process::Signal;
 
+use tokio::time::timeout;
+
 use crate::support::{Connection, DEADLINE, Process, eventually};
 
+/// Well below the time that the demo gives a body.
+const SOON: Duration = Duration::from_secs(5);
 const LAST_LINE: &str = "Ctrl-C stops the demo.";
 
 /// What each printed `curl` line has to bring, in the order of the lines.
@@ -73,10 +77,7 @@ async fn a_system_without_certificate_authorities_can_show_the_demo() {
 #[tokio::test]
 async fn a_query_reaches_the_instance_as_it_was_typed() {
     let mut demo = demo(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
-    let guide = demo.stdout();
-    let line = guide.lines().find(|line| line.contains("the sidecar:"));
-    let (url, _) = line.unwrap().trim().split_once(' ').unwrap();
-    let mut sidecar = Connection::to(url.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    let mut sidecar = to_sidecar(&demo).await;
     let mut get = async |target: &[u8]| {
         let request = [b"GET ", target, b" HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat();
         sidecar.write(request).await;
@@ -105,6 +106,28 @@ async fn a_query_reaches_the_instance_as_it_was_typed() {
     }
     demo.signal(Signal::INT);
     assert_eq!(demo.wait().await.code(), Some(0), "{}", demo.output());
+}
+
+#[tokio::test]
+async fn a_client_that_waits_before_it_sends_a_body_is_asked_for_it_at_once() {
+    let demo = demo(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
+    let mut sidecar = to_sidecar(&demo).await;
+    let head = "POST /report?f=wavefront HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\
+                Expect: 100-continue\r\n\r\n";
+    sidecar.write(head).await;
+    let interim = timeout(SOON, sidecar.read_head()).await.unwrap().unwrap();
+    assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
+    sidecar.write("metric 1\n").await;
+    let (head, _) = sidecar.read_message().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 202 "), "{head}");
+}
+
+/// A connection to the sidecar that a demo has.
+async fn to_sidecar(demo: &Process) -> Connection {
+    let guide = demo.stdout();
+    let line = guide.lines().find(|line| line.contains("the sidecar:"));
+    let (url, _) = line.unwrap().trim().split_once(' ').unwrap();
+    Connection::to(url.strip_prefix("http://").unwrap().parse().unwrap()).await
 }
 
 async fn demo(arguments: &[&str]) -> Process {
