@@ -1,6 +1,6 @@
 //! The program at work: it goes over to new configurations, and stops.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -31,6 +31,9 @@ pub(super) struct Program {
     pub(super) live: Live,
     pub(super) manager: ServiceManager,
 }
+
+/// The time for connections to end whose drain time is over.
+const AFTER_THE_DRAIN: Duration = Duration::from_secs(2);
 
 impl Program {
     /// Serves until it is asked to stop, or a part of it ends that must not.
@@ -192,7 +195,7 @@ impl Program {
         for listening in self.listeners.drain(..) {
             listening.stop.cancel();
         }
-        while self.workers.ended().await.is_some() {}
+        self.workers.all_ended(deadline + AFTER_THE_DRAIN).await;
         // Whoever used the broker may have been finishing, too.
         let broker = self.broker.stop().await;
         drop(self.live);

@@ -3,7 +3,12 @@
 
 use std::{io, num::NonZero, sync::Arc, thread};
 
-use tokio::{runtime::Builder, sync::mpsc, task::JoinSet};
+use tokio::{
+    runtime::Builder,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -78,6 +83,15 @@ impl Workers {
         let proxies = proxies(self.orders.len(), live, shared);
         for (worker, proxy) in self.orders.iter().zip(proxies) {
             worker.send(Order::Handle(proxy)).await.unwrap_or_default();
+        }
+    }
+
+    /// Waits until all of them have ended, but not beyond `deadline`: of a thread that hangs nothing more
+    /// is to be had, and others have something to finish.
+    pub(super) async fn all_ended(&mut self, deadline: Instant) {
+        let all = async { while self.ended().await.is_some() {} };
+        if timeout_at(deadline, all).await.is_err() {
+            tracing::error!("a worker hangs; the program ends without it");
         }
     }
 
@@ -161,5 +175,31 @@ impl Drop for Alive {
     fn drop(&mut self) {
         // There is a place for each worker, so this is refused only when nobody listens.
         self.0.try_send(()).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_hangs_is_waited_for_until_the_deadline_and_one_that_ends_no_longer() {
+        let limit = Duration::from_secs(25);
+        for hangs in [false, true] {
+            let (alive, ended) = mpsc::channel(2);
+            let mut workers = Workers {
+                orders: Vec::new(),
+                ended,
+            };
+            let first = Alive(alive.clone());
+            let second = hangs.then(|| Alive(alive.clone()));
+            drop((alive, first));
+            let start = Instant::now();
+            workers.all_ended(start + limit).await;
+            assert_eq!(start.elapsed() >= limit, hangs);
+            drop(second);
+        }
     }
 }
