@@ -108,7 +108,7 @@ impl Broker {
 impl Handler for Broker {
     async fn handle(&self, request: RequestHead, peer: Peer, exchange: &mut impl Exchange) {
         let view = self.0.load_full();
-        let mut entry = view.account.open(&request, &peer);
+        let mut entry = view.account.open(&request, &peer, exchange.ending());
         let Some(response) = view.response(exchange, &mut entry).await else {
             return;
         };

@@ -130,7 +130,7 @@ impl Proxy {
     /// The head is handed on by reference, since each future that owned it would have room for it.
     async fn handle(&self, request: &mut RequestHead, peer: Peer, client: &mut impl Exchange) {
         let inner = &*self.0;
-        let entry = inner.ledger.open(request, peer);
+        let entry = inner.ledger.open(request, peer, client.ending());
         let mut call = Call {
             expects: entry.request.fields.has(Name::Expect),
             informed: false,

@@ -37,7 +37,7 @@ pub use self::{
     inherited::{InheritError, Inherited, Passed, Socket},
     listener::Listener,
     peers::Peers,
-    roster::{Pass, Seat},
+    roster::{Cut, Ending, Pass, Seat},
     stream::{Node, Peer, Stream},
     tls::{TlsFiles, TlsInUse, TlsSettings},
 };

@@ -21,7 +21,7 @@ use crate::{
     health::Health,
     message::{RequestHead, RequestId},
     proxy::{ProxyError, responses::Fault},
-    server::{Peer, Refusal},
+    server::{Ending, Peer, Refusal},
     telemetry::{
         Metrics,
         access::{Access, Record, WrittenToken},
@@ -78,8 +78,13 @@ impl Account {
     }
 
     /// Opens the account of a request.
-    pub(super) fn open<'a>(&'a self, request: &'a RequestHead, peer: &'a Peer) -> Entry<'a> {
-        Entry::open(self, request, peer)
+    pub(super) fn open<'a>(
+        &'a self,
+        request: &'a RequestHead,
+        peer: &'a Peer,
+        ending: Option<Ending>,
+    ) -> Entry<'a> {
+        Entry::open(self, request, peer, ending)
     }
 
     /// Accounts for what was refused before there was a request to handle, and gives the response.

@@ -20,10 +20,10 @@ use crate::{
     health::{Health, Outage, Refusal},
     message::{Fields, RequestHead, RequestId, trace_parent},
     remedy,
-    server::{self, Peer},
+    server::{self, Cut, Ending, Peer},
     telemetry::{
         Metrics, Origin,
-        access::{Access, Asked, Client, Record},
+        access::{Access, Asked, CLIENT_GONE, Client, Record},
         spans::{SpanContext, Tracer},
     },
     text::for_terminal,
@@ -81,7 +81,12 @@ impl Ledger {
     }
 
     /// Opens the account of a request.
-    pub(super) fn open<'a>(&'a self, request: &'a mut RequestHead, peer: Peer) -> Entry<'a> {
+    pub(super) fn open<'a>(
+        &'a self,
+        request: &'a mut RequestHead,
+        peer: Peer,
+        ending: Option<Ending>,
+    ) -> Entry<'a> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let tracer = self.tracer.as_ref();
         let span = tracer.and_then(|tracer| tracer.begin(request));
@@ -89,6 +94,7 @@ impl Ledger {
             ledger: self,
             request,
             peer,
+            ending,
             started_at: Instant::now(),
             id: span.as_ref().map(|span| span.id()),
             span,
@@ -199,6 +205,7 @@ pub struct Entry<'a> {
     ledger: &'a Ledger,
     pub(super) request: &'a mut RequestHead,
     peer: Peer,
+    ending: Option<Ending>,
     started_at: Instant,
     /// Once somebody was told it.
     id: Option<RequestId>,
@@ -293,12 +300,12 @@ impl Entry<'_> {
     /// Notes that the response of the upstream is not whole.
     pub(super) fn broke_off(&mut self, broken: Broken) {
         let reason = match broken {
-            Broken::Client(_) | Broken::Upload => "client_gone",
+            Broken::Client(_) | Broken::Upload => CLIENT_GONE,
             Broken::Upstream(_) => "broken_off",
             Broken::Stalled => "stalled",
         };
         self.error = Some(("", reason));
-        if reason != "client_gone" {
+        if reason != CLIENT_GONE {
             self.ledger.metrics.upstream_failed(reason);
             let outage = Outage {
                 reason,
@@ -366,7 +373,11 @@ impl Drop for Entry<'_> {
         in_flight.fetch_sub(1, Ordering::Relaxed);
         let now = Instant::now();
         if self.error.is_none() && !self.is_whole {
-            self.error = Some(("", "client_gone"));
+            let cut = self.ending.as_ref().and_then(Ending::cut);
+            if let Some(cut) = cut {
+                metrics.cut_off(cut);
+            }
+            self.error = Some(("", cut.map_or(CLIENT_GONE, Cut::as_str)));
         }
         if let Some((status, origin)) = self.outcome {
             let took = now.saturating_duration_since(self.started_at);
@@ -375,7 +386,7 @@ impl Drop for Entry<'_> {
                 health.upstream_responded(now);
             }
         }
-        let has_gone = matches!(self.error, Some(("", "client_gone")));
+        let has_gone = matches!(self.error, Some(("", CLIENT_GONE)));
         if has_gone {
             metrics.client_gone(self.outcome.is_some());
         }

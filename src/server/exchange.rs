@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::Pass;
+use super::{Ending, Pass};
 use crate::{
     http1::BodyError,
     message::{BodyLength, Fields, Name, ResponseHead},
@@ -33,6 +33,9 @@ pub trait Exchange: Send {
 
     /// Notes what the request was let in by: should that be revoked, the exchange is broken off.
     fn admitted(&mut self, pass: Pass);
+
+    /// How the exchange will end where the server itself breaks it off, if it can.
+    fn ending(&self) -> Option<Ending>;
 
     /// What is known of the length of what is left of the request's body.
     fn body_length(&self) -> BodyLength;

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    exchange::{Places, Responded, serve_stream},
+    exchange::{Responded, serve_stream},
     resets::Resets,
     windows::{NARROW, WIDE, WIDE_STREAM, Windows},
 };
@@ -76,11 +76,8 @@ pub(super) async fn serve<H: Handler>(
                 Some(Ok((request, response))) => {
                     let body_idle_timeout = settings.body_idle_timeout;
                     let (peer, handler) = (peer.clone(), handler.clone());
-                    let places = Places {
-                        stream: seat.for_stream(),
-                        connection: Arc::clone(seat.member()),
-                    };
-                    let member = Arc::clone(places.stream.member());
+                    let seat = seat.for_stream();
+                    let member = Arc::clone(seat.member());
                     member.set_task(streams.spawn(serve_stream(
                         request,
                         response,
@@ -88,7 +85,7 @@ pub(super) async fn serve<H: Handler>(
                         body_idle_timeout,
                         Arc::clone(&windows),
                         handler,
-                        places,
+                        seat,
                     )));
                 }
                 Some(Err(error)) => {

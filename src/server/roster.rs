@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -44,6 +44,22 @@ impl Default for Pass {
     }
 }
 
+/// Why the server itself ends what a client has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    /// The drain time was over.
+    DrainTimeout = 1,
+    /// The client would not be let in any more.
+    Revoked,
+    /// A newcomer needed the place.
+    Replaced,
+}
+
+/// How a connection or a stream ends, for whoever accounts for what is on it.
+#[derive(Debug, Clone)]
+pub struct Ending(Arc<Member>);
+
 /// The roster of one listener and one worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Roster(Arc<Mutex<Members>>);
@@ -63,6 +79,10 @@ pub(super) struct Member {
     tls: OnceLock<Option<Vec<CertificateDer<'static>>>>,
     /// What the last request was let in by.
     pass: AtomicU64,
+    /// Why it was ended, as a [`Cut`]; 0 while it was not.
+    cut: AtomicU8,
+    /// The connection that a stream is on.
+    connection: Option<Arc<Member>>,
     /// The task that serves it, by which it ends at once.
     task: OnceLock<AbortHandle>,
     /// The signal by which it ends once the others on it are done.
@@ -84,13 +104,42 @@ struct Rules<'a> {
     tls: Option<&'a Terms>,
 }
 
+impl Cut {
+    const ALL: [Self; 3] = [Self::DrainTimeout, Self::Revoked, Self::Replaced];
+
+    /// The word for it in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DrainTimeout => "drain_timeout",
+            Self::Revoked => "revoked",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+impl Ending {
+    /// Why the server has ended it, if it has.
+    #[must_use]
+    pub fn cut(&self) -> Option<Cut> {
+        let own = self.0.cut();
+        own.or_else(|| self.0.connection.as_ref()?.cut())
+    }
+}
+
 impl Roster {
     /// Takes in a connection, from this user where it comes by a unix socket.
     pub(super) fn enter(&self, user: Option<User>) -> Seat {
+        self.take_in(user, None)
+    }
+
+    fn take_in(&self, user: Option<User>, connection: Option<Arc<Member>>) -> Seat {
         let member = Arc::new(Member {
             user,
             tls: OnceLock::new(),
             pass: AtomicU64::new(NONE),
+            cut: AtomicU8::new(0),
+            connection,
             task: OnceLock::new(),
             leave: OnceLock::new(),
         });
@@ -111,13 +160,13 @@ impl Roster {
         let mut ended = 0;
         for member in self.lock().members.values() {
             if !member.is_welcome(rules) {
-                member.end();
+                member.end(Cut::Revoked);
                 ended += 1;
             } else if !member.pass().is_none_or(&admits) {
                 // Streams of others may be on a connection with HTTP/2; each is a member itself.
                 match member.leave.get() {
                     Some(leave) => leave.cancel(),
-                    None => member.end(),
+                    None => member.end(Cut::Revoked),
                 }
                 ended += 1;
             }
@@ -134,14 +183,16 @@ impl Roster {
     pub(super) fn end_oldest(&self) -> bool {
         let oldest = self.lock().members.pop_first();
         oldest.is_some_and(|(_, member)| {
-            member.end();
+            member.end(Cut::Replaced);
             true
         })
     }
 
-    /// Ends all members.
+    /// Ends all members, whose drain time is over.
     pub(super) fn end_all(&self) {
-        self.lock().members.values().for_each(|member| member.end());
+        let members = self.lock();
+        let members = members.members.values();
+        members.for_each(|member| member.end(Cut::DrainTimeout));
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
@@ -164,7 +215,13 @@ impl Member {
         is_peer && shown.is_none_or(|(terms, shown)| terms.admit(shown.as_deref()))
     }
 
-    fn end(&self) {
+    fn cut(&self) -> Option<Cut> {
+        let cut = self.cut.load(Ordering::Relaxed);
+        Cut::ALL.into_iter().find(|one| *one as u8 == cut)
+    }
+
+    fn end(&self, why: Cut) {
+        self.cut.store(why as u8, Ordering::Relaxed);
         if let Some(task) = self.task.get() {
             task.abort();
         }
@@ -188,9 +245,12 @@ impl Member {
         self.leave.set(leave).unwrap_or_default();
     }
 
-    /// Notes what a request was let in by.
+    /// Notes what a request was let in by: of a stream, on its connection too.
     pub(super) fn set_pass(&self, pass: Pass) {
         self.pass.store(pass.0, Ordering::Relaxed);
+        if let Some(connection) = &self.connection {
+            connection.set_pass(pass);
+        }
     }
 }
 
@@ -200,9 +260,14 @@ impl Seat {
         &self.member
     }
 
+    /// How what has this place will end.
+    pub(super) fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.member))
+    }
+
     /// A place for a stream of this connection, which ends with it.
     pub(super) fn for_stream(&self) -> Self {
-        self.roster.enter(None)
+        self.roster.take_in(None, Some(Arc::clone(&self.member)))
     }
 }
 

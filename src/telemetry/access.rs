@@ -20,6 +20,9 @@ pub use self::{
 };
 use super::{LogFormat, log as main_log};
 
+/// The word for a client that went away, which is nobody's failure.
+pub const CLIENT_GONE: &str = "client_gone";
+
 /// Which requests get a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessMode {
@@ -27,7 +30,7 @@ pub enum AccessMode {
     #[default]
     Off,
     /// Those that went wrong: what we responded ourselves, a 5xx of the upstream, a response that
-    /// the upstream broke off, and clients that went away before there was one.
+    /// the upstream or we broke off, and clients that went away before there was one.
     Errors,
     /// All.
     All,
@@ -99,12 +102,7 @@ impl Access {
     fn line<T>(&self, record: &Record<'_>, now: SystemTime, take: impl FnOnce(&[u8]) -> T) -> T {
         let level = match record.status {
             Some(500..) => "WARN",
-            _ if record
-                .error
-                .is_some_and(|(_, label)| label != "client_gone") =>
-            {
-                "WARN"
-            }
+            _ if record.error.is_some_and(|(_, label)| label != CLIENT_GONE) => "WARN",
             _ => "INFO",
         };
         let level = match record.status {

@@ -4,6 +4,7 @@
 //! Each series is there from the start, with 0: `increase()` sees nothing of a counter that appears
 //! with its first event. `docs/metrics.md` describes them.
 
+mod families;
 mod process;
 mod requests;
 mod scrape;
@@ -30,6 +31,7 @@ use self::{process::Process, requests::Requests, scrape::Scrape, text::prometheu
 use super::histogram::Histogram;
 use crate::{
     proxy::responses::{self, Fault},
+    server::Cut,
     token::Reason,
     version,
 };
@@ -73,6 +75,7 @@ pub struct Metrics {
     connect_errors: Family<Labels<1>, Counter>,
     upstream_errors: Family<Labels<1>, Counter>,
     client_disconnects: Family<Labels<1>, Counter>,
+    cut_off: Family<Labels<1>, Counter>,
     secret_reloads: Family<Labels<1>, Counter>,
     config_reloads: Family<Labels<1>, Counter>,
     credential_checks: Family<Labels<2>, Counter>,
@@ -113,6 +116,7 @@ impl Default for Metrics {
             connect_errors: Family::default(),
             upstream_errors: Family::default(),
             client_disconnects: Family::default(),
+            cut_off: Family::default(),
             secret_reloads: Family::default(),
             config_reloads: Family::default(),
             credential_checks: Family::default(),
@@ -166,6 +170,9 @@ impl Metrics {
         for has_begun in [false, true] {
             let labels = [("phase", phase(has_begun))];
             drop(self.client_disconnects.get_or_create(&labels));
+        }
+        for cut in [Cut::DrainTimeout, Cut::Revoked] {
+            drop(self.cut_off.get_or_create(&[("reason", cut.as_str())]));
         }
         for good in [true, false] {
             let labels = [("result", result(good))];
@@ -225,6 +232,12 @@ impl Metrics {
     pub fn client_gone(&self, has_begun: bool) {
         let labels = [("phase", phase(has_begun))];
         self.client_disconnects.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that the sidecar itself broke off.
+    pub fn cut_off(&self, cut: Cut) {
+        let labels = [("reason", cut.as_str())];
+        self.cut_off.get_or_create(&labels).inc();
     }
 
     /// How many responses were made by somebody.
@@ -356,108 +369,6 @@ impl Metrics {
     /// Adds to the requests that wait for a token.
     pub fn held(&self, change: i64) {
         self.held.fetch_add(change, Ordering::Relaxed);
-    }
-
-    /// Registers what is counted here, each series by its name and its help.
-    fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "upstream_unauthorized",
-            "Answers 401 of the upstream to our token",
-            self.unauthorized.clone(),
-        );
-        registry.register(
-            "upstream_forbidden",
-            "Answers 403 of the upstream to a request with our token",
-            self.forbidden.clone(),
-        );
-        registry.register(
-            "spans_exported",
-            "Spans that the collector has taken",
-            self.spans_exported.clone(),
-        );
-        for (name, help, family) in [
-            (
-                "spans_dropped",
-                "Spans that are lost, by why",
-                &self.spans_dropped,
-            ),
-            (
-                "replays",
-                "Requests that met a 401, by what came of sending them again",
-                &self.replays,
-            ),
-            (
-                "rejected",
-                "Requests and connections refused by the sidecar",
-                &self.rejected,
-            ),
-            (
-                "upstream_connect_errors",
-                "Connections to the upstream that could not be made",
-                &self.connect_errors,
-            ),
-            (
-                "upstream_errors",
-                "Exchanges with the upstream that gave no response, or none that is whole",
-                &self.upstream_errors,
-            ),
-            (
-                "client_disconnects",
-                "Clients that went away before the end of their response",
-                &self.client_disconnects,
-            ),
-            (
-                "secret_reload",
-                "Changed secrets, by whether they gave a token",
-                &self.secret_reloads,
-            ),
-            (
-                "config_reload",
-                "Changed configurations, by whether they came into use",
-                &self.config_reloads,
-            ),
-            (
-                "client_tokens_reload",
-                "Changed lists of client tokens, by whether they came into use",
-                &self.client_tokens_reloads,
-            ),
-            (
-                "broker_file_writes",
-                "Files of tokens, by whether they could be written",
-                &self.broker_file_writes,
-            ),
-        ] {
-            registry.register(name, help, family.clone());
-        }
-        for (name, help, family) in [
-            (
-                "token_refresh",
-                "Calls of the token service",
-                &self.token_refresh,
-            ),
-            (
-                "responses",
-                "Answers of the sidecar's own, by reason",
-                &self.responses,
-            ),
-            (
-                "credential_check",
-                "Looks at when a credential ends, by whether that could be found out",
-                &self.credential_checks,
-            ),
-        ] {
-            registry.register(name, help, family.clone());
-        }
-        registry.register(
-            "client_requests",
-            "Requests that a local token let in, by whose it was",
-            self.client_requests.clone(),
-        );
-        registry.register(
-            "broker_tokens",
-            "Tokens that the broker handed out, by who took them",
-            self.broker_tokens.clone(),
-        );
     }
 
     /// The text of `/metrics`.

@@ -1,5 +1,7 @@
 //! The access log: who asked for what, and what came of it.
 
+mod cut_off;
+
 use std::{path::PathBuf, time::Duration};
 
 use auth_sidecar::client_token::Hash;

@@ -17,10 +17,10 @@ use crate::{
     client_token::ClientName,
     message::{RequestHead, RequestId},
     proxy::ProxyError,
-    server::Peer,
+    server::{Cut, Ending, Peer},
     telemetry::{
         Metrics,
-        access::{Asked, HandedOut, Record},
+        access::{Asked, CLIENT_GONE, HandedOut, Record},
     },
 };
 
@@ -31,6 +31,7 @@ pub(in crate::broker) struct Entry<'a> {
     account: &'a Account,
     pub(in crate::broker) request: &'a RequestHead,
     pub(in crate::broker) peer: &'a Peer,
+    ending: Option<Ending>,
     id: RequestId,
     started_at: Instant,
     /// The client whose local token the request showed.
@@ -52,11 +53,17 @@ pub(in crate::broker) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn open(account: &'a Account, request: &'a RequestHead, peer: &'a Peer) -> Self {
+    pub(super) fn open(
+        account: &'a Account,
+        request: &'a RequestHead,
+        peer: &'a Peer,
+        ending: Option<Ending>,
+    ) -> Self {
         Self {
             account,
             request,
             peer,
+            ending,
             id: RequestId::of(&request.fields),
             started_at: Instant::now(),
             client: None,
@@ -143,7 +150,11 @@ impl Entry<'_> {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if self.error.is_none() && !self.is_whole {
-            self.error = Some(("", "client_gone"));
+            let cut = self.ending.as_ref().and_then(Ending::cut);
+            if let Some(cut) = cut {
+                self.account.metrics.cut_off(cut);
+            }
+            self.error = Some(("", cut.map_or(CLIENT_GONE, Cut::as_str)));
         }
         let went_wrong = self.error.is_some() || self.status.is_none_or(|one| !one.is_success());
         if !self.account.access.wants(went_wrong || self.matters) {

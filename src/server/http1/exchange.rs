@@ -18,7 +18,7 @@ use crate::{
     clock::http_date,
     http1::{BodyError, Decoder, Encoder, Framing},
     message::{BodyLength, Fields, Name, RequestHead, ResponseHead},
-    server::{Exchange, Pass, Seat, Stream},
+    server::{Ending, Exchange, Pass, Seat, Stream},
 };
 
 /// An exchange, for as long as it has the connection.
@@ -215,6 +215,10 @@ impl Exchange for Http1Exchange<'_> {
         if let Some(seat) = self.seat {
             seat.member().set_pass(pass);
         }
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        self.seat.map(Seat::ending)
     }
 
     fn body_length(&self) -> BodyLength {

@@ -21,17 +21,9 @@ use crate::{
     clock::http_date,
     http1::BodyError,
     message::{BodyLength, Fields, Name, RequestHead, ResponseHead},
-    server::{
-        Exchange, Handler, Pass, Peer, Refusal, Seat, Stream, exchange::respond, roster::Member,
-    },
+    server::{Ending, Exchange, Handler, Pass, Peer, Refusal, Seat, Stream, exchange::respond},
     timer::Timer,
 };
-
-/// The places in the roster of a stream and of its connection.
-pub(super) struct Places {
-    pub(super) stream: Seat,
-    pub(super) connection: Arc<Member>,
-}
 
 /// Whether the response to a request has begun.
 pub(super) struct Responded(pub(super) bool);
@@ -44,7 +36,7 @@ pub(super) async fn serve_stream<H: Handler>(
     body_idle_timeout: Duration,
     windows: Arc<Windows>,
     handler: H,
-    places: Places,
+    seat: Seat,
 ) -> Responded {
     let (parts, body) = request.into_parts();
     let head = RequestHead::of_parts(&parts);
@@ -77,7 +69,7 @@ pub(super) async fn serve_stream<H: Handler>(
         progress: Progress::Waiting,
         timer: Timer::default(),
         body_idle_timeout,
-        places,
+        seat,
     };
     match checked {
         Ok(()) => handler.handle(head, peer, &mut exchange).await,
@@ -111,7 +103,7 @@ struct Http2Exchange {
     progress: Progress,
     timer: Timer,
     body_idle_timeout: Duration,
-    places: Places,
+    seat: Seat,
 }
 
 /// How far the response is.
@@ -174,8 +166,11 @@ impl Exchange for Http2Exchange {
     type Io = Stream;
 
     fn admitted(&mut self, pass: Pass) {
-        self.places.stream.member().set_pass(pass);
-        self.places.connection.set_pass(pass);
+        self.seat.member().set_pass(pass);
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        Some(self.seat.ending())
     }
 
     fn body_length(&self) -> BodyLength {

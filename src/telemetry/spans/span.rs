@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::{
 use url::Url;
 
 use super::{
-    super::access::{Asked, Client, Record, shown},
+    super::access::{Asked, CLIENT_GONE, Client, Record, shown},
     SpanContext, TokenCall,
 };
 
@@ -197,8 +197,6 @@ pub(super) fn of_token_call(
     span
 }
 
-/// Our word for a client that went away, which is nobody's failure.
-const CLIENT_GONE: &str = "client_gone";
 /// What every recorded span is.
 const SAMPLED: u32 = 1;
 /// Both bits by which OTLP tells that it knows, and that the parent is another process.
