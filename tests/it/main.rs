@@ -67,6 +67,8 @@ mod log_readers;
 mod meaning;
 /// Every series of `/metrics`, and the rules that read them.
 mod metrics;
+/// Files that are named and are none.
+mod named_files;
 /// Names of the sidecar besides localhost.
 mod names;
 /// HTTP proxies on the way to the upstream.
