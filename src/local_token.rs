@@ -1,18 +1,19 @@
 //! `auth-sidecar local-token NAME`: makes a token for one client, and the line that lets it in.
 
+mod list;
+
 use std::{
-    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-use crate::client_token::{ClientName, ClientTokens, ClientTokensError, Hash};
+use self::list::Added;
+use crate::client_token::{ClientName, Hash};
 
 /// What every token begins with, so that people and scanners for lost secrets know it.
 const PREFIX: &str = "sidecar_";
@@ -21,11 +22,15 @@ const PREFIX: &str = "sidecar_";
 const BYTES: usize = 32;
 
 /// Makes a token for `name`. The token alone goes to `output`, everything else to `notes`, so that
-/// `TOKEN=$(auth-sidecar local-token …)` works. With a `file`, its line is appended there; the file
+/// `TOKEN=$(auth-sidecar local-token …)` works. With a `file`, its line is added there; the file
 /// is created for its owner alone.
 ///
+/// The token is shown when its line is in place: shown before, it could be one that lets nobody in. A
+/// token that cannot be shown is lost, so its line is taken back; meanwhile it lets in nobody either.
+///
 /// # Errors
-/// When the file is no list of client tokens, has the name already, or cannot be written.
+/// When the file is no list of client tokens, has the name already, or cannot be replaced; when the token
+/// cannot be shown.
 pub fn make(
     name: &ClientName,
     file: Option<&Path>,
@@ -34,10 +39,25 @@ pub fn make(
 ) -> anyhow::Result<()> {
     let token = random()?;
     let line = line(name, &token);
-    if let Some(path) = file {
-        append(path, name, &line).with_context(|| path.display().to_string())?;
+    let in_file = |path: &Path| path.display().to_string();
+    let added = file.map(|path| {
+        let added = Added::to(path, name, &line).with_context(|| in_file(path))?;
+        anyhow::Ok((path, added))
+    });
+    let added = added.transpose()?;
+    if let Err(error) = show(&token, output) {
+        let unseen = anyhow::Error::new(error).context("the token cannot be shown");
+        let Some((path, added)) = added else {
+            return Err(unseen);
+        };
+        return Err(match added.take_back() {
+            Ok(()) => unseen.context("no line was added"),
+            Err(error) => unseen.context(format!(
+                "delete the line that begins with {name}: in {}, which could not be taken back ({error:#})",
+                path.display()
+            )),
+        });
     }
-    show(&token, output)?;
     writeln!(
         notes,
         "\nAbove is the token of {name}. It is shown once: give it to the client as its API token.\n"
@@ -85,39 +105,9 @@ fn show(token: &SecretString, output: &mut impl Write) -> io::Result<()> {
     output.flush()
 }
 
-fn append(path: &Path, name: &ClientName, line: &str) -> anyhow::Result<()> {
-    let before = match ClientTokens::read(path) {
-        Ok(tokens) => {
-            if tokens.iter().any(|(known, _)| known == name) {
-                bail!("it has a line for {name} already; delete that, or choose another name");
-            }
-            fs::read(path)?
-        }
-        Err(ClientTokensError::Empty | ClientTokensError::Unreadable(io::ErrorKind::NotFound)) => {
-            Vec::new()
-        }
-        Err(error) => return Err(error.into()),
-    };
-    // Somebody's editor may have left the last line open.
-    let gap = if before.last().is_none_or(|last| *last == b'\n') {
-        ""
-    } else {
-        "\n"
-    };
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
-    // In one piece: a running sidecar may look at any moment.
-    file.write_all(format!("{gap}{line}\n").as_bytes())?;
-    file.sync_all()?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 

@@ -59,6 +59,8 @@ mod idle;
 mod limits;
 /// Certificates for localhost, made here.
 mod local_ca;
+/// The list of clients while a token is made.
+mod local_token;
 /// What localhost stands for as an address.
 mod localhost;
 /// Whoever reads the log, or does not.
