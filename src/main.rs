@@ -11,7 +11,9 @@ use auth_sidecar::{
     app::{App, ServiceManager, shutdown_signal},
     cli::{self, CheckFlags, Command, DoctorFlags, Form, salvage},
     config::{Config, ConfigError, Loaded, Sources, log_format, process_environment, schema},
-    demo, doctor, local_ca, local_token,
+    demo, doctor,
+    local_ca::{self, Collision},
+    local_token,
     output::Output,
     sandbox::{Sandbox, Writable},
     server::{InheritError, Inherited},
@@ -55,7 +57,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         return misused(wrong);
     }
     log::fail(&format!("auth-sidecar: {error:#}"));
-    if error.is::<InheritError>() {
+    if error.is::<InheritError>() || error.is::<Collision>() {
         ExitCode::from(MISUSED)
     } else {
         ExitCode::FAILURE
