@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     Shared,
@@ -108,7 +108,7 @@ impl Brokering {
             if !is_wanted {
                 // It drains by itself.
                 serving.detach_all();
-                listening.stop.cancel();
+                listening.shutdown.begin();
             }
             is_wanted
         });
@@ -119,10 +119,20 @@ impl Brokering {
         self.serve(plan.new, shared)
     }
 
-    /// Ends connections, then files.
-    pub(super) async fn stop(self) -> anyhow::Result<()> {
+    /// Announces the end to those who have connections open.
+    pub(super) fn announce_end(&self) {
+        let listeners = self.serving.iter();
+        listeners.for_each(|(listening, _)| listening.shutdown.announce());
+    }
+
+    /// Ends connections, of which those with a request have until `deadline`, and then files.
+    pub(super) async fn stop(self, deadline: Instant) -> anyhow::Result<()> {
+        let mut settings = ServerSettings::clone(&self.settings.load());
+        let left = deadline.saturating_duration_since(Instant::now());
+        settings.drain_timeout = settings.drain_timeout.max(left);
+        self.settings.store(Arc::new(settings));
         for (listening, mut serving) in self.serving {
-            listening.stop.cancel();
+            listening.shutdown.begin();
             while let Some(ended) = serving.join_next().await {
                 ended.context("the broker crashed")?;
             }
@@ -140,7 +150,7 @@ impl Brokering {
                     Arc::clone(&self.settings),
                     shared.broker_connections.clone(),
                     Http(self.broker.clone()),
-                    listening.stop.clone(),
+                    listening.shutdown.clone(),
                 ));
             }
             tracing::info!(address = %listening.address, "broker listening");

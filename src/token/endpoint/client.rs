@@ -160,13 +160,7 @@ impl TokenClient {
                 body,
             })
         };
-        tokio::pin!(exchange);
-        tokio::select! {
-            biased;
-            response = &mut exchange => response,
-            // What has ended the connection is told to the exchange, too.
-            _ = connection => exchange.await,
-        }
+        outbound::over(connection, exchange).await
     }
 }
 
