@@ -1,6 +1,7 @@
 //! `auth-sidecar local-token NAME`: makes a token for one client, and the line that lets it in.
 
 mod list;
+mod place;
 
 use std::{
     io::{self, Write},
@@ -39,23 +40,17 @@ pub fn make(
 ) -> anyhow::Result<()> {
     let token = random()?;
     let line = line(name, &token);
-    let in_file = |path: &Path| path.display().to_string();
-    let added = file.map(|path| {
-        let added = Added::to(path, name, &line).with_context(|| in_file(path))?;
-        anyhow::Ok((path, added))
-    });
+    let added =
+        file.map(|path| Added::to(path, name, &line).with_context(|| path.display().to_string()));
     let added = added.transpose()?;
     if let Err(error) = show(&token, output) {
         let unseen = anyhow::Error::new(error).context("the token cannot be shown");
-        let Some((path, added)) = added else {
-            return Err(unseen);
-        };
-        return Err(match added.take_back() {
-            Ok(()) => unseen.context("no line was added"),
-            Err(error) => unseen.context(format!(
-                "delete the line that begins with {name}: in {}, which could not be taken back ({error:#})",
+        return Err(match (file, added.map(Added::take_back)) {
+            (Some(path), Some(Err(left))) => unseen.context(format!(
+                "{}: delete the line that begins with {name}:, which could not be taken back ({left:#})",
                 path.display()
             )),
+            _ => unseen,
         });
     }
     writeln!(
@@ -148,6 +143,40 @@ mod tests {
         let again = format!("{:#}", made("a", Some(&path)).unwrap_err());
         assert!(again.contains("a line for a already"), "{again}");
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+    }
+
+    /// Shows nothing, and puts something else in the place of the list.
+    struct Saboteur<'a>(&'a Path);
+
+    impl Write for Saboteur<'_> {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            fs::rename(self.0, self.0.with_extension("old"))?;
+            fs::create_dir(self.0)?;
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_taken_back_is_named_with_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens");
+        let mut notes = Vec::new();
+        let name = "a".parse().unwrap();
+        let error = make(&name, Some(&path), &mut Saboteur(&path), &mut notes).unwrap_err();
+        let said = format!("{error:#}");
+        for part in [
+            path.to_str().unwrap(),
+            "delete the line that begins with a:",
+            "must be a regular file",
+            "the token cannot be shown",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(notes.is_empty());
     }
 
     #[test]

@@ -427,12 +427,12 @@ fn what_it_says_can_be_copied_whatever_the_directory_is_called() {
         let output = local_ca(&directory, &["--client", "a"]);
         assert!(output.status.success(), "{output:?}");
         let said = said(&output);
-        let toml: String = said
+        let toml: Vec<_> = said
             .lines()
             .skip_while(|line| *line != "  [listen]")
             .take_while(|line| !line.is_empty())
-            .map(|line| format!("{line}\n"))
             .collect();
+        let toml = toml.join("\n");
         let table: toml::Table = toml
             .parse()
             .unwrap_or_else(|error| panic!("{error}: {toml}"));
