@@ -164,7 +164,7 @@ async fn what_answers_in_place_of_a_token_service_is_explained() {
             Answer::Status(401, String::new(), Vec::new()),
             ["rejects a client without a word", "auth.client_id"],
         ),
-        (Answer::Hang, ["no answer in time", "firewall"]),
+        (Answer::Hang, ["no response in time", "firewall"]),
         (Answer::Reset, ["exchange failed", "nothing answers there"]),
     ] {
         csp.script([answer]);
