@@ -79,7 +79,7 @@ pub struct Connections {
     /// Clients that are refused because there are too many.
     refused: Arc<AtomicUsize>,
     warnings: Warnings,
-    /// Told of each change of the rules by which connections are let in.
+    /// Notified of each change of the rules by which connections are let in.
     reviews: watch::Sender<()>,
     /// Whether a newcomer takes the place of the oldest when there are too many.
     gives_way: bool,
@@ -157,7 +157,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
         true
     }
 
-    /// The response that tells a client why its connection ends.
+    /// The response to a client whose connection is refused, with the reason.
     fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes>;
 }
 
@@ -174,7 +174,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// Whether a request that was let in by this would be let in now too.
     fn admits(&self, pass: Pass) -> bool;
 
-    /// The response that tells a client why its request is not handled.
+    /// The response to a client whose request is not handled, with the reason.
     fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes>;
 }
 
@@ -323,7 +323,7 @@ struct Room<'a> {
     connections: &'a Connections,
     roster: &'a Roster,
     open: &'a TaskTracker,
-    /// Ends those that are told that there is no room, once the drain time is over.
+    /// Ends the connections of refused clients, once the drain time is over.
     over: &'a CancellationToken,
 }
 
@@ -375,7 +375,7 @@ fn accept<P: Protocol>(
         Ok(entered) => entered,
         Err(refusal) => {
             let response = protocol.refuse(refusal, &arrival.peer());
-            // Telling takes a moment and a file, so it has a bound too.
+            // A refusal takes a moment and a file descriptor, so there is a bound too.
             let most = match refusal {
                 Refusal::NoDescriptors => MAX_REFUSED_FOR_DESCRIPTORS,
                 _ => MAX_REFUSED,

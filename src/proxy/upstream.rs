@@ -90,7 +90,7 @@ pub(super) struct Outbound<'a> {
 /// Why there is no response, and whether the request may be sent again.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// What the client is told.
+    /// The error that the client gets.
     pub(super) error: ProxyError,
     /// Whether a kept connection ended before it brought a whole head of a response, as happens when
     /// the upstream closes it at the moment of its reuse.
@@ -187,7 +187,7 @@ impl Upstream {
     /// one that can become a WebSocket.
     ///
     /// # Errors
-    /// What the client is told.
+    /// Why there is none, as the client gets it.
     ///
     /// # Cancel safety
     /// Safe: what was begun for others goes on.

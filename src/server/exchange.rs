@@ -26,7 +26,7 @@ use crate::{
 /// The request's body, the response, and the connection of the client for their time.
 ///
 /// Reading and writing are polled, so that a handler can do both at once. Dropped before its
-/// response is finished, the exchange is broken off in a way that the client can tell.
+/// response is finished, the exchange is broken off in a way that the client can detect.
 pub trait Exchange: Send {
     /// The client's connection once it is no longer HTTP.
     type Io: AsyncRead + AsyncWrite + Unpin + Send;

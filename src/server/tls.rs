@@ -105,7 +105,7 @@ impl TlsSettings {
 
 impl TlsFiles {
     /// Reads the files again whenever they change, or when `asked`, for ever; what cannot be used is
-    /// reported, and what was good before stays in use. `reloaded` is told whether it could.
+    /// reported, and what was good before stays in use. `reloaded` is called with whether they could be used.
     pub async fn watch(self, in_use: TlsInUse, asked: Arc<Notify>, reloaded: impl Fn(bool) + Send) {
         let Self {
             settings,

@@ -31,8 +31,8 @@ macro_rules! either {
 }
 
 impl Lease {
-    /// Whether interim responses of the upstream can be told from others.
-    pub(in crate::proxy) fn tells_interim_responses(&self) -> bool {
+    /// Whether interim responses of the upstream arrive here.
+    pub(in crate::proxy) fn receives_interim_responses(&self) -> bool {
         matches!(self, Self::Http1(_))
     }
 
