@@ -22,7 +22,7 @@ use crate::{
     tls::{HandshakeError, Leg, TlsSettings},
 };
 
-/// Which collector, and what it is told.
+/// Which collector, and what is sent to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OtlpSettings {
     /// Where spans are sent, the path included.
@@ -161,7 +161,7 @@ impl Collector {
         let (sender, head, body) = tokio::select! {
             biased;
             exchanged = &mut exchange => exchanged?,
-            // What has ended the connection is told to the exchange, too.
+            // The exchange gets the error that has ended the connection, too.
             () = &mut connection => exchange.await?,
         };
         let Ok(body) = body else {
