@@ -18,7 +18,7 @@
 //! The token path, in [`token`]:
 //! 1. [`token::Refresher::run`] wakes: the schedule, or somebody who was refused.
 //! 2. [`token::endpoint::TokenEndpoint`] reads the secrets and asks the token service.
-//! 3. Its `answer` module makes a token or a classed error of whatever comes back.
+//! 3. Its `response` module makes a token or a classed error of whatever comes back.
 //! 4. [`token::schedule`] says when the next attempt is due.
 //! 5. The refresher stores a new snapshot and rings the bell.
 //!
@@ -45,7 +45,7 @@
 //! [`outbound`] makes the stream of bytes, whoever speaks over it.
 //!
 //! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
-//! `/metrics` say it. `admin::trouble` makes of it what an operator is told: who is to blame, since
+//! `/metrics` say it. `admin::trouble` makes of it what an operator needs: who is to blame, since
 //! when, and what to do.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands

@@ -137,7 +137,7 @@ impl Route {
     }
 
     /// How often the certificates of the way have changed. Taken before a connection is made, the
-    /// number tells later whether the connection was made with those of now.
+    /// number shows later whether the connection was made with those of now.
     #[must_use]
     pub fn generation(&self) -> usize {
         self.certificates().map(TlsClient::generation).sum()
@@ -216,8 +216,8 @@ impl Route {
         changed.reduce(|all, one| all && one)
     }
 
-    /// Uses changed files for new connections; for ever. `renewed` is told of each change, and
-    /// whether it could be used.
+    /// Uses changed files for new connections; for ever. `renewed` is called at each change,
+    /// with whether it could be used.
     pub async fn follow_files(&self, renewed: impl Fn(bool)) {
         loop {
             self.changed().await;

@@ -134,14 +134,14 @@ impl Authorities {
             });
         }
         broken.sort_unstable();
-        let tell = |number: usize| {
+        let warning = |number: usize| {
             let path = path.display();
             format!("certificate {number} of {path} is broken, and not used; the others are")
         };
         Ok(Self {
             roots,
             certificates,
-            broken: broken.into_iter().map(tell).collect(),
+            broken: broken.into_iter().map(warning).collect(),
         })
     }
 

@@ -107,7 +107,7 @@ impl Detour {
         if input.is_empty() {
             Ok(stream)
         } else {
-            Err(failed("it sent more than an answer"))
+            Err(failed("it sent more than a response"))
         }
     }
 
@@ -148,7 +148,7 @@ impl Detour {
             )),
             status => {
                 let status = status.as_u16();
-                Err(failed(format!("it answered CONNECT with {status}")))
+                Err(failed(format!("it responded to CONNECT with {status}")))
             }
         }
     }
@@ -176,7 +176,7 @@ async fn head(stream: &mut Stream, input: &mut Input) -> Result<ResponseHead, Ro
     }
 }
 
-const NO_GOOD: &str = "its answer to CONNECT is no good";
+const NO_GOOD: &str = "its response to CONNECT is no good";
 
 fn of_proxy(error: HandshakeError) -> RouteError {
     failed(match error {

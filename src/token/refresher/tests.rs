@@ -194,7 +194,7 @@ async fn the_old_token_serves_through_failures_and_never_after_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_token_a_request_is_told_at_once_when_the_next_attempt_is_far() {
+async fn without_a_token_a_request_fails_at_once_when_the_next_attempt_is_far() {
     let source = Scripted::new(60.0);
     let slow = FetchError {
         retry_after: Some(seconds(100.0)),

@@ -168,7 +168,7 @@ fn refusals_are_classified() {
 }
 
 #[test]
-fn the_codes_for_the_vendors_support_are_told_and_nothing_that_could_be_a_secret() {
+fn the_codes_for_the_vendors_support_are_shown_and_nothing_that_could_be_a_secret() {
     let body = format!(
         r#"{{"cspErrorCode":"csp.1","moduleCode":540,"requestId":"ab-12","traceId":"{}","errorCode":"a b"}}"#,
         "x".repeat(65)
