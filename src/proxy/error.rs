@@ -1,7 +1,7 @@
 //! Everything that the sidecar itself may respond on the data path, in one table.
 //!
 //! Each response carries `Proxy-Status` (RFC 9209), so that an operator can distinguish our failure
-//! from the service's, and a problem document (RFC 9457) that says what to do and which key it is about.
+//! from the service's, and a problem document (RFC 9457) with what to do and which key it is about.
 //! A response shows of the request a refused host and the place of a flaw, and of the upstream and the cause
 //! nothing: that goes to the log. `docs/responses.md` has the same table for people.
 
