@@ -42,7 +42,7 @@
 //! instructions and 25 allocations with hyper on both sides, and takes less than half of the one and
 //! one of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
 //! (and its codec `h2` towards clients), the token calls and the admin listener. Both ways out are one:
-//! [`outbound`] makes the stream of bytes, whoever speaks over it.
+//! [`outbound`] makes the stream of bytes, whatever protocol is on it.
 //!
 //! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
 //! `/metrics` say it. `admin::trouble` makes of it what an operator needs: who is to blame, since

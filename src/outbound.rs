@@ -130,7 +130,7 @@ impl Route {
         })
     }
 
-    /// Whether TLS is spoken with the other side.
+    /// Whether the connection to the other side is by TLS.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()
@@ -144,7 +144,7 @@ impl Route {
     }
 
     /// A new stream to the other side. `offered` are the protocols that it may choose from
-    /// (RFC 7301), where TLS is spoken with it.
+    /// (RFC 7301), where the connection is by TLS.
     ///
     /// # Errors
     /// There is none within the time for a connection.
@@ -187,7 +187,11 @@ impl Route {
             Stream::Tcp(stream) => Stream::Tls(Box::new(tls.connect(stream, offered).await?)),
             Stream::Tls(stream) => Stream::TlsInTls(Box::new(tls.connect(stream, offered).await?)),
             // There is no third one on any way.
-            Stream::TlsInTls(_) => return Err(RouteError::Proxy("it speaks TLS twice".to_owned())),
+            Stream::TlsInTls(_) => {
+                return Err(RouteError::Proxy(
+                    "TLS through it has two layers already".to_owned(),
+                ));
+            }
         })
     }
 

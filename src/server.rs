@@ -218,8 +218,8 @@ pub enum Refusal {
     /// The process at the other end of the unix socket may not use it.
     #[error("a user who may not use the socket")]
     Peer,
-    /// The client speaks plain HTTP where TLS is spoken.
-    #[error("plain HTTP where TLS is spoken")]
+    /// The client sent plain HTTP to a port with TLS.
+    #[error("plain HTTP at a port with TLS")]
     NotTls,
     /// The request did not arrive in time.
     #[error("a request that does not arrive in time")]

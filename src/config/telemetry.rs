@@ -28,7 +28,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<OtlpSettings> {
     if endpoint.port() == Some(4317) {
         reader.warnings.push(format!(
             "{ENDPOINT}: 4317 is usually the port of OTLP over gRPC; that of OTLP over HTTP, which is \
-             spoken here, is usually 4318"
+             used here, is usually 4318"
         ));
     }
     Some(OtlpSettings {

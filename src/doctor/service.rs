@@ -146,7 +146,7 @@ fn explain(error: &ProxyError) -> String {
              like http://user@host:port, and upstream.proxy_password_file with its password"
         }
         ProxyError::Tls(_) => {
-            "it may not speak TLS at this port, or only versions before 1.2: check scheme and \
+            "it may have no TLS at this port, or only versions before 1.2: check scheme and \
              port of upstream.url"
         }
         ProxyError::Terminated(_) | ProxyError::BadResponse(_) => {

@@ -36,7 +36,7 @@ pub(super) struct Detour {
 }
 
 impl Detour {
-    /// By that proxy, whose TLS, where it speaks it, trusts whom the leg trusts.
+    /// Leads through that proxy, whose TLS, where it has any, trusts whom the leg trusts.
     pub(super) fn new(
         leg: Leg,
         target: &Url,
@@ -103,7 +103,7 @@ impl Detour {
             }
         };
         self.accept(status)?;
-        // We speak first, so whatever came already is not the other side's.
+        // The client sends first, so whatever came already is not the other side's.
         if input.is_empty() {
             Ok(stream)
         } else {

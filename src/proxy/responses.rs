@@ -66,7 +66,7 @@ pub(super) const NOT_TLS: Row = Row {
     error: "http_request_error",
     label: "not_tls",
     fault: Fault::Client,
-    title: "This port speaks TLS: use https://",
+    title: "This port takes TLS: use https://",
     remedy: "Use https:// in the client's URL, or an address of listen.address without tls:.",
 };
 pub(super) const PEER: Row = Row {

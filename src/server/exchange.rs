@@ -1,5 +1,5 @@
 //! One request and its response, as a handler sees them, whatever version of HTTP the client
-//! speaks. Whoever implements it frames bodies, keeps the client's connection and knows by itself
+//! uses. Whoever implements it frames bodies, keeps the client's connection and knows by itself
 //! when the exchange is over.
 
 use std::{

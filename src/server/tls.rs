@@ -27,7 +27,7 @@ pub struct TlsSettings {
     /// The authorities of clients, as PEM. When set, a client without a certificate of one of them
     /// is refused.
     pub client_ca_file: Option<PathBuf>,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: TlsVersion,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Terms {
 #[derive(Debug, Clone, Default)]
 pub struct TlsInUse(Arc<ArcSwapOption<Terms>>);
 
-/// What we offer to speak inside (RFC 7301), the favourite first.
+/// The protocols that we offer inside TLS (RFC 7301), the favourite first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 impl TlsSettings {

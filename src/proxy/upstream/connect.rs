@@ -110,7 +110,7 @@ impl Connector {
             match (stream.alpn_protocol(), self.version) {
                 (Some(H2), _) => http2(stream).await,
                 (_, HttpVersion::Auto) => Ok(Connected::Http1(stream)),
-                _ => Err(ProxyError::Tls("it does not speak HTTP/2".to_owned())),
+                _ => Err(ProxyError::Tls("it does not support HTTP/2".to_owned())),
             }
         };
         self.route.connect_and(offered, agree).await
@@ -178,11 +178,11 @@ async fn http2(stream: Stream) -> Result<Connected, ProxyError> {
             tracing::debug!(%error, "a connection to the upstream ended");
         }
     });
-    // Until its settings have come, nobody knows how many requests it takes, nor whether it speaks
+    // Until its settings have come, nobody knows how many requests it takes, nor whether it supports
     // HTTP/2 at all.
     match limit.wait_for(|limit| *limit > 0).await {
         Ok(_) => {}
-        Err(_) => return Err(ProxyError::Connect("it does not speak HTTP/2".to_owned())),
+        Err(_) => return Err(ProxyError::Connect("it does not support HTTP/2".to_owned())),
     }
     Ok(Connected::Http2 { sender, limit })
 }

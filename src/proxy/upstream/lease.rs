@@ -1,5 +1,5 @@
 //! A connection to the upstream, or a place on one, for the time of one exchange, whatever version of
-//! HTTP is spoken on it.
+//! HTTP it has.
 
 use std::task::{Context, Poll};
 
@@ -39,7 +39,7 @@ impl Lease {
     /// Begins to send a request.
     ///
     /// # Errors
-    /// The version of HTTP that is spoken has no room for its target.
+    /// The version of HTTP that is in use has no room for its target.
     pub(in crate::proxy) fn begin(&mut self, request: &Outbound<'_>) -> Result<(), Failure> {
         match self {
             Self::Http1(connection) => {

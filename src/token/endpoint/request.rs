@@ -29,7 +29,7 @@ pub struct TokenRequest {
     pub details_url: Option<Url>,
     /// What the response may hold.
     pub expected: Expected,
-    /// How the service is spoken to.
+    /// How the service is called.
     pub protocol: &'static Protocol,
 }
 

@@ -89,7 +89,7 @@ const REJECTIONS: [&str; 9] = [
     "unsupported_grant_type",
     "invalid_scope",
     "access_denied",
-    // Of RFC 8707 and RFC 8693, and of RFC 9449, which the sidecar does not speak.
+    // Of RFC 8707 and RFC 8693, and of RFC 9449, which the sidecar does not support.
     "invalid_target",
     "use_dpop_nonce",
     "invalid_dpop_proof",
