@@ -225,6 +225,9 @@ impl App {
         // What starts and stops has no room for it.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         let access_log = program.shared.access_log.clone();
+        if result.is_ok() {
+            program.linger().await;
+        }
         program.stop().await?;
         sampling.abort();
         access_log.finish();

@@ -28,6 +28,7 @@ mod values;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -138,6 +139,8 @@ pub struct Listen {
     pub unix: UnixAccess,
     /// Threads that serve; 0 is one a core.
     pub workers: usize,
+    /// For how long it serves on when it is asked to stop.
+    pub drain_delay: Duration,
     /// The bounds of connections.
     pub server: ServerSettings,
     /// The list of the clients that are let in; `None` lets everybody in who reaches the port.

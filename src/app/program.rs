@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use super::{
     Parts, ServiceManager, Shared, addresses,
@@ -180,6 +183,23 @@ impl Program {
             remedy = remedy::REJECTED,
             "the new configuration cannot be used; the old one stays: {error:#}"
         );
+    }
+
+    /// Serves on for the drain delay, not ready any more, so that whoever spreads requests over several goes
+    /// elsewhere. An order to stop has no delay: whoever gives it needs nothing more.
+    pub(super) async fn linger(&mut self) {
+        let delay = self.live.config.listen.drain_delay;
+        if delay.is_zero() || self.shared.stop.is_cancelled() {
+            return;
+        }
+        tracing::info!(
+            seconds = delay.as_secs_f64(),
+            "stopping: not ready any more, serving on for the drain delay"
+        );
+        self.manager.notify(State::Stopping);
+        self.shared.stop.cancel();
+        // A worker that ends has crashed: the drain is for the others.
+        drop(timeout(delay, self.workers.ended()).await);
     }
 
     /// Drains: no more connections, and what is in flight within the drain time.

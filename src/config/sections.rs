@@ -86,6 +86,10 @@ fn listeners(reader: &mut Reader) -> Listen {
         tls,
         unix: listen::unix(reader),
         workers: reader.value("listen.workers", values::integer(0..=1024)),
+        drain_delay: reader.value(
+            "listen.drain_delay",
+            values::duration(Duration::ZERO..=HOUR),
+        ),
         server: ServerSettings {
             max_connections: reader.value("listen.max_connections", values::integer(1..=MANY)),
             header_read_timeout: reader

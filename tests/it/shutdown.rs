@@ -6,7 +6,8 @@ use rustix::process::Signal;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::support::{
-    Connection, FakeCsp, FakeService, Process, Settings, eventually, get, try_request,
+    Connection, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
+    try_request,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ async fn fifty_slow_requests_are_finished_after_sigterm() {
     let admin = format!("{}/readyz", sidecar.admin_url());
     sidecar.signal(Signal::TERM);
     let refuses = async || try_request("GET", &sidecar.url(), &[], "").await.is_err();
-    crate::support::eventually_async(refuses, SOON).await;
+    eventually_async(refuses, SOON).await;
     assert_eq!(get(&admin).await.status, 503);
     for reply in requests.join_all().await {
         assert_eq!(reply.status, 200);
@@ -48,6 +49,51 @@ async fn the_drain_has_an_end() {
     sidecar.signal(Signal::INT);
     assert_eq!(sidecar.wait().await.code(), Some(0));
     assert!(request.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn whoever_comes_within_the_drain_delay_is_still_served() {
+    const DELAY: Duration = Duration::from_secs(2);
+    let csp = FakeCsp::start();
+    csp.lifetime(3);
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service).set("listen.drain_delay", "2s");
+    let mut sidecar = Process::start(&settings).await;
+    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 200, SOON).await;
+    let asked = Instant::now();
+    sidecar.signal(Signal::TERM);
+    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 503, SOON).await;
+    let calls = csp.call_count();
+    let mut served = 0;
+    while asked.elapsed() + Duration::from_millis(300) < DELAY {
+        // A connection of its own each time, by a token that is still renewed.
+        assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+        served += 1;
+    }
+    assert!(served > 0 && csp.call_count() > calls, "{served}");
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    assert!(asked.elapsed() >= DELAY);
+}
+
+#[tokio::test]
+async fn a_second_signal_or_an_order_to_stop_has_no_drain_delay() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service)
+        .set("listen.drain_delay", "1h")
+        .set("admin.allow_quit", true);
+    let mut sidecar = Process::start(&settings).await;
+    let order = format!("{}/quitquitquit", sidecar.admin_url());
+    assert_eq!(
+        try_request("POST", &order, &[], "").await.unwrap().status,
+        200
+    );
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+    let mut sidecar = Process::start(&settings).await;
+    sidecar.signal(Signal::TERM);
+    eventually(|| sidecar.output().contains("serving on"), SOON).await;
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(1));
 }
 
 #[tokio::test]

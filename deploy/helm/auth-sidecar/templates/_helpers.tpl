@@ -121,11 +121,13 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* One container, as an element of a list. */}}
 {{- define "auth-sidecar.container" -}}
+{{- /* All containers but native sidecars are asked to stop at the same time, and the tool may have requests left. */}}
+{{- $own := .Values.sidecar.native | ternary dict (dict "listen.drain_delay" (printf "%ds" (int .Values.sidecar.drainDelaySeconds))) -}}
 - name: auth-sidecar
   image: {{ include "auth-sidecar.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   env:
-    {{- include "auth-sidecar.env" . | trim | nindent 4 }}
+    {{- include "auth-sidecar.env" (dict "Values" .Values "own" $own) | trim | nindent 4 }}
   {{- if .Values.sidecar.native }}
   restartPolicy: Always
   # The pod's containers start when the first token is there. Within the pod, so that the admin listener
@@ -140,10 +142,6 @@ seccompProfile: {type: RuntimeDefault}
     # The kubelet starts the next container when this has ended.
     postStart:
       exec: {command: [/usr/local/bin/auth-sidecar, wait, --timeout, 60s]}
-    {{- if .Values.sidecar.preStopSeconds }}
-    # All containers are told to stop at the same time, and the tool may have something left to ask.
-    {{- include "auth-sidecar.pause" (dict "Capabilities" .Capabilities "seconds" (int .Values.sidecar.preStopSeconds)) | nindent 4 }}
-    {{- end }}
   {{- end }}
   resources:
     {{- toYaml .Values.resources | nindent 4 }}
@@ -153,20 +151,6 @@ seccompProfile: {type: RuntimeDefault}
   volumeMounts:
     {{- . | nindent 4 }}
   {{- end }}
-{{- end -}}
-
-{{/* How it goes on to serve for some seconds after it has been told to stop. */}}
-{{- define "auth-sidecar.pause" -}}
-{{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version -}}
-# By the kubelet: the image has no sleep.
-preStop:
-  sleep: {seconds: {{ .seconds }}}
-{{- else -}}
-# No kubelet before 1.30 can sleep, and the image has no program for it. So it asks where nobody is; that
-# this has failed (FailedPreStopHook) is as it should be.
-preStop:
-  exec: {command: [/usr/local/bin/auth-sidecar, wait, --admin, "127.0.0.1:1", --timeout, {{ .seconds }}s]}
-{{- end -}}
 {{- end -}}
 
 {{- define "auth-sidecar.mounts" -}}
