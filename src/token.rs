@@ -11,7 +11,7 @@
 //!    have seen". Two hundred refused requests ask for the same number and cause one call.
 //! 3. *A young token is not to blame.* Each renewal that was caused by a 401 and is known not to have
 //!    helped doubles the age below which a refused token is believed to be good, so an upstream that
-//!    says 401 to everything costs a call now and then, and not one a request.
+//!    responds with 401 to everything costs a call now and then, and not one a request.
 
 mod channel;
 pub mod csp;

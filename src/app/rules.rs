@@ -21,7 +21,7 @@ pub(super) fn data(live: &Live) -> Rules {
         IpAddr::V6(address) => format!("[{address}]"),
     });
     Rules {
-        // Not the upstream's own name: over plain HTTP browsers do not send whose page makes the request.
+        // Not the upstream's own name: over plain HTTP browsers send nothing of whose page makes the request.
         hosts: own
             .chain(config.proxy.allow_hosts.iter().cloned())
             .collect(),

@@ -129,7 +129,8 @@ impl<S> Clone for Embedded<S> {
 impl<S: Service> Handler for Embedded<S> {
     async fn handle(&self, head: RequestHead, _peer: Peer, client: &mut impl Exchange) {
         let checked = self.0.check_head(&head);
-        // Read even when the request will be refused: closing on unread bytes could reset the connection before the response arrives.
+        // Read even when the request will be refused: closing on unread bytes could reset the connection
+        // before the response arrives.
         let body = timeout(BODY_TIMEOUT, read(client, &head.fields)).await;
         let response = match body.unwrap_or(Err(Unread::TooSlow)) {
             Ok(body) => {

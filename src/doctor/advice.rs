@@ -80,7 +80,7 @@ fn of_way(error: &FetchError) -> String {
         Reason::BadStatus
             if detail.starts_with("status 401") || detail.starts_with("status 403") =>
         {
-            "it says no without a reason. Either something stands in between, a firewall or a proxy: \
+            "it refuses without a reason. Either something stands in between, a firewall or a proxy: \
              check the way to it, auth.base_url, auth.token_path or auth.token_url, and whether it needs \
              auth.proxy_url. Or it is a token endpoint that rejects a client without a word, as some do: \
              check auth.client_id, that the secret is the present one and was copied whole, and \

@@ -218,8 +218,8 @@ impl From<HeadError> for Refusal {
     }
 }
 
-/// Sends a client the reason why it is not served, and closes. A response before the request would surprise
-/// it, so its first byte is waited for.
+/// Sends a client the reason why it is not served, and closes. A response before the request would
+/// surprise it, so its first byte is waited for.
 pub(super) async fn refuse(
     stream: Stream,
     settings: &Arc<ServerSettings>,

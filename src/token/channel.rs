@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) wanted: watch::Sender<u64>,
     /// How far a 401 is believed to be the token's fault.
     pub(super) suspicion: Suspicion,
-    /// The way of orders to the refresher.
+    /// Orders to the refresher.
     pub(super) orders: mpsc::Sender<Order>,
 }
 

@@ -101,8 +101,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes what comes, until the queue is closed. `notice` is the line that reports dropped ones; it stands where
-    /// they would have been, or before the next line that gets through.
+    /// Writes what comes, until the queue is closed. `notice` is the line that reports dropped ones; it
+    /// stands where they would have been, or before the next line that gets through.
     pub(in crate::telemetry) fn write_to(
         &self,
         sink: &mut Sink<impl Write>,

@@ -50,7 +50,7 @@ pub struct SpanContext {
     pub(super) upstream: u64,
     /// The host that was asked for, and its port.
     pub(super) host: Option<(String, Option<u16>)>,
-    /// Whether the upstream gets our `traceparent`: it gets none of the client.
+    /// Whether our `traceparent` is sent to the upstream, since the client has sent none.
     is_sent: bool,
 }
 

@@ -213,7 +213,7 @@ fn unreachable(error: RouteError) -> FetchError {
 }
 
 /// What is said of a proxy that does not accept our credentials, or has got none.
-pub(crate) const PROXY_REFUSES: &str = "the proxy on the way says 407";
+pub(crate) const PROXY_REFUSES: &str = "the proxy on the way responds with 407";
 
 fn refused(why: &str) -> FetchError {
     FetchError::new(Reason::InvalidClient, format!("cannot connect ({why})"))
