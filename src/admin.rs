@@ -40,7 +40,7 @@ use crate::{
     health::Health,
     message::{RequestHead, RequestId},
     proxy::{Ledger, ProxyError},
-    server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Stream},
+    server::{Connections, Peer, Protocol, Refusal, Seat, ServerSettings, Shutdown, Stream},
     telemetry::{
         Metrics, Origin, Sources,
         access::{Access, AccessLog, Asked, Record},
@@ -81,8 +81,10 @@ pub struct View {
     pub rules: Rules,
     /// Who may have it act, and see more than metrics and health.
     pub guard: Guard,
-    /// Set when the program is asked to stop: from then on it is not ready.
+    /// To be set when the program is to end.
     pub stop: CancellationToken,
+    /// Set when the program is asked to stop: from then on it is not ready.
+    pub stopping: CancellationToken,
     /// Whether `POST /quitquitquit` stops the program.
     pub allow_quit: bool,
     /// When the program started.
@@ -324,7 +326,7 @@ const ROUTES: [Route; 8] = [
 ];
 
 fn ready(view: &View) -> AdminResponse {
-    if view.stop.is_cancelled() {
+    if view.stopping.is_cancelled() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     let snapshot = view.tokens.snapshot();
@@ -494,7 +496,7 @@ impl Protocol for Admin {
         stream: Stream,
         peer: Peer,
         settings: Arc<ServerSettings>,
-        stop: CancellationToken,
+        shutdown: Shutdown,
         _seat: Seat,
     ) {
         let requests = hyper_service(|request| {
@@ -511,7 +513,7 @@ impl Protocol for Admin {
         );
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = shutdown.begun() => {
                 connection.as_mut().graceful_shutdown();
                 timeout(settings.drain_timeout, connection).await.unwrap_or(Ok(()))
             }

@@ -69,7 +69,10 @@ struct Shared {
     access_log: AccessLog,
     exporters: Exporters,
     token_calls: AllTokenCalls,
+    /// Set when the program ends as soon as it can.
     stop: CancellationToken,
+    /// Set with it, or before: from then on the program is not ready.
+    stopping: CancellationToken,
     started_at: Instant,
     /// The same by the wall clock.
     started_at_date: SystemTime,
@@ -168,6 +171,7 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let connections = Connections::default();
         let ledger = Ledger::new(Arc::clone(&metrics), config.proxy.max_in_flight);
+        let stop = CancellationToken::new();
         let shared = Shared {
             recent: Recent::new(Arc::clone(&metrics), ledger.clone(), connections.clone()),
             reloads: Reloads::of(reload.as_ref().and_then(|(_, file)| file.clone())),
@@ -179,7 +183,8 @@ impl App {
             access_log,
             exporters: Exporters::default(),
             token_calls: AllTokenCalls::default(),
-            stop: CancellationToken::new(),
+            stopping: stop.child_token(),
+            stop,
             started_at: Instant::now(),
             started_at_date: SystemTime::now(),
             metrics: Arc::clone(&metrics),
@@ -225,9 +230,6 @@ impl App {
         // What starts and stops has no room for it.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         let access_log = program.shared.access_log.clone();
-        if result.is_ok() {
-            program.linger().await;
-        }
         program.stop().await?;
         sampling.abort();
         access_log.finish();

@@ -40,7 +40,7 @@ use crate::{
     admission::{Admitted, Clients, Denied, Rules, admit},
     message::RequestHead,
     proxy::ProxyError,
-    server::{Exchange, Handler, Node, Pass, Peer, Refusal, ask_for_body, respond, unless_gone},
+    server::{Exchange, Handler, Node, Pass, Peer, Refusal, respond, unless_gone},
     token::{TokenHandle, Unavailable},
 };
 
@@ -108,7 +108,7 @@ impl Broker {
 impl Handler for Broker {
     async fn handle(&self, request: RequestHead, peer: Peer, exchange: &mut impl Exchange) {
         let view = self.0.load_full();
-        let mut entry = view.account.open(&request, &peer, exchange.ending());
+        let mut entry = view.account.open(&request, &peer, exchange.abort_state());
         let Some(response) = view.response(exchange, &mut entry).await else {
             return;
         };
@@ -241,9 +241,7 @@ async fn credentials(
             "the body must be application/x-www-form-urlencoded",
         ));
     }
-    let asked = ask_for_body(exchange, fields).await;
-    asked.map_err(|_| TokenError::Request("the body broke off"))?;
-    let body = form::read(exchange).await?;
+    let body = form::read(exchange, fields).await?;
     entry.request_bytes = body.len() as u64;
     let form = Form::parse(&body)?;
     if route == Route::ApiToken {

@@ -16,8 +16,9 @@ mod stream;
 mod tunnel;
 
 use std::{
-    future::pending,
+    future::{Future, pending},
     path::PathBuf,
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -263,4 +264,19 @@ fn place(url: &Url) -> Result<(String, u16), UnusableRoute> {
     let port = url.port_or_known_default();
     let port = port.ok_or(UnusableRoute::Address("it has no port"))?;
     Ok((host.trim_matches(['[', ']']).to_owned(), port))
+}
+
+/// Carries out one exchange over a connection of a library, which works only while it is polled. A response
+/// that ends its connection is a response: the exchange gets what the connection has read.
+///
+/// # Cancel safety
+/// Dropped, it drops both.
+pub(crate) async fn over<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+    let mut exchange = pin!(exchange);
+    tokio::select! {
+        biased;
+        exchanged = &mut exchange => exchanged,
+        // What has ended the connection, the exchange gets too.
+        _ = connection => exchange.await,
+    }
 }

@@ -130,7 +130,7 @@ impl Proxy {
     /// The head is handed on by reference, since each future that owned it would have room for it.
     async fn handle(&self, request: &mut RequestHead, peer: Peer, client: &mut impl Exchange) {
         let inner = &*self.0;
-        let entry = inner.ledger.open(request, peer, client.ending());
+        let entry = inner.ledger.open(request, peer, client.abort_state());
         let mut call = Call {
             expects: entry.request.fields.has(Name::Expect),
             informed: false,
@@ -462,9 +462,12 @@ impl Inner {
             && let Some(upstream) = received.lease.into_tunnel()
         {
             let timeout = self.settings.tunnel_idle_timeout;
-            let carried = tunnel::carry(client, upstream, timeout).await;
-            entry.request_bytes = carried.from_client;
-            entry.response_bytes = carried.from_upstream;
+            let Entry {
+                request_bytes,
+                response_bytes,
+                ..
+            } = entry;
+            tunnel::carry(client, upstream, timeout, request_bytes, response_bytes).await;
             entry.completed();
         }
     }

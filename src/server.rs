@@ -12,6 +12,7 @@ mod listener;
 mod pace;
 mod peers;
 mod roster;
+mod shutdown;
 mod stream;
 mod tls;
 
@@ -37,7 +38,8 @@ pub use self::{
     inherited::{InheritError, Inherited, Passed, Socket},
     listener::Listener,
     peers::Peers,
-    roster::{Cut, Ending, Pass, Seat},
+    roster::{AbortReason, AbortState, Pass, Seat},
+    shutdown::Shutdown,
     stream::{Node, Peer, Stream},
     tls::{TlsFiles, TlsInUse, TlsSettings},
 };
@@ -142,13 +144,13 @@ impl Drop for Entered {
 
 /// What is done with the connections of a listener.
 pub trait Protocol: Clone + Send + Sync + 'static {
-    /// Serves a connection to its end; once `stop` is set, to the end of what has begun.
+    /// Serves a connection to its end; once `shutdown` has begun, to the end of what has begun.
     fn serve(
         self,
         stream: Stream,
         peer: Peer,
         settings: Arc<ServerSettings>,
-        stop: CancellationToken,
+        shutdown: Shutdown,
         seat: Seat,
     ) -> impl Future<Output = ()> + Send;
 
@@ -188,10 +190,10 @@ impl<H: Handler> Protocol for Http<H> {
         stream: Stream,
         peer: Peer,
         settings: Arc<ServerSettings>,
-        stop: CancellationToken,
+        shutdown: Shutdown,
         seat: Seat,
     ) {
-        http1::serve(stream, peer, &settings, self.0, &stop, &seat).await;
+        http1::serve(stream, peer, &settings, self.0, &shutdown, &seat).await;
     }
 
     fn admits(&self, pass: Pass) -> bool {
@@ -241,7 +243,7 @@ pub enum Refusal {
     TargetTooLong,
 }
 
-/// Serves one listener until `stop`, then gives the open connections the drain time and ends those that
+/// Serves one listener until `shutdown` begins, then gives the open connections the drain time and ends those that
 /// are left. A connection keeps the settings of its beginning.
 ///
 /// # Cancel safety
@@ -251,17 +253,16 @@ pub async fn serve<P: Protocol>(
     settings: Arc<ArcSwap<ServerSettings>>,
     connections: Connections,
     protocol: P,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 ) {
-    // A token of our own, so that a worker's connections share no lock with those of others.
-    let stop = stop.child_token();
+    let shutdown = shutdown.child();
     let open = TaskTracker::new();
     let over = CancellationToken::new();
     let roster = Roster::default();
     let mut reviews = Reviews::new(&connections, &listener);
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => break,
+            () = shutdown.begun() => break,
             () = reviews.due() => {
                 reviews.review(&roster, &settings.load(), &protocol);
                 continue;
@@ -277,7 +278,7 @@ pub async fn serve<P: Protocol>(
                     open: &open,
                     over: &over,
                 };
-                accept(arrival, settings, &room, &protocol, &stop);
+                accept(arrival, settings, &room, &protocol, &shutdown);
             }
             // Out of file descriptors, most often. Asking again at once would be a busy loop.
             Err(error) => {
@@ -344,7 +345,7 @@ const MAX_REFUSED: usize = 256;
 const MAX_REFUSED_FOR_DESCRIPTORS: usize = 4;
 
 /// How long it takes at most until connections that are ended are gone.
-const END: Duration = Duration::from_secs(1);
+pub(crate) const END: Duration = Duration::from_secs(1);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -353,7 +354,7 @@ fn accept<P: Protocol>(
     settings: Arc<ServerSettings>,
     room: &Room<'_>,
     protocol: &P,
-    stop: &CancellationToken,
+    shutdown: &Shutdown,
 ) {
     let time_limit = settings.header_read_timeout;
     let Room {
@@ -397,7 +398,7 @@ fn accept<P: Protocol>(
         }
     };
     let protocol = protocol.clone();
-    let stop = stop.clone();
+    let shutdown = shutdown.clone();
     let certificates = warnings.certificates.clone();
     let seat = room.roster.enter(arrival.user());
     let member = Arc::clone(seat.member());
@@ -407,7 +408,7 @@ fn accept<P: Protocol>(
                 if peer.is_tls {
                     seat.member().set_certificates(stream.certificates());
                 }
-                protocol.serve(stream, peer, settings, stop, seat).await;
+                protocol.serve(stream, peer, settings, shutdown, seat).await;
             }
             Welcome::Refused(stream, peer, refusal) => {
                 http1::refuse(stream, &settings, protocol.refuse(refusal, &peer)).await;

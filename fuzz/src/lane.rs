@@ -19,7 +19,7 @@ use auth_sidecar::{
         upstream::{Connector, Upstream},
     },
     secret::SecretSource,
-    server::{self, Connections, Http, Listener},
+    server::{self, Connections, Http, Listener, Shutdown},
     telemetry::Metrics,
     token::{self, NoEvents, TokenHandle, fixed::FixedToken, schedule::RefreshPolicy},
 };
@@ -108,7 +108,7 @@ impl Lane {
             Arc::new(ArcSwap::from_pointee(parts.config.listen.server.clone())),
             connections.clone(),
             Http(switch.clone()),
-            CancellationToken::new(),
+            Shutdown::default(),
         ));
         parts
             .tokens

@@ -60,9 +60,7 @@ pub(super) fn state_of(
 pub(super) fn summary(state: State, all: &[Trouble]) -> String {
     let first = all.iter().find(|trouble| trouble.degrades());
     match (state, first) {
-        (State::Stopping, _) => {
-            "it was asked to stop, and finishes the requests in flight".to_owned()
-        }
+        (State::Stopping, _) => "it was asked to stop".to_owned(),
         (_, Some(trouble)) => trouble.text.clone(),
         (State::Starting, None) => "the first token is being fetched".to_owned(),
         (State::Unavailable, None) => {

@@ -234,7 +234,12 @@ pub(super) fn status(view: &View) -> Status {
         reload: last_reload.as_ref(),
     };
     let troubles = trouble::all(view, known);
-    let state = state_of(view.stop.is_cancelled(), &snapshot, clock.now, &troubles);
+    let state = state_of(
+        view.stopping.is_cancelled(),
+        &snapshot,
+        clock.now,
+        &troubles,
+    );
     let worst = troubles.iter().find(|trouble| trouble.degrades());
     Status {
         version: version::VERSION.into(),

@@ -108,7 +108,7 @@ impl Brokering {
             if !is_wanted {
                 // It drains by itself.
                 serving.detach_all();
-                listening.stop.cancel();
+                listening.shutdown.begin();
             }
             is_wanted
         });
@@ -119,10 +119,16 @@ impl Brokering {
         self.serve(plan.new, shared)
     }
 
+    /// Announces the end to those who have connections open.
+    pub(super) fn announce_end(&self) {
+        let listeners = self.serving.iter();
+        listeners.for_each(|(listening, _)| listening.shutdown.announce());
+    }
+
     /// Ends connections, then files.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         for (listening, mut serving) in self.serving {
-            listening.stop.cancel();
+            listening.shutdown.begin();
             while let Some(ended) = serving.join_next().await {
                 ended.context("the broker crashed")?;
             }
@@ -140,7 +146,7 @@ impl Brokering {
                     Arc::clone(&self.settings),
                     shared.broker_connections.clone(),
                     Http(self.broker.clone()),
-                    listening.stop.clone(),
+                    listening.shutdown.clone(),
                 ));
             }
             tracing::info!(address = %listening.address, "broker listening");

@@ -4,7 +4,6 @@ use std::{io, net::SocketAddr};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     sockets,
@@ -12,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{Config, UnixAccess},
-    server::{Address, Listener, PassedAddress, Socket, TlsInUse},
+    server::{Address, Listener, PassedAddress, Shutdown, Socket, TlsInUse},
 };
 
 /// A bound address, and what ends the serving of it.
@@ -21,7 +20,7 @@ pub(super) struct Listening {
     /// The address as configured, by which a new configuration knows it again.
     pub(super) configured: Address,
     pub(super) address: Address,
-    pub(super) stop: CancellationToken,
+    pub(super) shutdown: Shutdown,
     /// One, but for `localhost`.
     sockets: Vec<Socket>,
     /// Removed with this.
@@ -64,7 +63,7 @@ impl Listening {
         Ok(Self {
             configured: configured.clone(),
             address,
-            stop: CancellationToken::new(),
+            shutdown: Shutdown::default(),
             sockets,
             file,
         })

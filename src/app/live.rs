@@ -88,7 +88,7 @@ impl Live {
             token_tracer = Arc::clone(&current.token_tracer);
         } else {
             health = Health::of(upstream);
-            standing = Standing::default();
+            standing = Standing::new(current.is_some());
             token_tracer = Arc::new(ArcSwapOption::from_pointee(tracer.clone()));
             let reporter = Reporter {
                 metrics: Arc::clone(&shared.metrics),

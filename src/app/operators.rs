@@ -75,7 +75,7 @@ impl Operators {
             self.admin.set(admin_view(address, live, shared));
             let serving = self.serve(listening, shared)?;
             if let Some((old, mut served)) = std::mem::replace(&mut self.serving, serving) {
-                old.stop.cancel();
+                old.shutdown.begin();
                 // It drains by itself.
                 served.detach_all();
             }
@@ -103,7 +103,7 @@ impl Operators {
                 Arc::clone(&self.settings),
                 self.connections.clone(),
                 self.admin.clone(),
-                listening.stop.clone(),
+                listening.shutdown.clone(),
             ));
         }
         tracing::info!(address = %listening.address, "admin listening");
@@ -113,7 +113,7 @@ impl Operators {
     /// Ends it.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         if let Some((listening, mut serving)) = self.serving {
-            listening.stop.cancel();
+            listening.shutdown.begin();
             while let Some(ended) = serving.join_next().await {
                 ended.context("the admin listener crashed")?;
             }
@@ -138,6 +138,7 @@ fn admin_view(address: Option<&Address>, live: &Live, shared: &Shared) -> admin:
         rules: rules::admin(&live.config, address),
         guard: rules::guard(live, address),
         stop: shared.stop.clone(),
+        stopping: shared.stopping.clone(),
         allow_quit: live.config.admin.allow_quit,
         started_at: shared.started_at,
         started_at_date: shared.started_at_date,

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::{self, Jump},
     config::Config,
-    remedy,
+    remedy, server,
     telemetry::LogSettings,
 };
 
@@ -35,8 +35,8 @@ pub(super) struct Program {
     pub(super) manager: ServiceManager,
 }
 
-/// The time for connections to end whose drain time is over.
-const AFTER_THE_DRAIN: Duration = Duration::from_secs(2);
+/// The time for connections to end whose drain time is over, and for their thread to end.
+const AFTER_THE_DRAIN: Duration = server::END.saturating_mul(2);
 
 impl Program {
     /// Serves until it is asked to stop, or a part of it ends that must not.
@@ -51,13 +51,16 @@ impl Program {
         // A new configuration, until its credentials have given a token: the old one serves on.
         let mut next: Option<Live> = None;
         let mut reported = 0;
+        // When the drain begins, once it is known.
+        let mut drain_at = None;
         loop {
             let tokens = self.live.tokens.clone();
             let (config, ended) = self.live.watched();
             tokio::select! {
                 // In this order: what ends because it was asked to is no failure.
                 biased;
-                () = &mut shutdown => return Ok(()),
+                () = &mut shutdown, if drain_at.is_none() => drain_at = Some(self.delay_drain()),
+                () = until(drain_at) => return Ok(()),
                 () = stop.cancelled() => return Ok(()),
                 error = ended => return Err(error),
                 _ = self.workers.ended() => anyhow::bail!("a worker ended"),
@@ -140,7 +143,7 @@ impl Program {
         self.shared.server.store(Arc::new(server));
         // They drain for as long as the new settings say.
         for listening in given_up {
-            listening.stop.cancel();
+            listening.shutdown.begin();
         }
         self.shared.connections.review();
         if live.config.listen.workers != self.live.config.listen.workers {
@@ -160,6 +163,9 @@ impl Program {
         }
         self.operators.change(operators, &live, &self.shared)?;
         self.broker.change(broker, &live, &self.shared).await?;
+        if self.shared.stopping.is_cancelled() {
+            self.announce_end();
+        }
         live.take_over(&mut self.live);
         live.come_into_use();
         self.live = live;
@@ -185,21 +191,30 @@ impl Program {
         );
     }
 
-    /// Serves on for the drain delay, not ready any more, so that whoever spreads requests over several goes
-    /// elsewhere. An order to stop has no delay: whoever gives it needs nothing more.
-    pub(super) async fn linger(&mut self) {
+    /// Begins the drain delay, and says when it is over: clients are served on, and everything else goes on
+    /// too, but the program is not ready any more, so that whoever spreads requests over several goes
+    /// elsewhere. Where there is no token nobody is served, and nothing to wait for.
+    fn delay_drain(&self) -> Instant {
+        let now = Instant::now();
         let delay = self.live.config.listen.drain_delay;
-        if delay.is_zero() || self.shared.stop.is_cancelled() {
-            return;
+        if delay.is_zero() || self.live.tokens.snapshot().usable(now).is_none() {
+            return now;
         }
         tracing::info!(
             seconds = delay.as_secs_f64(),
             "stopping: not ready any more, serving on for the drain delay"
         );
         self.manager.notify(State::Stopping);
-        self.shared.stop.cancel();
-        // A worker that ends has crashed: the drain is for the others.
-        drop(timeout(delay, self.workers.ended()).await);
+        self.shared.stopping.cancel();
+        self.announce_end();
+        now + delay
+    }
+
+    /// Has clients come back on connections that may lead elsewhere.
+    fn announce_end(&self) {
+        let listeners = self.listeners.iter();
+        listeners.for_each(|listening| listening.shutdown.announce());
+        self.broker.announce_end();
     }
 
     /// Drains: no more connections, and what is in flight within the drain time.
@@ -213,7 +228,7 @@ impl Program {
         // A call that begins now could outlast the drain.
         self.live.wind_down();
         for listening in self.listeners.drain(..) {
-            listening.stop.cancel();
+            listening.shutdown.begin();
         }
         self.workers.all_ended(deadline + AFTER_THE_DRAIN).await;
         // Whoever used the broker may have been finishing, too.
@@ -226,6 +241,13 @@ impl Program {
         self.operators.stop().await?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

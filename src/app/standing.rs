@@ -4,19 +4,29 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The standing of a configuration, shared with its token calls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Standing(Arc<Mutex<Stage>>);
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// A candidate: the configuration has to give a token first.
-    #[default]
     Tried,
     InUse,
     GivenUp,
 }
 
 impl Standing {
+    /// The standing of a candidate, or of the configuration of the start, which is in use from its first
+    /// token call on.
+    pub(super) fn new(is_candidate: bool) -> Self {
+        let stage = if is_candidate {
+            Stage::Tried
+        } else {
+            Stage::InUse
+        };
+        Self(Arc::new(Mutex::new(stage)))
+    }
+
     /// Clients are served with it from now on.
     pub(super) fn come_into_use(&self) {
         self.set(Stage::InUse);
@@ -48,7 +58,7 @@ mod tests {
     #[test]
     fn what_is_given_up_or_in_use_is_not_logged_as_tried() {
         for end in [Standing::come_into_use, Standing::give_up] {
-            let standing = Standing::default();
+            let standing = Standing::new(true);
             let mut logged = 0;
             standing.clone().while_tried(|| logged += 1);
             end(&standing);

@@ -156,7 +156,7 @@ mod tests {
             let (refresher, _tokens) =
                 channel(source, RefreshPolicy::default(), NoEvents, fastrand::f64);
             let all = AllTokenCalls::default();
-            let calls = TokenCalls::start(refresher, &Standing::default(), &all).unwrap();
+            let calls = TokenCalls::start(refresher, &Standing::new(false), &all).unwrap();
             begun.recv_timeout(Duration::from_secs(10)).unwrap();
             drop(calls);
             let asked = Instant::now();

@@ -9,7 +9,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Live, Shared,
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{
     proxy::{Budget, Proxy, Switch, upstream::Upstream},
-    server::{self, Http, TlsInUse},
+    server::{self, Http, Shutdown, TlsInUse},
 };
 
 /// All workers, as the main thread sees them.
@@ -32,7 +31,7 @@ pub(super) struct Workers {
 #[derive(Debug)]
 enum Order {
     /// Serve this, until then.
-    Serve(Door, CancellationToken),
+    Serve(Door, Shutdown),
     /// Handle requests so from now on.
     Handle(Proxy),
 }
@@ -70,7 +69,7 @@ impl Workers {
     pub(super) async fn serve(&self, listening: &Listening, tls: &TlsInUse) -> io::Result<()> {
         for worker in &self.orders {
             for door in listening.doors(tls)? {
-                let order = Order::Serve(door, listening.stop.clone());
+                let order = Order::Serve(door, listening.shutdown.clone());
                 // One that has ended is noticed by `ended`.
                 worker.send(order).await.unwrap_or_default();
             }
@@ -91,7 +90,7 @@ impl Workers {
     pub(super) async fn all_ended(&mut self, deadline: Instant) {
         let all = async { while self.ended().await.is_some() {} };
         if timeout_at(deadline, all).await.is_err() {
-            tracing::error!("a worker hangs; the program ends without it");
+            tracing::error!("a worker does not end; the program stops without it");
         }
     }
 
@@ -144,14 +143,14 @@ impl Worker {
         let stop = self.shared.stop.clone();
         while let Some(Some(order)) = stop.run_until_cancelled(self.orders.recv()).await {
             match order {
-                Order::Serve(door, stop) => match door.open() {
+                Order::Serve(door, shutdown) => match door.open() {
                     Ok(listener) => {
                         serving.spawn(server::serve(
                             listener,
                             Arc::clone(&self.shared.server),
                             self.shared.connections.clone(),
                             Http(switch.clone()),
-                            stop,
+                            shutdown,
                         ));
                     }
                     Err(error) => tracing::error!(%error, "a worker cannot use a listener"),

@@ -21,7 +21,7 @@ use crate::{
     health::Health,
     message::{RequestHead, RequestId},
     proxy::{ProxyError, responses::Fault},
-    server::{Ending, Peer, Refusal},
+    server::{AbortState, Peer, Refusal},
     telemetry::{
         Metrics,
         access::{Access, Record, WrittenToken},
@@ -82,9 +82,9 @@ impl Account {
         &'a self,
         request: &'a RequestHead,
         peer: &'a Peer,
-        ending: Option<Ending>,
+        abort_state: Option<AbortState>,
     ) -> Entry<'a> {
-        Entry::open(self, request, peer, ending)
+        Entry::open(self, request, peer, abort_state)
     }
 
     /// Accounts for what was refused before there was a request to handle, and gives the response.

@@ -26,8 +26,11 @@ use tokio::{
 
 use crate::{
     config::{Flags, Sources, broker_address, plain_address},
+    outbound,
     secret::{SecretSource, wiped_field},
     server::Address,
+    text::for_terminal,
+    token::Bearer,
 };
 
 /// What `--help` says.
@@ -140,6 +143,9 @@ async fn fetch(address: &Address, secret: Option<&SecretString>) -> anyhow::Resu
 /// The most bytes of a response: a token of the greatest length, escaped.
 const MAX_BYTES: usize = 256 * 1024;
 
+/// The most characters of a reason.
+const LONGEST: usize = 300;
+
 /// A token, or why there is none: in the words of RFC 6749, or of a problem document (RFC 9457).
 #[derive(serde::Deserialize)]
 struct Granted {
@@ -169,19 +175,19 @@ async fn ask(
         let body = body.map_err(|error| anyhow::anyhow!("its response breaks off: {error}"))?;
         anyhow::Ok((head.status, body.to_bytes()))
     };
-    let (status, body) = tokio::select! {
-        response = exchange => response?,
-        ended = connection => {
-            ended?;
-            bail!("it closed the connection")
-        }
-    };
+    let (status, body) = outbound::over(connection, exchange).await?;
     let granted: Option<Granted> = serde_json::from_slice(&body).ok();
     let Some(granted) = granted else {
         bail!("it responds {status}, and not as a broker does");
     };
     match granted.access_token {
-        Some(token) if status == StatusCode::OK => Ok(token.into()),
+        Some(token) if status == StatusCode::OK => {
+            let token = token.into();
+            if Bearer::new(&token).is_none() {
+                bail!("what it gives is no token");
+            }
+            Ok(token)
+        }
         _ => {
             let Granted {
                 error_description,
@@ -189,8 +195,10 @@ async fn ask(
                 title,
                 ..
             } = granted;
-            let said = error_description.or(error).or(title);
-            bail!("it responds {status}: {}", said.unwrap_or_default())
+            match error_description.or(error).or(title) {
+                Some(reason) => bail!("it responds {status}: {}", for_terminal(&reason, LONGEST)),
+                None => bail!("it responds {status}"),
+            }
         }
     }
 }

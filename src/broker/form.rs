@@ -6,7 +6,10 @@ use secrecy::zeroize::Zeroizing;
 use url::form_urlencoded;
 
 use super::response::TokenError;
-use crate::{message::BodyLength, server::Exchange};
+use crate::{
+    message::{BodyLength, Fields},
+    server::{Exchange, ask_for_body},
+};
 
 /// No token request is longer.
 const MAX_BYTES: usize = 16 * 1024;
@@ -22,11 +25,16 @@ pub(super) fn is_form(value: &[u8]) -> bool {
 }
 
 /// Reads the body of a token request, which holds a secret and so is wiped.
-pub(super) async fn read(exchange: &mut impl Exchange) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+pub(super) async fn read(
+    exchange: &mut impl Exchange,
+    fields: &Fields,
+) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+    const CUT: TokenError = TokenError::Request("the body broke off");
     const TOO_LONG: TokenError = TokenError::Request("the body is too long");
     if matches!(exchange.body_length(), BodyLength::Known(length) if length > MAX_BYTES as u64) {
         return Err(TOO_LONG);
     }
+    ask_for_body(exchange, fields).await.map_err(|_| CUT)?;
     // Room for all of it at once: what outgrows its room leaves a copy behind that nobody wipes.
     let mut body = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
     poll_fn(|cx| {
@@ -41,9 +49,7 @@ pub(super) async fn read(exchange: &mut impl Exchange) -> Result<Zeroizing<Vec<u
                     body.extend_from_slice(data);
                     data.len()
                 }
-                Poll::Ready(Err(_)) => {
-                    return Poll::Ready(Err(TokenError::Request("the body broke off")));
-                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(CUT)),
             };
             exchange.consume_body(count);
         }

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 use tokio::{net::TcpListener, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     http1::BodyError,
@@ -23,7 +22,7 @@ use crate::{
     proxy::ProxyError,
     server::{
         Connections, Exchange, Handler, Http, Listener, Pass, Peer, Peers, Refusal, ServerSettings,
-        ask_for_body, respond, serve as serve_connections, unless_gone,
+        Shutdown, ask_for_body, respond, serve as serve_connections, unless_gone,
     },
 };
 
@@ -91,14 +90,13 @@ pub(super) async fn bind() -> std::io::Result<(TcpListener, SocketAddr)> {
 /// Serves until it is dropped.
 pub(super) async fn serve<S: Service>(listener: TcpListener, service: Arc<S>) {
     let settings = Arc::new(ArcSwap::from_pointee(SETTINGS));
-    let never = CancellationToken::new();
     let protocol = Http(Embedded(service));
     serve_connections(
         Listener::Tcp(listener),
         settings,
         Connections::default(),
         protocol,
-        never,
+        Shutdown::default(),
     )
     .await;
 }

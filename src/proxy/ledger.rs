@@ -20,7 +20,7 @@ use crate::{
     health::{Health, Outage, Refusal},
     message::{Fields, RequestHead, RequestId, trace_parent},
     remedy,
-    server::{self, Cut, Ending, Peer},
+    server::{self, AbortState, Peer},
     telemetry::{
         Metrics, Origin,
         access::{Access, Asked, CLIENT_GONE, Client, Record},
@@ -85,7 +85,7 @@ impl Ledger {
         &'a self,
         request: &'a mut RequestHead,
         peer: Peer,
-        ending: Option<Ending>,
+        abort_state: Option<AbortState>,
     ) -> Entry<'a> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let tracer = self.tracer.as_ref();
@@ -94,7 +94,7 @@ impl Ledger {
             ledger: self,
             request,
             peer,
-            ending,
+            abort_state,
             started_at: Instant::now(),
             id: span.as_ref().map(|span| span.id()),
             span,
@@ -205,7 +205,7 @@ pub struct Entry<'a> {
     ledger: &'a Ledger,
     pub(super) request: &'a mut RequestHead,
     peer: Peer,
-    ending: Option<Ending>,
+    abort_state: Option<AbortState>,
     started_at: Instant,
     /// Set once it is sent or logged.
     id: Option<RequestId>,
@@ -373,11 +373,7 @@ impl Drop for Entry<'_> {
         in_flight.fetch_sub(1, Ordering::Relaxed);
         let now = Instant::now();
         if self.error.is_none() && !self.is_whole {
-            let cut = self.ending.as_ref().and_then(Ending::cut);
-            if let Some(cut) = cut {
-                metrics.cut_off(cut);
-            }
-            self.error = Some(("", cut.map_or(CLIENT_GONE, Cut::as_str)));
+            self.error = Some(("", metrics.broken_off(self.abort_state.as_ref())));
         }
         if let Some((status, origin)) = self.outcome {
             let took = now.saturating_duration_since(self.started_at);

@@ -17,28 +17,18 @@ use tokio::{
 };
 use tokio_util::io::InspectReader;
 
-/// Bytes of both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Carried {
-    pub(super) from_client: u64,
-    pub(super) from_upstream: u64,
-}
-
-/// Carries the bytes of both sides, and says how many there were. A side that ends its half is still
-/// listened to.
+/// Carries the bytes of both sides, and counts them where whoever aborts it finds them too. A side that
+/// ends its half is still listened to.
 pub(super) async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     upstream: impl AsyncRead + AsyncWrite + Unpin,
     idle_timeout: Duration,
-) -> Carried {
+    from_client: &mut u64,
+    from_upstream: &mut u64,
+) {
     let activity = Activity::new();
-    let (of_client, of_upstream) = (AtomicU64::new(0), AtomicU64::new(0));
-    let mut client = activity.watch(client, |count| {
-        of_client.fetch_add(count as u64, Ordering::Relaxed);
-    });
-    let mut upstream = activity.watch(upstream, |count| {
-        of_upstream.fetch_add(count as u64, Ordering::Relaxed);
-    });
+    let mut client = activity.watch(client, |count| *from_client += count as u64);
+    let mut upstream = activity.watch(upstream, |count| *from_upstream += count as u64);
     tokio::select! {
         carried = copy_bidirectional(&mut client, &mut upstream) => {
             if let Err(error) = carried {
@@ -48,10 +38,6 @@ pub(super) async fn carry(
         () = activity.ceases(idle_timeout) => {
             tracing::debug!("a WebSocket was silent for too long");
         }
-    }
-    Carried {
-        from_client: of_client.load(Ordering::Relaxed),
-        from_upstream: of_upstream.load(Ordering::Relaxed),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Ending, Pass};
+use super::{AbortState, Pass};
 use crate::{
     http1::BodyError,
     message::{BodyLength, Fields, Name, ResponseHead},
@@ -34,8 +34,9 @@ pub trait Exchange: Send {
     /// Notes what the request was let in by: should that be revoked, the exchange is broken off.
     fn admitted(&mut self, pass: Pass);
 
-    /// How the exchange will end where the server itself breaks it off, if it can.
-    fn ending(&self) -> Option<Ending>;
+    /// Whether the server itself has aborted the exchange, as can be asked once it is over. `None` where
+    /// the server never does.
+    fn abort_state(&self) -> Option<AbortState>;
 
     /// What is known of the length of what is left of the request's body.
     fn body_length(&self) -> BodyLength;

@@ -28,10 +28,12 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::sync::WaitForCancellationFuture;
 
 use self::exchange::{Behind, Http1Exchange};
-use super::{Handler, Peer, Refusal, Seat, ServerSettings, Stream, exchange::respond, http2};
+use super::{
+    Handler, Peer, Refusal, Seat, ServerSettings, Shutdown, Stream, exchange::respond, http2,
+};
 use crate::{
     http1::{Framing, HeadError, Input, Limits, Output, Reader, RequestLine, Rewound},
     message::{MAX_FIELDS, RequestHead},
@@ -69,15 +71,16 @@ pub(super) async fn serve<H: Handler>(
     peer: Peer,
     settings: &Arc<ServerSettings>,
     handler: H,
-    stop: &CancellationToken,
+    shutdown: &Shutdown,
     seat: &Seat,
 ) {
     let mut connection = Connection::new(stream, settings);
-    let mut stopping = pin!(stop.cancelled());
+    let mut stopping = pin!(shutdown.begun());
     loop {
         match connection.next(stopping.as_mut()).await {
             Next::Request(head, framing) => {
-                let mut exchange = Http1Exchange::new(&mut connection, &head, framing, stop, seat);
+                let mut exchange =
+                    Http1Exchange::new(&mut connection, &head, framing, shutdown, seat);
                 // On the heap, so that a resting connection has no room for it.
                 Box::pin(handler.handle(head, peer.clone(), &mut exchange)).await;
                 match exchange.end() {
@@ -99,7 +102,7 @@ pub(super) async fn serve<H: Handler>(
             Next::Http2 => {
                 let Connection { stream, input, .. } = connection;
                 let rest = Rewound { input, io: stream };
-                return Box::pin(http2::serve(rest, peer, settings, handler, stop, seat)).await;
+                return Box::pin(http2::serve(rest, peer, settings, handler, shutdown, seat)).await;
             }
             Next::Refused(refusal) => {
                 let is_head = connection.is_for_head();
@@ -128,7 +131,7 @@ impl Connection {
 
     /// Sends the last response.
     async fn send_last(&mut self, response: Response<Bytes>, is_head: bool) {
-        let nobody = CancellationToken::new();
+        let nobody = Shutdown::default();
         let mut exchange = Http1Exchange::refused(self, is_head, &nobody);
         drop(timeout(GOODBYE, respond(&mut exchange, response, true)).await);
     }

@@ -25,7 +25,7 @@ use self::{
     resets::Resets,
     windows::{NARROW, WIDE, WIDE_STREAM, Windows},
 };
-use super::{Handler, Peer, Seat, ServerSettings, Stream};
+use super::{Handler, Peer, Seat, ServerSettings, Shutdown, Stream};
 use crate::{http1::Rewound, timer::Timer};
 
 /// Serves a connection to its end.
@@ -34,7 +34,7 @@ pub(super) async fn serve<H: Handler>(
     peer: Peer,
     settings: &Arc<ServerSettings>,
     handler: H,
-    stop: &CancellationToken,
+    shutdown: &Shutdown,
     seat: &Seat,
 ) {
     let handshake = builder(settings).handshake::<_, Bytes>(io);
@@ -52,11 +52,13 @@ pub(super) async fn serve<H: Handler>(
     seat.member().set_leave(leave.clone());
     let stopping = async {
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = shutdown.begun() => {}
             () = leave.cancelled() => {}
         }
     };
     let mut stopping = pin!(stopping);
+    let mut announced = pin!(shutdown.announced());
+    let mut has_served = false;
     let mut draining = false;
     loop {
         tokio::select! {
@@ -74,6 +76,7 @@ pub(super) async fn serve<H: Handler>(
             }
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, response))) => {
+                    has_served = true;
                     let body_idle_timeout = settings.body_idle_timeout;
                     let (peer, handler) = (peer.clone(), handler.clone());
                     let seat = seat.for_stream();
@@ -101,6 +104,11 @@ pub(super) async fn serve<H: Handler>(
                 if window == WIDE && connection.set_initial_window_size(WIDE_STREAM).is_err() {
                     tracing::debug!("the windows of a client's streams stay as they are");
                 }
+            }
+            // Whoever has just connected has one request: a client that is sent away before it may give up.
+            () = &mut announced, if !draining && has_served => {
+                draining = true;
+                connection.graceful_shutdown();
             }
             () = &mut stopping, if !draining => {
                 draining = true;

@@ -44,21 +44,19 @@ impl Default for Pass {
     }
 }
 
-/// Why the server itself ends what a client has open.
+/// Why the server itself aborts what a client has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Cut {
+pub enum AbortReason {
     /// The drain time was over.
     DrainTimeout = 1,
     /// The client would not be let in any more.
     Revoked,
-    /// A newcomer needed the place.
-    Replaced,
 }
 
-/// How a connection or a stream ends, for whoever accounts for what is on it.
+/// Whether a connection or a stream was aborted, for whoever accounts for what was on it.
 #[derive(Debug, Clone)]
-pub struct Ending(Arc<Member>);
+pub struct AbortState(Arc<Member>);
 
 /// The roster of one listener and one worker.
 #[derive(Debug, Clone, Default)]
@@ -79,8 +77,8 @@ pub(super) struct Member {
     tls: OnceLock<Option<Vec<CertificateDer<'static>>>>,
     /// What the last request was let in by.
     pass: AtomicU64,
-    /// Why it was ended, as a [`Cut`]; 0 while it was not.
-    cut: AtomicU8,
+    /// Why it was aborted, as an [`AbortReason`]; 0 while it was not.
+    aborted: AtomicU8,
     /// The connection that a stream is on.
     connection: Option<Arc<Member>>,
     /// The task that serves it, by which it ends at once.
@@ -104,8 +102,15 @@ struct Rules<'a> {
     tls: Option<&'a Terms>,
 }
 
-impl Cut {
-    const ALL: [Self; 3] = [Self::DrainTimeout, Self::Revoked, Self::Replaced];
+impl AbortReason {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::DrainTimeout, Self::Revoked];
+
+    /// Whether this is the word for one of them.
+    #[must_use]
+    pub fn is_label(label: &str) -> bool {
+        Self::ALL.iter().any(|reason| reason.as_str() == label)
+    }
 
     /// The word for it in logs and metrics.
     #[must_use]
@@ -113,32 +118,31 @@ impl Cut {
         match self {
             Self::DrainTimeout => "drain_timeout",
             Self::Revoked => "revoked",
-            Self::Replaced => "replaced",
         }
     }
 }
 
-impl Ending {
-    /// Why the server has ended it, if it has.
+impl AbortState {
+    /// Why the server has aborted it, if it has.
     #[must_use]
-    pub fn cut(&self) -> Option<Cut> {
-        let own = self.0.cut();
-        own.or_else(|| self.0.connection.as_ref()?.cut())
+    pub fn reason(&self) -> Option<AbortReason> {
+        let own = self.0.aborted();
+        own.or_else(|| self.0.connection.as_ref()?.aborted())
     }
 }
 
 impl Roster {
     /// Takes in a connection, from this user where it comes by a unix socket.
     pub(super) fn enter(&self, user: Option<User>) -> Seat {
-        self.take_in(user, None)
+        self.insert(user, None)
     }
 
-    fn take_in(&self, user: Option<User>, connection: Option<Arc<Member>>) -> Seat {
+    fn insert(&self, user: Option<User>, connection: Option<Arc<Member>>) -> Seat {
         let member = Arc::new(Member {
             user,
             tls: OnceLock::new(),
             pass: AtomicU64::new(NONE),
-            cut: AtomicU8::new(0),
+            aborted: AtomicU8::new(0),
             connection,
             task: OnceLock::new(),
             leave: OnceLock::new(),
@@ -160,13 +164,13 @@ impl Roster {
         let mut ended = 0;
         for member in self.lock().members.values() {
             if !member.is_welcome(rules) {
-                member.end(Cut::Revoked);
+                member.abort(Some(AbortReason::Revoked));
                 ended += 1;
             } else if !member.pass().is_none_or(&admits) {
                 // Streams of others may be on a connection with HTTP/2; each is a member itself.
                 match member.leave.get() {
                     Some(leave) => leave.cancel(),
-                    None => member.end(Cut::Revoked),
+                    None => member.abort(Some(AbortReason::Revoked)),
                 }
                 ended += 1;
             }
@@ -183,7 +187,7 @@ impl Roster {
     pub(super) fn end_oldest(&self) -> bool {
         let oldest = self.lock().members.pop_first();
         oldest.is_some_and(|(_, member)| {
-            member.end(Cut::Replaced);
+            member.abort(None);
             true
         })
     }
@@ -192,7 +196,7 @@ impl Roster {
     pub(super) fn end_all(&self) {
         let members = self.lock();
         let members = members.members.values();
-        members.for_each(|member| member.end(Cut::DrainTimeout));
+        members.for_each(|member| member.abort(Some(AbortReason::DrainTimeout)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
@@ -215,13 +219,16 @@ impl Member {
         is_peer && shown.is_none_or(|(terms, shown)| terms.admit(shown.as_deref()))
     }
 
-    fn cut(&self) -> Option<Cut> {
-        let cut = self.cut.load(Ordering::Relaxed);
-        Cut::ALL.into_iter().find(|one| *one as u8 == cut)
+    fn aborted(&self) -> Option<AbortReason> {
+        let aborted = self.aborted.load(Ordering::Relaxed);
+        let mut reasons = AbortReason::ALL.into_iter();
+        reasons.find(|reason| *reason as u8 == aborted)
     }
 
-    fn end(&self, why: Cut) {
-        self.cut.store(why as u8, Ordering::Relaxed);
+    /// Ends its task, for a reason that whoever accounts for its requests wants to know.
+    fn abort(&self, reason: Option<AbortReason>) {
+        let reason = reason.map_or(0, |reason| reason as u8);
+        self.aborted.store(reason, Ordering::Relaxed);
         if let Some(task) = self.task.get() {
             task.abort();
         }
@@ -260,14 +267,14 @@ impl Seat {
         &self.member
     }
 
-    /// How what has this place will end.
-    pub(super) fn ending(&self) -> Ending {
-        Ending(Arc::clone(&self.member))
+    /// Whether what has this place is aborted.
+    pub(super) fn abort_state(&self) -> AbortState {
+        AbortState(Arc::clone(&self.member))
     }
 
     /// A place for a stream of this connection, which ends with it.
     pub(super) fn for_stream(&self) -> Self {
-        self.roster.take_in(None, Some(Arc::clone(&self.member)))
+        self.roster.insert(None, Some(Arc::clone(&self.member)))
     }
 }
 

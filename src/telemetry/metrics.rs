@@ -28,10 +28,10 @@ use prometheus_client::{
 
 pub use self::scrape::Sources;
 use self::{process::Process, requests::Requests, scrape::Scrape, text::prometheus_text};
-use super::histogram::Histogram;
+use super::{access::CLIENT_GONE, histogram::Histogram};
 use crate::{
     proxy::responses::{self, Fault},
-    server::Cut,
+    server::{AbortReason, AbortState},
     token::Reason,
     version,
 };
@@ -75,7 +75,7 @@ pub struct Metrics {
     connect_errors: Family<Labels<1>, Counter>,
     upstream_errors: Family<Labels<1>, Counter>,
     client_disconnects: Family<Labels<1>, Counter>,
-    cut_off: Family<Labels<1>, Counter>,
+    requests_aborted: Family<Labels<1>, Counter>,
     secret_reloads: Family<Labels<1>, Counter>,
     config_reloads: Family<Labels<1>, Counter>,
     credential_checks: Family<Labels<2>, Counter>,
@@ -116,7 +116,7 @@ impl Default for Metrics {
             connect_errors: Family::default(),
             upstream_errors: Family::default(),
             client_disconnects: Family::default(),
-            cut_off: Family::default(),
+            requests_aborted: Family::default(),
             secret_reloads: Family::default(),
             config_reloads: Family::default(),
             credential_checks: Family::default(),
@@ -171,8 +171,9 @@ impl Metrics {
             let labels = [("phase", phase(has_begun))];
             drop(self.client_disconnects.get_or_create(&labels));
         }
-        for cut in [Cut::DrainTimeout, Cut::Revoked] {
-            drop(self.cut_off.get_or_create(&[("reason", cut.as_str())]));
+        for reason in AbortReason::ALL {
+            let labels = [("reason", reason.as_str())];
+            drop(self.requests_aborted.get_or_create(&labels));
         }
         for good in [true, false] {
             let labels = [("result", result(good))];
@@ -234,10 +235,16 @@ impl Metrics {
         self.client_disconnects.get_or_create(&labels).inc();
     }
 
-    /// Counts a request that the sidecar itself broke off.
-    pub fn cut_off(&self, cut: Cut) {
-        let labels = [("reason", cut.as_str())];
-        self.cut_off.get_or_create(&labels).inc();
+    /// Counts a request whose client has not got all of its response, where the sidecar itself is the
+    /// reason, and gives the word for that; a client that has gone is counted by [`Self::client_gone`].
+    pub fn broken_off(&self, state: Option<&AbortState>) -> &'static str {
+        let Some(reason) = state.and_then(AbortState::reason) else {
+            return CLIENT_GONE;
+        };
+        let reason = reason.as_str();
+        let labels = [("reason", reason)];
+        self.requests_aborted.get_or_create(&labels).inc();
+        reason
     }
 
     /// How many responses were made by somebody.

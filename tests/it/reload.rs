@@ -166,6 +166,23 @@ async fn what_is_open_on_an_address_that_is_given_up_ends_with_the_drain_time() 
     eventually(|| service.in_flight() == 0, SOON).await;
 }
 
+#[tokio::test]
+async fn a_start_whose_first_call_fails_at_once_is_no_change_of_the_configuration() {
+    let mut csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let settings = Settings::new(&csp, &service);
+    csp.stop();
+    // The call may fail before or after the first request could be served.
+    for _ in 0..30 {
+        let sidecar = Process::start(&settings).await;
+        eventually(|| sidecar.output().contains("got no token"), SOON).await;
+        let (_, metrics) = sidecar.admin_get("/metrics").await;
+        let current = "auth_sidecar_config_last_reload_success 1";
+        assert!(metrics.contains(current), "{}", sidecar.output());
+        assert!(!sidecar.output().contains("new configuration"));
+    }
+}
+
 fn free_address() -> String {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     free.local_addr().unwrap().to_string()

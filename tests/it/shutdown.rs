@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::support::{
     Connection, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
-    try_request,
+    http2::Http2, peer::field, try_request,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -51,49 +54,97 @@ async fn the_drain_has_an_end() {
     assert!(request.await.unwrap().is_err());
 }
 
+/// A sidecar that was asked to stop, and is within its drain delay.
+async fn delaying(settings: &Settings) -> Process {
+    let sidecar = Process::start(settings).await;
+    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 200, SOON).await;
+    sidecar.signal(Signal::TERM);
+    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 503, SOON).await;
+    sidecar
+}
+
 #[tokio::test]
-async fn whoever_comes_within_the_drain_delay_is_still_served() {
-    const DELAY: Duration = Duration::from_secs(2);
+async fn whoever_comes_within_the_drain_delay_is_served_until_an_order_ends_it() {
     let csp = FakeCsp::start();
     csp.lifetime(3);
     let service = FakeService::start(csp.validator());
-    let settings = Settings::new(&csp, &service).set("listen.drain_delay", "2s");
+    let settings = Settings::new(&csp, &service)
+        .set("listen.drain_delay", "1h")
+        .set("admin.allow_quit", true);
+    let mut sidecar = delaying(&settings).await;
+    // Tokens are renewed all the while, and a changed configuration is used.
+    let calls = csp.call_count();
+    eventually(|| csp.call_count() > calls, SOON).await;
+    sidecar.reconfigure(&settings.clone().set("listen.preset", "read-only"));
+    sidecar.signal(Signal::HUP);
+    let url = format!("{}/api/v2/alert", sidecar.url());
+    let is_read_only = async || try_request("POST", &url, &[], "").await.unwrap().status == 403;
+    eventually_async(is_read_only, SOON).await;
+    assert_eq!(get(&url).await.status, 200);
+    let order = format!("{}/quitquitquit", sidecar.admin_url());
+    let ordered = try_request("POST", &order, &[], "").await;
+    assert_eq!(ordered.unwrap().status, 200);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn within_the_drain_delay_each_response_is_the_last_of_its_connection() {
+    let service = FakeService::accepting_all();
+    let settings = Settings::static_token("token", &service).set("listen.drain_delay", "1h");
+    let sidecar = Process::start(&settings).await;
+    let kept = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut before = Connection::to(sidecar.proxy_address()).await;
+    before.write(kept).await;
+    assert!(before.read_message().await.unwrap().0.contains(" 200 "));
+    let (old, old_connection) = Http2::open(sidecar.proxy_address(), 1 << 20).await;
+    assert_eq!(old.get("/x").await.status, 200);
+    sidecar.signal(Signal::TERM);
+    // The one that had a request is sent away, without another one.
+    let ended = timeout(SOON, old_connection).await;
+    assert!(
+        ended.is_ok(),
+        "a connection with HTTP/2 that was there before"
+    );
+    for mut connection in [before, Connection::to(sidecar.proxy_address()).await] {
+        connection.write(kept).await;
+        let (head, _) = connection.read_message().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(field(&head, "connection"), Some("close"), "{head}");
+        assert!(connection.read_to_end().await.is_empty());
+    }
+    let (new, new_connection) = Http2::open(sidecar.proxy_address(), 1 << 20).await;
+    assert_eq!(new.get("/x").await.status, 200);
+    assert!(
+        timeout(SOON, new_connection).await.is_ok(),
+        "one that came later"
+    );
+    sidecar.signal(Signal::TERM);
+}
+
+#[tokio::test]
+async fn after_the_drain_delay_the_sidecar_drains() {
+    const DELAY: Duration = Duration::from_secs(1);
+    let service = FakeService::accepting_all();
+    let settings = Settings::static_token("token", &service).set("listen.drain_delay", "1s");
     let mut sidecar = Process::start(&settings).await;
-    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 200, SOON).await;
     let asked = Instant::now();
     sidecar.signal(Signal::TERM);
-    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 503, SOON).await;
-    let calls = csp.call_count();
-    let mut served = 0;
-    while asked.elapsed() + Duration::from_millis(300) < DELAY {
-        // A connection of its own each time, by a token that is still renewed.
-        assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
-        served += 1;
-    }
-    assert!(served > 0 && csp.call_count() > calls, "{served}");
     assert_eq!(sidecar.wait().await.code(), Some(0));
     assert!(asked.elapsed() >= DELAY);
 }
 
 #[tokio::test]
-async fn a_second_signal_or_an_order_to_stop_has_no_drain_delay() {
-    let csp = FakeCsp::start();
+async fn a_second_signal_or_the_lack_of_a_token_leaves_no_drain_delay() {
+    let mut csp = FakeCsp::start();
     let service = FakeService::start(csp.validator());
-    let settings = Settings::new(&csp, &service)
-        .set("listen.drain_delay", "1h")
-        .set("admin.allow_quit", true);
-    let mut sidecar = Process::start(&settings).await;
-    let order = format!("{}/quitquitquit", sidecar.admin_url());
-    assert_eq!(
-        try_request("POST", &order, &[], "").await.unwrap().status,
-        200
-    );
-    assert_eq!(sidecar.wait().await.code(), Some(0));
-    let mut sidecar = Process::start(&settings).await;
-    sidecar.signal(Signal::TERM);
-    eventually(|| sidecar.output().contains("serving on"), SOON).await;
+    let settings = Settings::new(&csp, &service).set("listen.drain_delay", "1h");
+    let mut sidecar = delaying(&settings).await;
     sidecar.signal(Signal::TERM);
     assert_eq!(sidecar.wait().await.code(), Some(1));
+    csp.stop();
+    let mut sidecar = Process::start(&settings).await;
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().await.code(), Some(0));
 }
 
 #[tokio::test]

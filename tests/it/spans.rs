@@ -9,8 +9,8 @@ use auth_sidecar::client_token::Hash;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Server};
 
 use crate::support::{
-    Answer, CLIENT_ID, CLIENT_SECRET, FakeCollector, FakeCsp, FakeService, Process, Settings,
-    Sidecar, TOKEN_CANARY, Traced, eventually, get, http2::Http2, request, send_raw,
+    Answer, CLIENT_ID, CLIENT_SECRET, Connection, FakeCollector, FakeCsp, FakeService, Process,
+    Settings, Sidecar, TOKEN_CANARY, Traced, eventually, get, http2::Http2, request, send_raw,
 };
 
 const SOON: Duration = Duration::from_secs(15);
@@ -103,8 +103,9 @@ async fn a_request_has_a_span_in_its_clients_trace_and_the_upstream_one_below_it
     let url = format!("{}/slow?ms=60&key=canary", sidecar.url());
     let reply = request("POST", &url, &[("traceparent", &parent)], "0123456789").await;
     assert_eq!(reply.status, 200);
-    let after = SystemTime::now();
     let server = served(&collector, "/slow").await;
+    // A request is over behind its response.
+    let after = SystemTime::now();
     assert_eq!((server.name.as_str(), server.kind), ("POST", Server));
     assert_eq!((&*server.trace, &*server.parent), (TRACE, PARENT));
     // Recorded, and the parent is known to be another process.
@@ -260,6 +261,33 @@ async fn what_went_wrong_is_named_and_whose_failure_it_is() {
         });
         assert_eq!(told.count(), 0, "{refused}");
     }
+}
+
+#[tokio::test]
+async fn what_the_sidecar_breaks_off_is_no_failure_of_the_upstream() {
+    let collector = FakeCollector::start();
+    let service = FakeService::accepting(["the-token"]);
+    let settings = traced(Settings::static_token("the-token", &service), &collector)
+        .file("listen.client_tokens_file", &client_line("grafana", "one"));
+    let sidecar = Sidecar::start(&settings);
+    sidecar.ready().await;
+    let mut client = Connection::to(sidecar.proxy_address()).await;
+    client
+        .write("GET /stream?ms=20 HTTP/1.1\r\nHost: localhost\r\nX-AUTH-TOKEN: one\r\n\r\n")
+        .await;
+    assert!(client.read_head().await.unwrap().contains(" 200 "));
+    sidecar.rewrite(
+        "listen.client_tokens_file",
+        &client_line("telegraf", "another"),
+    );
+    let server = served(&collector, "/stream").await;
+    assert_eq!(server.get("error.type"), "revoked");
+    assert!(server.is_error);
+    assert!(!below(&collector, &server).await.is_error);
+}
+
+fn client_line(name: &str, token: &str) -> String {
+    format!("{name}:{}\n", Hash::of(token.as_bytes()))
 }
 
 #[tokio::test]

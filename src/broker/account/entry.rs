@@ -17,10 +17,10 @@ use crate::{
     client_token::ClientName,
     message::{RequestHead, RequestId},
     proxy::ProxyError,
-    server::{Cut, Ending, Peer},
+    server::{AbortState, Peer},
     telemetry::{
         Metrics,
-        access::{Asked, CLIENT_GONE, HandedOut, Record},
+        access::{Asked, HandedOut, Record},
     },
 };
 
@@ -31,7 +31,7 @@ pub(in crate::broker) struct Entry<'a> {
     account: &'a Account,
     pub(in crate::broker) request: &'a RequestHead,
     pub(in crate::broker) peer: &'a Peer,
-    ending: Option<Ending>,
+    abort_state: Option<AbortState>,
     id: RequestId,
     started_at: Instant,
     /// The client whose local token the request showed.
@@ -57,13 +57,13 @@ impl<'a> Entry<'a> {
         account: &'a Account,
         request: &'a RequestHead,
         peer: &'a Peer,
-        ending: Option<Ending>,
+        abort_state: Option<AbortState>,
     ) -> Self {
         Self {
             account,
             request,
             peer,
-            ending,
+            abort_state,
             id: RequestId::of(&request.fields),
             started_at: Instant::now(),
             client: None,
@@ -150,11 +150,8 @@ impl Entry<'_> {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if self.error.is_none() && !self.is_whole {
-            let cut = self.ending.as_ref().and_then(Ending::cut);
-            if let Some(cut) = cut {
-                self.account.metrics.cut_off(cut);
-            }
-            self.error = Some(("", cut.map_or(CLIENT_GONE, Cut::as_str)));
+            let metrics = &self.account.metrics;
+            self.error = Some(("", metrics.broken_off(self.abort_state.as_ref())));
         }
         let went_wrong = self.error.is_some() || self.status.is_none_or(|one| !one.is_success());
         if !self.account.access.wants(went_wrong || self.matters) {

@@ -11,21 +11,20 @@ use std::{
 
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 use crate::{
     clock::http_date,
     http1::{BodyError, Decoder, Encoder, Framing},
     message::{BodyLength, Fields, Name, RequestHead, ResponseHead},
-    server::{Ending, Exchange, Pass, Seat, Stream},
+    server::{AbortState, Exchange, Pass, Seat, Shutdown, Stream},
 };
 
 /// An exchange, for as long as it has the connection.
 #[derive(Debug)]
 pub(super) struct Http1Exchange<'a> {
     connection: &'a mut Connection,
-    stop: &'a CancellationToken,
+    shutdown: &'a Shutdown,
     /// `None` for a request that is not handled.
     seat: Option<&'a Seat>,
     decoder: Decoder,
@@ -94,11 +93,11 @@ impl<'a> Http1Exchange<'a> {
     pub(super) fn refused(
         connection: &'a mut Connection,
         is_head: bool,
-        stop: &'a CancellationToken,
+        shutdown: &'a Shutdown,
     ) -> Self {
         Self {
             connection,
-            stop,
+            shutdown,
             seat: None,
             decoder: Decoder::empty(),
             encoder: Encoder::None,
@@ -116,12 +115,12 @@ impl<'a> Http1Exchange<'a> {
         connection: &'a mut Connection,
         head: &RequestHead,
         framing: Framing,
-        stop: &'a CancellationToken,
+        shutdown: &'a Shutdown,
         seat: &'a Seat,
     ) -> Self {
         Self {
             connection,
-            stop,
+            shutdown,
             seat: Some(seat),
             decoder: Decoder::of_request(framing),
             encoder: Encoder::None,
@@ -217,8 +216,8 @@ impl Exchange for Http1Exchange<'_> {
         }
     }
 
-    fn ending(&self) -> Option<Ending> {
-        self.seat.map(Seat::ending)
+    fn abort_state(&self) -> Option<AbortState> {
+        self.seat.map(Seat::abort_state)
     }
 
     fn body_length(&self) -> BodyLength {
@@ -286,7 +285,7 @@ impl Exchange for Http1Exchange<'_> {
         let is_bodiless = self.is_head
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if is_last || self.stop.is_cancelled() {
+        if is_last || self.shutdown.is_announced() {
             self.ends = Ends::Here;
         }
         self.encoder = match body {

@@ -21,7 +21,7 @@ use crate::{
     clock::http_date,
     http1::BodyError,
     message::{BodyLength, Fields, Name, RequestHead, ResponseHead},
-    server::{Ending, Exchange, Handler, Pass, Peer, Refusal, Seat, Stream, exchange::respond},
+    server::{AbortState, Exchange, Handler, Pass, Peer, Refusal, Seat, Stream, exchange::respond},
     timer::Timer,
 };
 
@@ -169,8 +169,8 @@ impl Exchange for Http2Exchange {
         self.seat.member().set_pass(pass);
     }
 
-    fn ending(&self) -> Option<Ending> {
-        Some(self.seat.ending())
+    fn abort_state(&self) -> Option<AbortState> {
+        Some(self.seat.abort_state())
     }
 
     fn body_length(&self) -> BodyLength {

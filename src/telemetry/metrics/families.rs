@@ -46,7 +46,7 @@ impl Metrics {
         );
     }
 
-    fn by_one_label(&self) -> [Named<'_, 1>; 11] {
+    fn by_one_label(&self) -> impl IntoIterator<Item = Named<'_, 1>> {
         [
             (
                 "spans_dropped",
@@ -79,9 +79,9 @@ impl Metrics {
                 &self.client_disconnects,
             ),
             (
-                "cut_off",
-                "Requests that the sidecar broke off, by why",
-                &self.cut_off,
+                "requests_aborted",
+                "Requests that the sidecar itself broke off, by why",
+                &self.requests_aborted,
             ),
             (
                 "secret_reload",
@@ -106,7 +106,7 @@ impl Metrics {
         ]
     }
 
-    fn by_two_labels(&self) -> [Named<'_, 2>; 3] {
+    fn by_two_labels(&self) -> impl IntoIterator<Item = Named<'_, 2>> {
         [
             (
                 "token_refresh",

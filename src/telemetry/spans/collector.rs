@@ -157,13 +157,7 @@ impl Collector {
             let body = Limited::new(body, MAX_RESPONSE).collect().await;
             Ok::<_, hyper::Error>((sender, head, body))
         };
-        tokio::pin!(exchange);
-        let (sender, head, body) = tokio::select! {
-            biased;
-            exchanged = &mut exchange => exchanged?,
-            // The exchange gets the error that has ended the connection, too.
-            () = &mut connection => exchange.await?,
-        };
+        let (sender, head, body) = outbound::over(&mut connection, exchange).await?;
         let Ok(body) = body else {
             let text = "its response breaks off, or is larger than 64 KiB";
             return Ok(Err(ExportError::passing("bad_response", text)));

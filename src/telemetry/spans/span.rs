@@ -17,6 +17,7 @@ use super::{
     super::access::{Asked, CLIENT_GONE, Client, Record, shown},
     SpanContext, TokenCall,
 };
+use crate::server::AbortReason;
 
 /// The other side of a call.
 #[derive(Debug)]
@@ -164,7 +165,9 @@ pub(super) fn of_upstream(
     // To whoever asks, a response 4xx is a failure, too.
     error_type(&mut span, record, 400);
     let is_failure = status.is_some_and(|status| status >= 400);
-    let is_broken = record.error.is_some_and(|(_, label)| label != CLIENT_GONE);
+    // What the client or the sidecar has ended is no failure of the upstream.
+    let is_elsewhere = |label| label == CLIENT_GONE || AbortReason::is_label(label);
+    let is_broken = record.error.is_some_and(|(_, label)| !is_elsewhere(label));
     if is_failure || is_broken {
         failed(&mut span);
     }

@@ -160,13 +160,7 @@ impl TokenClient {
                 body,
             })
         };
-        tokio::pin!(exchange);
-        tokio::select! {
-            biased;
-            response = &mut exchange => response,
-            // The exchange gets the error that has ended the connection, too.
-            _ = connection => exchange.await,
-        }
+        outbound::over(connection, exchange).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{FakeCsp, FakeService, Process, Settings, Sidecar};
+use crate::support::{Connection, FakeCsp, FakeService, Process, RawServer, Settings, Sidecar};
 
 use super::{NGINX, place, settings};
 
@@ -113,4 +113,59 @@ async fn a_terminal_gets_no_token_unless_it_asks() {
     let (code, said) = on_a_terminal(" --terminal");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&FakeCsp::token(1)), "{said}");
+}
+
+/// What the command makes of a broker that sends this and closes its connection.
+async fn given(response: &'static str) -> (Option<i32>, String, String) {
+    let broker = RawServer::start(move |_, stream| async move {
+        let mut connection = Connection::from(stream);
+        connection.read_message().await.unwrap();
+        connection.write(response).await;
+    });
+    run(&["--broker", &broker.address().to_string()], &[]).await
+}
+
+#[tokio::test]
+async fn a_response_that_ends_its_connection_is_a_response() {
+    for framing in [
+        "Connection: close\r\nContent-Length: 28\r\n",
+        "Content-Length: 28\r\n",
+        "",
+    ] {
+        let granted = format!("HTTP/1.1 200 OK\r\n{framing}\r\n{{\"access_token\":\"the-token\"}}");
+        let (code, out, notes) = given(granted.leak()).await;
+        assert_eq!(
+            (code, out.as_str()),
+            (Some(0), "the-token\n"),
+            "{framing}: {notes}"
+        );
+    }
+    let refused = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n\
+                   {\"title\":\"Too many\\u001b[1m connections\"}";
+    let (code, out, notes) = given(refused).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        notes.contains("503") && notes.contains("Too many"),
+        "{notes}"
+    );
+    assert!(!notes.contains('\u{1b}'), "{notes:?}");
+    let (_, _, notes) = given("HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}").await;
+    assert!(
+        notes.trim_end().ends_with("500 Internal Server Error"),
+        "{notes}"
+    );
+    let (code, _, notes) = given("").await;
+    assert_eq!(code, Some(1));
+    assert!(notes.contains("closed"), "{notes}");
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_not_printed() {
+    for token in ["", "a\\nb", "\\u001b[31mred", "two words"] {
+        let granted =
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{{\"access_token\":\"{token}\"}}");
+        let (code, out, notes) = given(granted.leak()).await;
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{token}");
+        assert!(notes.contains("no token"), "{notes}");
+    }
 }

@@ -105,6 +105,7 @@ async fn each_wrong_response_of_a_collector_costs_spans_and_nothing_else() {
         let lost = dropped("not_exported");
         let is_lost = async || metric(&sidecar, &lost).await == 2;
         eventually_async(is_lost, SOON).await;
+        eventually(|| !said(&sidecar).is_empty(), SOON).await;
         let lines = said(&sidecar);
         assert_eq!(lines.len(), 1, "{lines:#?}");
         assert_eq!(

@@ -121,8 +121,10 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* One container, as an element of a list. */}}
 {{- define "auth-sidecar.container" -}}
-{{- /* All containers but native sidecars are asked to stop at the same time, and the tool may have requests left. */}}
-{{- $own := .Values.sidecar.native | ternary dict (dict "listen.drain_delay" (printf "%ds" (int .Values.sidecar.drainDelaySeconds))) -}}
+{{- /* All containers but native sidecars are asked to stop at the same time, and the tool may have requests left.
+Both times together are shorter than the 30 seconds that a pod has if it says nothing. */}}
+{{- $delay := printf "%ds" (int .Values.sidecar.drainDelaySeconds) -}}
+{{- $own := .Values.sidecar.native | ternary dict (dict "listen.drain_delay" $delay "listen.drain_timeout" "15s") -}}
 - name: auth-sidecar
   image: {{ include "auth-sidecar.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}

@@ -53,6 +53,40 @@ async fn what_the_drain_breaks_off_is_no_client_that_left() {
 }
 
 #[tokio::test]
+async fn a_websocket_that_the_drain_breaks_off_has_the_bytes_that_it_carried() {
+    let log = Log::new();
+    let service = RawServer::start(|_, stream| async move {
+        let mut connection = Connection::from(stream);
+        connection.read_head().await.unwrap();
+        let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                      Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        connection.write(agreed).await;
+        connection.read_exact(10).await;
+        connection.write("hello").await;
+        connection.read_to_end().await;
+    });
+    let settings = Settings::to(&format!("http://{}", service.address()))
+        .set("auth.type", "static-token")
+        .set("auth.token", TOKEN)
+        .set("listen.drain_timeout", "300ms");
+    let mut process = Process::start(&log.of(settings, "errors")).await;
+    let mut client = Connection::to(process.proxy_address()).await;
+    let offer = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write(offer).await;
+    assert!(client.read_head().await.unwrap().contains(" 101 "));
+    client.write("0123456789").await;
+    assert_eq!(client.read_exact(5).await, b"hello");
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait().await.code(), Some(0));
+    let line = log.wait(1).await.remove(0);
+    assert_eq!(ended(&line), ("drain_timeout", "WARN"), "{line}");
+    let sizes = ["http.request.body.size", "http.response.body.size"];
+    assert_eq!(sizes.map(|name| line[name].as_u64()), [Some(10), Some(5)]);
+}
+
+#[tokio::test]
 async fn what_a_revoked_client_had_open_says_so() {
     let log = Log::new();
     let service = FakeService::accepting([TOKEN]);
@@ -77,7 +111,7 @@ async fn what_a_revoked_client_had_open_says_so() {
     let metrics = reply.text();
     let has = |sample: &str| metrics.lines().any(|line| line == sample);
     assert!(
-        has(r#"auth_sidecar_cut_off_total{reason="revoked"} 2"#),
+        has(r#"auth_sidecar_requests_aborted_total{reason="revoked"} 2"#),
         "{metrics}"
     );
     assert!(has(
