@@ -14,6 +14,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// More than any response of the admin listener has.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// The most characters of what is shown of a response.
+const LONGEST: usize = 400;
+
+#[derive(serde::Deserialize)]
+struct Problem {
+    title: String,
+    detail: String,
+}
+
 /// The response.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -24,9 +33,15 @@ pub(crate) struct Reply {
 impl Reply {
     /// The first line of the body, for a terminal.
     pub(crate) fn line(&self) -> String {
-        const LONGEST: usize = 400;
         let line = self.body.lines().next().unwrap_or_default();
         text::for_terminal(line, LONGEST)
+    }
+
+    /// What is wrong and what to do, for a terminal, where the body is a problem document (RFC 9457).
+    pub(crate) fn problem(&self) -> Option<String> {
+        let problem: Problem = serde_json::from_str(&self.body).ok()?;
+        let problem = format!("{}. {}", problem.title, problem.detail);
+        Some(text::for_terminal(&problem, LONGEST))
     }
 }
 

@@ -72,10 +72,9 @@ pub async fn run(
     };
     let app = App::bind(Config::load(&sources)?.config)?;
     let guide = Guide {
-        sidecar: *app
-            .proxy_addresses()
-            .first()
-            .context("the demo listens nowhere")?,
+        sidecar: *app.proxy_addresses().first().context(
+            "the first address of the demo has to be IP:port, for the lines that it prints",
+        )?,
         admin: app.admin_address(),
         token_service,
         service_instance,

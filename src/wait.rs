@@ -48,10 +48,14 @@ pub(crate) async fn why_not(admin: &Address) -> Option<String> {
         Ok(reply) => match reply.status {
             StatusCode::OK => None,
             StatusCode::SERVICE_UNAVAILABLE if !reply.line().is_empty() => Some(reply.line()),
-            status => Some(format!(
-                "status {}, which no admin listener of a sidecar sends",
-                status.as_u16()
-            )),
+            status => {
+                let status = status.as_u16();
+                let reason = match reply.problem() {
+                    Some(problem) => format!("status {status}: {problem}"),
+                    None => format!("status {status}, which no admin listener of a sidecar sends"),
+                };
+                Some(reason)
+            }
         },
         Err(error) => Some(format!("{error:#}")),
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     Shared,
@@ -125,8 +125,12 @@ impl Brokering {
         listeners.for_each(|(listening, _)| listening.shutdown.announce());
     }
 
-    /// Ends connections, then files.
-    pub(super) async fn stop(self) -> anyhow::Result<()> {
+    /// Ends connections, of which those with a request have until `deadline`, and then files.
+    pub(super) async fn stop(self, deadline: Instant) -> anyhow::Result<()> {
+        let mut settings = ServerSettings::clone(&self.settings.load());
+        let left = deadline.saturating_duration_since(Instant::now());
+        settings.drain_timeout = settings.drain_timeout.max(left);
+        self.settings.store(Arc::new(settings));
         for (listening, mut serving) in self.serving {
             listening.shutdown.begin();
             while let Some(ended) = serving.join_next().await {

@@ -232,7 +232,7 @@ impl Program {
         }
         self.workers.all_ended(deadline + AFTER_THE_DRAIN).await;
         // Whoever used the broker may have been finishing, too.
-        let broker = self.broker.stop().await;
+        let broker = self.broker.stop(deadline).await;
         drop(self.live);
         // Whatever else has failed: what a call brings may exist nowhere else.
         self.shared.token_calls.finish(deadline).await;

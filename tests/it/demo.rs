@@ -3,7 +3,6 @@
 use std::{process::Command, time::Duration};
 
 use rustix::process::Signal;
-
 use tokio::time::timeout;
 
 use crate::support::{Connection, DEADLINE, Process, eventually};
@@ -146,4 +145,13 @@ fn assert_no_secret(text: &str) {
     for mark in ["eyJhbGciOi", "demo-secret-"] {
         assert!(!text.contains(mark), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_demo_on_a_unix_socket_alone_says_what_its_lines_need() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", folder.path().join("demo.sock").display());
+    let mut demo = Process::spawn(&["demo", "--listen", &socket], &[]);
+    assert_eq!(demo.wait().await.code(), Some(1));
+    assert!(demo.stderr().contains("IP:port"), "{}", demo.output());
 }

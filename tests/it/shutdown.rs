@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use auth_sidecar::client_token::Hash;
 use rustix::process::Signal;
 use tokio::{
     task::JoinSet,
@@ -9,8 +10,8 @@ use tokio::{
 };
 
 use crate::support::{
-    Connection, FakeCsp, FakeService, Process, Settings, eventually, eventually_async, get,
-    http2::Http2, peer::field, try_request,
+    Answer, Connection, FakeCsp, FakeService, Process, Settings, Sidecar, eventually,
+    eventually_async, get, http2::Http2, peer::field, try_request,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -38,6 +39,30 @@ async fn fifty_slow_requests_are_finished_after_sigterm() {
     let ended = Instant::now();
     assert_eq!(sidecar.wait().await.code(), Some(0));
     assert!(ended.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_token_of_the_broker_at_the_end_gets_it() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let granted = Answer::grant(FakeCsp::token(1), 1800);
+    csp.always(granted.after(Duration::from_secs(3)));
+    let line = format!("nginx:{}\n", Hash::of(b"a-local-token"));
+    let settings = Settings::new(&csp, &service)
+        .set("broker.address", "127.0.0.1:0")
+        .file("broker.client_tokens_file", &line);
+    let mut sidecar = Sidecar::start(&settings);
+    let url = format!("{}/auth", sidecar.broker_url());
+    let request = tokio::spawn(async move {
+        let token = [("x-auth-token", "a-local-token")];
+        try_request("GET", &url, &token, "").await
+    });
+    let waits = "auth_sidecar_held_requests 1";
+    let is_held = async || sidecar.admin_get("/metrics").await.1.contains(waits);
+    eventually_async(is_held, SOON).await;
+    sidecar.begin_stop();
+    assert_eq!(request.await.unwrap().unwrap().status, 200);
+    sidecar.ended().await.unwrap();
 }
 
 #[tokio::test]

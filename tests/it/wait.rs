@@ -129,3 +129,19 @@ async fn nobody_and_somebody_else_are_told_apart() {
         assert!(said.contains(words) && said.contains(&address), "{said}");
     }
 }
+
+#[tokio::test]
+async fn a_name_that_the_admin_listener_does_not_serve_is_named_with_the_remedy() {
+    let service = FakeService::accepting(["a-token"]);
+    let sidecar = Sidecar::start(&Settings::static_token("a-token", &service));
+    // It leads to the listener, which does not know it as its own.
+    let address = admin(&sidecar).replace("127.0.0.1", "0.0.0.0");
+    let arguments = ["wait", "--timeout", "300ms", "--admin", &address];
+    let mut wait = Process::spawn(&arguments, &[]);
+    assert_eq!(wait.wait().await.code(), Some(1));
+    let notes = wait.output();
+    assert!(
+        notes.contains("status 421: ") && notes.contains("Use localhost or 127.0.0.1"),
+        "{notes}"
+    );
+}
