@@ -98,7 +98,7 @@ fn in_words(error: &reqwest::Error) -> anyhow::Error {
         cause = inner.source();
     }
     if error.is_timeout() {
-        anyhow!("it does not answer")
+        anyhow!("it does not respond")
     } else if error.is_connect() {
         anyhow!("cannot connect: {last}")
     } else {

@@ -118,7 +118,7 @@ impl App {
         }
     }
 
-    /// Has it tell `manager` when it serves, and when it stops.
+    /// Notifies `manager` when the program serves, and when it stops.
     #[must_use]
     pub fn managed_by(self, manager: ServiceManager) -> Self {
         Self { manager, ..self }
@@ -226,7 +226,7 @@ impl App {
             }
         };
         let sampling = tokio::spawn(program.shared.recent.clone().watch());
-        program.manager.tell(State::Ready);
+        program.manager.notify(State::Ready);
         // What starts and stops has no room for it.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         let access_log = program.shared.access_log.clone();

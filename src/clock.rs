@@ -2,7 +2,7 @@
 //! show: that the machine slept, or that the wall clock was set.
 //!
 //! Schedules run on the monotonic clock, which stands still while a machine sleeps. A token does
-//! not. Linux tells of both kinds of jump by a timer on the wall clock that is cancelled when that
+//! not. Linux reports both kinds of jump by a timer on the wall clock that is cancelled when that
 //! clock is set, as it is on waking up too; how long the sleep was is the lead that the boot-time
 //! clock has won over the monotonic one.
 
@@ -78,11 +78,11 @@ pub enum Jump {
     Set,
 }
 
-/// Calls `tell` at each jump; for ever.
+/// Calls `notify` at each jump; for ever.
 ///
 /// # Errors
 /// When the system has no such timer. Then a token that died in a sleep is found out by its 401.
-pub async fn watch(mut tell: impl FnMut(Jump)) -> io::Result<()> {
+pub async fn watch(mut notify: impl FnMut(Jump)) -> io::Result<()> {
     let timer = observe(timer()?)?;
     let mut lead = lead();
     loop {
@@ -98,7 +98,7 @@ pub async fn watch(mut tell: impl FnMut(Jump)) -> io::Result<()> {
             .await?;
         if jumped {
             let now = self::lead();
-            tell(jump(lead, now));
+            notify(jump(lead, now));
             lead = now;
         }
     }

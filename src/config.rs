@@ -2,7 +2,7 @@
 //! look; or every mistake is reported, each with its key, its place and what would be right.
 //!
 //! `layers` collects the values, `reader` hands them out key by key, `values` and `net` parse
-//! one value and tell their `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets`, `telemetry`
+//! one value and name its `shape`, `sections`, `listen`, `sockets`, `auth`, `legs`, `secrets`, `telemetry`
 //! and `broker` know the keys. `schema` makes the schema of the file of what these ask for; `running` finds
 //! the sidecar that a configuration belongs to.
 
@@ -205,7 +205,7 @@ impl Auth {
     reason = "there is one of it, so a smaller one would save nothing"
 )]
 pub enum Credentials {
-    /// A request that a token endpoint answers with a token.
+    /// A request for a token, to a token endpoint.
     Endpoint(TokenRequest),
     /// The token itself.
     Static(SecretSource),
@@ -329,7 +329,7 @@ impl Sources {
     }
 }
 
-/// The form of the log that is asked for, as far as a configuration tells that may be wrong.
+/// The form of the log that is asked for, as far as it can be read in a configuration that may be wrong.
 #[must_use]
 pub fn log_format(sources: &Sources) -> LogFormat {
     let layers = Layers::collect(sources);

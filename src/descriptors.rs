@@ -1,7 +1,7 @@
 //! How many file descriptors the request path may take: the last ones are kept for operators, token
 //! calls and files, so that a sidecar that has run out of them can still say so.
 //!
-//! The kernel gives the lowest number that is free, so the number of a new socket tells how many are
+//! The kernel gives the lowest number that is free, so the number of a new socket shows how many are
 //! taken without counting them. A socket is looked at as soon as there is one: it may take its time to be
 //! connected, and counts meanwhile.
 
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_without_any_is_told_from_other_failures() {
+    fn a_process_without_any_is_distinguished_from_other_failures() {
         for (errno, is_exhausted) in [
             (Errno::MFILE, true),
             (Errno::NFILE, true),

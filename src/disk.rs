@@ -68,7 +68,7 @@ impl Threads {
 }
 
 fn hangs() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer")
+    io::Error::new(io::ErrorKind::TimedOut, "the disk does not respond")
 }
 
 fn crashed() -> io::Error {

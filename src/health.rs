@@ -98,7 +98,7 @@ pub struct Outage<'a> {
     pub remedy: &'a str,
     /// Whether only a person can mend it.
     pub needs_operator: bool,
-    /// What clients are told.
+    /// The status that clients get.
     pub status: u16,
 }
 
@@ -183,7 +183,7 @@ impl Health {
             upstream = self.0.upstream,
             failures = episode.failures,
             lasted_seconds = seconds(now - episode.since),
-            "the upstream answers again"
+            "the upstream responds again"
         );
     }
 
@@ -228,7 +228,7 @@ impl Health {
                 failures,
                 failing_for_seconds,
                 remedy,
-                "the upstream fails: clients get errors until it answers again"
+                "the upstream fails: clients get errors until it responds again"
             );
         }
     }

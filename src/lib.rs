@@ -18,7 +18,7 @@
 //! The token path, in [`token`]:
 //! 1. [`token::Refresher::run`] wakes: the schedule, or somebody who was refused.
 //! 2. [`token::endpoint::TokenEndpoint`] reads the secrets and asks the token service.
-//! 3. Its `answer` module makes a token or a classed error of whatever comes back.
+//! 3. Its `response` module makes a token or a classed error of whatever comes back.
 //! 4. [`token::schedule`] says when the next attempt is due.
 //! 5. The refresher stores a new snapshot and rings the bell.
 //!
@@ -42,10 +42,10 @@
 //! instructions and 25 allocations with hyper on both sides, and takes less than half of the one and
 //! one of the other now (`bench/`). hyper serves where it is the best there is: HTTP/2 to the upstream
 //! (and its codec `h2` towards clients), the token calls and the admin listener. Both ways out are one:
-//! [`outbound`] makes the stream of bytes, whoever speaks over it.
+//! [`outbound`] makes the stream of bytes, whatever protocol is on it.
 //!
 //! [`health`] stands beside both: it knows since when one of them fails, and the log, `/status` and
-//! `/metrics` say it. `admin::trouble` makes of it what an operator is told: who is to blame, since
+//! `/metrics` say it. `admin::trouble` makes of it what an operator needs: who is to blame, since
 //! when, and what to do.
 //!
 //! Everything else is an edge: [`config`] comes in, [`telemetry`] and [`admin`] go out, [`broker`] hands

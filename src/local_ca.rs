@@ -57,7 +57,7 @@ const SLACK: Duration = Duration::from_secs(60 * 60);
 /// What every certificate of a sidecar is for.
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Makes the files, and tells `output` what to do with them.
+/// Makes the files, and writes to `output` what to do with them.
 ///
 /// # Errors
 /// When a file is there already and may not be replaced, or cannot be written; with a [`Collision`] when

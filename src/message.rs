@@ -27,7 +27,7 @@ pub use self::{
 pub enum BodyLength {
     /// Bytes; none is a length as well.
     Known(u64),
-    /// The body's framing tells where it ends.
+    /// The body's framing shows where it ends.
     Unknown,
 }
 

@@ -131,21 +131,21 @@ impl Route {
         })
     }
 
-    /// Whether TLS is spoken with the other side.
+    /// Whether the connection to the other side is by TLS.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()
     }
 
     /// How often the certificates of the way have changed. Taken before a connection is made, the
-    /// number tells later whether the connection was made with those of now.
+    /// number shows later whether the connection was made with those of now.
     #[must_use]
     pub fn generation(&self) -> usize {
         self.certificates().map(TlsClient::generation).sum()
     }
 
     /// A new stream to the other side. `offered` are the protocols that it may choose from
-    /// (RFC 7301), where TLS is spoken with it.
+    /// (RFC 7301), where the connection is by TLS.
     ///
     /// # Errors
     /// There is none within the time for a connection.
@@ -188,7 +188,11 @@ impl Route {
             Stream::Tcp(stream) => Stream::Tls(Box::new(tls.connect(stream, offered).await?)),
             Stream::Tls(stream) => Stream::TlsInTls(Box::new(tls.connect(stream, offered).await?)),
             // There is no third one on any way.
-            Stream::TlsInTls(_) => return Err(RouteError::Proxy("it speaks TLS twice".to_owned())),
+            Stream::TlsInTls(_) => {
+                return Err(RouteError::Proxy(
+                    "TLS through it has two layers already".to_owned(),
+                ));
+            }
         })
     }
 
@@ -217,8 +221,8 @@ impl Route {
         changed.reduce(|all, one| all && one)
     }
 
-    /// Uses changed files for new connections; for ever. `renewed` is told of each change, and
-    /// whether it could be used.
+    /// Uses changed files for new connections; for ever. `renewed` is called at each change,
+    /// with whether it could be used.
     pub async fn follow_files(&self, renewed: impl Fn(bool)) {
         loop {
             self.changed().await;

@@ -61,9 +61,9 @@ pub struct ProxySettings {
     pub max_in_flight: usize,
     /// Silence of both sides after which a WebSocket ends.
     pub tunnel_idle_timeout: Duration,
-    /// Whether the upstream is told by `Via` that we are here.
+    /// Whether `Via` shows the upstream that we are here.
     pub via: bool,
-    /// Whether the upstream is told by `Forwarded` who the client is.
+    /// Whether `Forwarded` shows the upstream who the client is.
     pub forwarded: bool,
     /// Further names that clients may use for us, without a port.
     pub allow_hosts: Vec<String>,
@@ -175,7 +175,7 @@ impl Proxy {
 struct Call<'a> {
     /// Whether the client waits for an interim response before it sends its body, ...
     expects: bool,
-    /// ... and whether it was told to.
+    /// ... and whether one was sent.
     informed: bool,
     upload: Upload<'a>,
     entry: Entry<'a>,
@@ -254,7 +254,7 @@ impl Inner {
             // What the client has sent stays in front of ours, as with Via.
             request.fields.push(b"Forwarded", forwarded.as_bytes());
         }
-        entry.tell_of_trace();
+        entry.add_traceparent();
         Ok(is_websocket)
     }
 
@@ -383,8 +383,8 @@ impl Inner {
             body,
             bearer: &token.bearer,
         })?;
-        if call.expects && !call.informed && !lease.tells_interim_responses() {
-            // What the upstream would say of it does not arrive.
+        if call.expects && !call.informed && !lease.receives_interim_responses() {
+            // That of the upstream would not arrive.
             client.inform(&ResponseHead::of(StatusCode::CONTINUE, Fields::default()));
             call.informed = true;
         }

@@ -22,7 +22,7 @@ pub(crate) fn of_token(failure: &FetchError) -> Cow<'static, str> {
 
 /// The same by the code that the service gave, if that is what matters.
 pub(crate) fn of_code(failure: &FetchError) -> Option<&'static str> {
-    // Whoever calls too often is told nothing about the credential, whatever code comes with it.
+    // Whoever calls too often gets no advice about the credential, whatever code comes with it.
     let refusal = failure.refusal.as_ref();
     let refusal = refusal.filter(|_| failure.reason != Reason::RateLimited)?;
     of_refusal(&refusal.code)
@@ -84,7 +84,7 @@ fn of_refusal(code: &str) -> Option<&'static str> {
             "the installation is suspended: an owner of the account has to unsuspend it"
         }
         "server_error" | "temporarily_unavailable" => {
-            "it has trouble of its own, and the credentials were not judged: try again later"
+            "it has trouble of its own, and the credentials were not checked: try again later"
         }
         "organization_not_found" => {
             "it does not know the organisation: auth.org_id must be the long identifier, as the \
@@ -108,11 +108,11 @@ fn of_reason(reason: Reason) -> &'static str {
             "Check the way to the token service: a firewall may swallow the connection"
         }
         Reason::BadStatus => {
-            "The token service has trouble, or something else answers in its place: \
+            "The token service has trouble, or something else responds in its place: \
              `auth-sidecar doctor` says more"
         }
         Reason::BadResponse => {
-            "Something else answers in the place of the token service: check auth.base_url, \
+            "Something else responds in the place of the token service: check auth.base_url, \
              auth.token_path or auth.token_url"
         }
         Reason::InvalidClient => {
@@ -153,7 +153,7 @@ pub(crate) fn of_certificate(why: &str, ca_file: &str) -> Option<String> {
     } else if why.contains("NotValidForName") || why.contains("not valid for name") {
         Some(
             "its certificate is for another name: check the host in the URL, and that nobody \
-             answers in its place"
+             responds in its place"
                 .to_owned(),
         )
     } else if why.contains("NotValidYet") || why.contains("not valid yet") {

@@ -243,7 +243,7 @@ impl Which {
 )]
 pub fn warn_of_quotes(files: &[PathBuf]) {
     for path in files {
-        // One that cannot be read is told of where it is used.
+        // One that cannot be read is reported where it is used.
         if read_file(path).is_ok_and(|secret| text::is_in_quotes(secret.expose_secret())) {
             let path = path.display();
             tracing::warn!(
@@ -306,7 +306,7 @@ impl fmt::Debug for SecretSource {
 impl PartialEq for SecretSource {
     #[expect(
         clippy::disallowed_methods,
-        reason = "compares two configurations of the same process, where timing tells nobody anything"
+        reason = "compares two configurations of the same process, where timing shows nobody anything"
     )]
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

@@ -81,7 +81,7 @@ pub struct Connections {
     /// Clients that are refused because there are too many.
     refused: Arc<AtomicUsize>,
     warnings: Warnings,
-    /// Told of each change of the rules by which connections are let in.
+    /// Notified of each change of the rules by which connections are let in.
     reviews: watch::Sender<()>,
     /// Whether a newcomer takes the place of the oldest when there are too many.
     gives_way: bool,
@@ -159,7 +159,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
         true
     }
 
-    /// The response that tells a client why its connection ends.
+    /// The response to a client whose connection is refused, with the reason.
     fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes>;
 }
 
@@ -176,7 +176,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// Whether a request that was let in by this would be let in now too.
     fn admits(&self, pass: Pass) -> bool;
 
-    /// The response that tells a client why its request is not handled.
+    /// The response to a client whose request is not handled, with the reason.
     fn refuse(&self, refusal: Refusal, peer: &Peer) -> Response<Bytes>;
 }
 
@@ -220,8 +220,8 @@ pub enum Refusal {
     /// The process at the other end of the unix socket may not use it.
     #[error("a user who may not use the socket")]
     Peer,
-    /// The client speaks plain HTTP where TLS is spoken.
-    #[error("plain HTTP where TLS is spoken")]
+    /// The client sent plain HTTP to a port with TLS.
+    #[error("plain HTTP at a port with TLS")]
     NotTls,
     /// The request did not arrive in time.
     #[error("a request that does not arrive in time")]
@@ -324,7 +324,7 @@ struct Room<'a> {
     connections: &'a Connections,
     roster: &'a Roster,
     open: &'a TaskTracker,
-    /// Ends those that are told that there is no room, once the drain time is over.
+    /// Ends the connections of refused clients, once the drain time is over.
     over: &'a CancellationToken,
 }
 
@@ -376,7 +376,7 @@ fn accept<P: Protocol>(
         Ok(entered) => entered,
         Err(refusal) => {
             let response = protocol.refuse(refusal, &arrival.peer());
-            // Telling takes a moment and a file, so it has a bound too.
+            // A refusal takes a moment and a file descriptor, so there is a bound too.
             let most = match refusal {
                 Refusal::NoDescriptors => MAX_REFUSED_FOR_DESCRIPTORS,
                 _ => MAX_REFUSED,

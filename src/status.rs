@@ -25,13 +25,13 @@ pub struct Asked {
 /// When nothing responds there, or something else.
 pub async fn ask(admin: &Address) -> anyhow::Result<Asked> {
     let reply = admin_client::get(admin, "/status").await;
-    let reply = reply.with_context(|| format!("no sidecar answers at {admin} (admin.address)"))?;
+    let reply = reply.with_context(|| format!("no sidecar responds at {admin} (admin.address)"))?;
     if reply.status != StatusCode::OK {
         let (status, line) = (reply.status.as_u16(), reply.line());
-        bail!("{admin} (admin.address) answers with status {status}: {line}");
+        bail!("{admin} (admin.address) responds with status {status}: {line}");
     }
     let status = serde_json::from_str(&reply.body)
-        .with_context(|| format!("{admin} (admin.address) answers as no sidecar does"))?;
+        .with_context(|| format!("{admin} (admin.address) responds as no sidecar does"))?;
     Ok(Asked {
         status,
         json: reply.body,
@@ -102,7 +102,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
     rows.extend(ends.map(|end| ("credential", end)));
     let requests = &status.requests;
     let counts = format!(
-        "{} answered by the service, {} by the sidecar, {} in flight on {} connections",
+        "{} responses of the service, {} of the sidecar, {} in flight on {} connections",
         requests.answered_by_upstream,
         requests.answered_by_sidecar,
         requests.in_flight,

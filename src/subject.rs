@@ -8,9 +8,9 @@
 //!       succeeded: a line, if its beginning had one
 //! ```
 //!
-//! One that changes to and fro all the time gets a pair of lines every [`QUIET`], whose first tells how
-//! many failures were passed over. Where no success can be told from the absence of failures, a failure
-//! is forgotten after a while ([`Subject::forgetting`]), without a line.
+//! One that changes to and fro all the time gets a pair of lines every [`QUIET`], whose first has the
+//! number of failures that were passed over. Where success cannot be distinguished from the absence of
+//! failures, a failure is forgotten after a while ([`Subject::forgetting`]), without a line.
 
 use std::{
     sync::{
@@ -39,9 +39,9 @@ pub(crate) struct Subject {
 struct State {
     last_error: Option<LastError>,
     episode: Option<Episode>,
-    /// When the last line was written that told of a failure.
+    /// When a failure was last logged.
     reported_at: Option<Instant>,
-    /// Failures of episodes that no line told of.
+    /// Failures of episodes that were not logged.
     passed_over: u64,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Change {
     /// The subject fails, or still does.
     Failing {
         episode: Episode,
-        /// Failures of earlier episodes that no line told of.
+        /// Failures of earlier episodes that were not logged.
         before: u64,
     },
     /// The subject works again.
@@ -98,9 +98,9 @@ impl SubjectHealth {
     }
 }
 
-/// The least time between two lines that tell of a beginning.
+/// The least time between two lines about a beginning.
 const QUIET: Duration = Duration::from_secs(10);
-/// How often a failure is told of that goes on.
+/// How often a failure that goes on is logged again.
 const REMINDER: Duration = Duration::from_secs(60);
 
 impl Default for Subject {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_goes_on_is_told_of_once_a_minute() {
+    async fn what_goes_on_is_logged_once_a_minute() {
         let subject = Subject::default();
         let start = Instant::now();
         let lines = (0..300).filter(|second| {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_reason_is_told_of_without_waiting_for_the_minute() {
+    async fn another_reason_is_logged_without_waiting_for_the_minute() {
         let subject = Subject::default();
         let start = Instant::now();
         assert!(subject.failed(error(start, "connect")).is_some());

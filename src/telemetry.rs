@@ -1,4 +1,4 @@
-//! What the program tells about itself: the log, the metrics, and spans. None of them ever holds a
+//! What the program reports about itself: the log, the metrics, and spans. None of them ever holds a
 //! secret, because no type that they are given can print one.
 
 pub mod access;
@@ -82,15 +82,19 @@ where
         .log_internal_errors(false)
         .with_writer(writer);
     // Whatever the level asks for.
-    let told =
+    let quotes_nothing =
         filter_fn(|event| !QUOTING.contains(&event.target().split(':').next().unwrap_or_default()));
     let initialised = match settings.format {
-        LogFormat::Text => builder.with_target(false).finish().with(told).try_init(),
+        LogFormat::Text => builder
+            .with_target(false)
+            .finish()
+            .with(quotes_nothing)
+            .try_init(),
         LogFormat::Json => builder
             .json()
             .flatten_event(true)
             .finish()
-            .with(told)
+            .with(quotes_nothing)
             .try_init(),
     };
     // An embedding test has set one: the log is theirs.

@@ -24,14 +24,14 @@ pub use self::{
     identity::{Identity, signing_key},
 };
 
-/// How one other side is spoken to.
+/// The TLS towards one other side.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsSettings {
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Who we are, for a side that asks.
     pub identity: Option<Identity>,
-    /// Nothing older is spoken.
+    /// The oldest version that is used.
     pub min_version: TlsVersion,
 }
 
@@ -140,14 +140,14 @@ impl Authorities {
             });
         }
         broken.sort_unstable();
-        let tell = |number: usize| {
+        let warning = |number: usize| {
             let path = path.display();
             format!("certificate {number} of {path} is broken, and not used; the others are")
         };
         Ok(Self {
             roots,
             certificates,
-            broken: broken.into_iter().map(tell).collect(),
+            broken: broken.into_iter().map(warning).collect(),
         })
     }
 

@@ -11,7 +11,7 @@
 //!    have seen". Two hundred refused requests ask for the same number and cause one call.
 //! 3. *A young token is not to blame.* Each renewal that was caused by a 401 and is known not to have
 //!    helped doubles the age below which a refused token is believed to be good, so an upstream that
-//!    says 401 to everything costs a call now and then, and not one a request.
+//!    responds with 401 to everything costs a call now and then, and not one a request.
 
 mod channel;
 pub mod csp;
@@ -228,7 +228,7 @@ pub struct FetchError {
 /// What a token service gave as its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The error code (RFC 6749 §5.2), or the one that the answer of another service comes to.
+    /// The error code (RFC 6749 §5.2), or the one that stands for the response of another service.
     pub code: String,
     /// The service's own words, without what could be a credential, and short.
     pub description: Option<String>,
@@ -239,8 +239,8 @@ impl FetchError {
     /// asked for that, or has rejected the credential, as it will again.
     #[must_use]
     pub fn outlasts_orders(&self) -> bool {
-        let is_answer = matches!(self.reason, Reason::InvalidClient | Reason::RateLimited);
-        is_answer || self.retry_after.is_some()
+        let is_refused = matches!(self.reason, Reason::InvalidClient | Reason::RateLimited);
+        is_refused || self.retry_after.is_some()
     }
 
     /// An error of that class.
@@ -259,18 +259,18 @@ impl FetchError {
 pub enum Reason {
     /// The service cannot be reached.
     Network,
-    /// It did not answer in time.
+    /// The service sent no response in time.
     Timeout,
-    /// It answered with a status that grants nothing.
+    /// The service responded with a status that grants nothing.
     BadStatus,
-    /// It answered 2xx with something that is no token.
+    /// The service responded with a 2xx and something that is no token.
     BadResponse,
-    /// It does not accept the credential.
+    /// The service does not accept the credential.
     InvalidClient,
     /// The file of the credential cannot be read, holds none, or cannot be replaced where it must be;
     /// the service was not asked.
     SecretUnreadable,
-    /// It asked to be called less often.
+    /// The service asked to be called less often.
     RateLimited,
 }
 
@@ -353,7 +353,7 @@ pub enum Cause {
     Start,
     /// The schedule: in time before the last one ends, or after a back-off.
     Schedule,
-    /// The upstream answered 401 to the last one.
+    /// The upstream responded with 401 to the last one.
     Unauthorized,
     /// The credential has changed.
     Changed,

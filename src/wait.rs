@@ -25,7 +25,7 @@ pub async fn until_ready(
     let mut last = None;
     let ready = timeout(time_limit, async {
         while let Some(reason) = why_not(admin).await {
-            if progress.is_worth_telling(&reason, Instant::now()) {
+            if progress.is_worth_a_line(&reason, Instant::now()) {
                 // Whoever reads along may be away.
                 writeln!(notes, "waiting for the sidecar at {admin}: {reason}").unwrap_or_default();
             }
@@ -36,7 +36,7 @@ pub async fn until_ready(
     .await;
     if ready.is_err() {
         let time_limit = humantime::format_duration(time_limit);
-        let last = last.unwrap_or_else(|| "it did not answer".to_owned());
+        let last = last.unwrap_or_else(|| "it did not respond".to_owned());
         bail!("the sidecar at {admin} is not ready after {time_limit}: {last}");
     }
     Ok(())
@@ -69,7 +69,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Most sidecars are ready before this: nothing to tell about.
+    /// Most sidecars are ready before this: nothing to report.
     const GRACE: Duration = Duration::from_secs(1);
     /// The least time between two lines.
     const FLOOR: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ impl Progress {
         }
     }
 
-    fn is_worth_telling(&mut self, reason: &str, now: Instant) -> bool {
+    fn is_worth_a_line(&mut self, reason: &str, now: Instant) -> bool {
         let is_time = match &self.reported {
             None => now >= self.started_at + Self::GRACE,
             Some((reported, at)) => reported != reason && now >= *at + Self::FLOOR,
@@ -110,7 +110,7 @@ mod tests {
                     _ if millis / 100 % 2 == 0 => "this",
                     _ => "that",
                 };
-                progress.is_worth_telling(reason, start + Duration::from_millis(*millis))
+                progress.is_worth_a_line(reason, start + Duration::from_millis(*millis))
             })
             .collect();
         assert_eq!(reported, [1_000, 6_000, 11_000, 16_100]);

@@ -1,4 +1,4 @@
-//! Whatever a token service answers: a token that can be used, or an error that gives nothing away.
+//! Any response of a token service: a token that can be used, or an error that gives nothing away.
 //!
 //! The first two bytes are the status, the first line behind them is `Retry-After`, the rest the
 //! body.
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use auth_sidecar::token::{
     Lifetime, MAX_TOKEN_BYTES,
-    endpoint::answer,
+    endpoint::response,
     schedule::{Fault, RefreshPolicy},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
@@ -31,14 +31,14 @@ fuzz_target!(|data: &[u8]| {
         fields.insert(RETRY_AFTER, value);
     }
     judge(status, &fields, body);
-    // The same with the secret wherever the answer has some text.
+    // The same with the secret wherever the response has some text.
     let body = String::from_utf8_lossy(body).replace("$", CANARY);
     judge(status, &fields, body.as_bytes());
 });
 
 fn judge(status: StatusCode, fields: &HeaderMap, body: &[u8]) {
     let policy = RefreshPolicy::default();
-    match answer::read(status, fields, body) {
+    match response::read(status, fields, body) {
         Ok(response) => {
             assert!(status.is_success(), "a token with status {status}");
             let value = response.bearer.as_header_value();

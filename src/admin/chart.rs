@@ -17,8 +17,8 @@ pub(super) fn charts(samples: &[Sample]) -> Vec<String> {
         chart(name, unit, &values)
     };
     vec![
-        line("Service answers", "/s", &|one| rate(one.by_upstream)),
-        line("Sidecar answers", "/s", &|one| rate(one.by_sidecar)),
+        line("Service responses", "/s", &|one| rate(one.by_upstream)),
+        line("Sidecar responses", "/s", &|one| rate(one.by_sidecar)),
         line("Upstream failures", "/s", &|one| rate(one.failures)),
         line("In flight", "", &|one| size(one.in_flight)),
         line("Connections", "", &|one| size(one.connections)),

@@ -114,7 +114,7 @@ fn rows(status: &Status) -> Vec<(&'static str, String)> {
         ("Token calls", words::calls(refresh)),
         ("Upstream", words::upstream(&status.upstream)),
         (
-            "Answers",
+            "Responses",
             format!(
                 "{} by the service, {} by the sidecar, {} in flight",
                 requests.answered_by_upstream, requests.answered_by_sidecar, requests.in_flight

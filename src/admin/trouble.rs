@@ -198,7 +198,9 @@ fn of_upstream(upstream: &Upstream) -> Option<Trouble> {
 fn unauthorized(url: &str, health: &SubjectHealth, clock: Clock) -> Option<Trouble> {
     Some(Trouble {
         kind: "unauthorized".to_owned(),
-        text: format!("the upstream {url} answers 401 to fresh tokens, and clients get its 401"),
+        text: format!(
+            "the upstream {url} responds with 401 to fresh tokens, and clients get its 401"
+        ),
         culprit: format!("the upstream {url}, or a credential that does not belong to it"),
         since: clock.moment(health.since?),
         count: health.failures,
@@ -210,7 +212,9 @@ fn forbidden(url: &str, health: SubjectHealth, clock: Clock) -> Option<Trouble> 
     let LastError { detail, .. } = health.last_error?;
     Some(Trouble {
         kind: "forbidden".to_owned(),
-        text: format!("the upstream {url} answers 403 to what a client asks for, last to {detail}"),
+        text: format!(
+            "the upstream {url} responds with 403 to what a client asks for, last to {detail}"
+        ),
         culprit: "the credential in [auth], which lacks a permission".to_owned(),
         since: clock.moment(health.since?),
         count: health.failures,

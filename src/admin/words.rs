@@ -108,8 +108,8 @@ pub(crate) fn token(token: Option<&Token>) -> String {
 /// How the service behind us is, as far as requests have shown.
 pub(crate) fn upstream(upstream: &Upstream) -> String {
     let success = upstream.last_success.as_ref().map_or_else(
-        || "no answer yet".to_owned(),
-        |moment| format!("last answer {} ago", duration(moment.seconds_ago)),
+        || "no response yet".to_owned(),
+        |moment| format!("last response {} ago", duration(moment.seconds_ago)),
     );
     let error = upstream.last_error.as_ref().map(|error| {
         let ago = duration(error.moment.seconds_ago);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_has_passed_is_told_in_days_with_key_and_file() {
+    fn an_end_that_has_passed_is_shown_in_days_with_key_and_file() {
         let mut credential = Credential {
             kind: "upstream_client_cert".into(),
             key: "upstream.client_cert_file".into(),

@@ -37,7 +37,7 @@ pub(super) fn check_browser(
 }
 
 /// Whether a page got from here sent it: its origin is the host that the request names, by the
-/// scheme that is spoken here. Another program may serve pages at the same place by the other one.
+/// scheme that is served here. Another program may serve pages at the same place by the other one.
 fn is_own(origin: &[u8], host: Option<&[u8]>, is_tls: bool) -> bool {
     let (Ok(origin), Some(host)) = (Uri::try_from(origin), host) else {
         return false;

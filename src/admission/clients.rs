@@ -94,7 +94,7 @@ impl Clients {
     }
 }
 
-/// Compares with every one, so that the time tells nothing of where a match is.
+/// Compares with every one, so that the time shows nothing of where a match is.
 fn find<'a>(known: &'a [Known], token: &[u8]) -> Option<&'a Known> {
     let hash = Hash::of(token);
     known.iter().fold(None, |found, known| {

@@ -31,7 +31,7 @@ pub(super) struct Listening {
 #[derive(Debug)]
 pub(super) struct Door {
     socket: Socket,
-    /// For those who speak TLS.
+    /// The TLS that clients connect with, if they do.
     tls: Option<TlsInUse>,
 }
 

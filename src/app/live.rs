@@ -34,7 +34,7 @@ pub(super) struct Live {
     pub(super) addresses: Vec<Address>,
     pub(super) tokens: TokenHandle,
     pub(super) health: Health,
-    /// Whether clients are served with it, so that the log can tell it from one that is tried.
+    /// Whether clients are served with it, so that the log can distinguish it from one that is tried.
     standing: Standing,
     /// Makes spans of what it does, where somebody collects them.
     pub(super) tracer: Option<Tracer>,
@@ -174,7 +174,7 @@ impl Live {
         }
     }
 
-    /// Has the log tell when clients are without a token, from now on.
+    /// Logs when clients are without a token, from now on.
     pub(super) fn come_into_use(&mut self) {
         self.standing.come_into_use();
         self.token_tracer.store(self.tracer.clone().map(Arc::new));
@@ -189,7 +189,7 @@ impl Live {
         self.asked.notify_waiters();
     }
 
-    /// Tells the token path of a jump of the clock.
+    /// Reports a jump of the clock to the token path.
     pub(super) fn jumped(&self, jump: Jump) {
         tracing::info!(?jump, "the clock jumped; renewing the token");
         match jump {

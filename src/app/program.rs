@@ -84,7 +84,7 @@ impl Program {
                 },
                 known = tokens.attempted(reported) => {
                     reported = known.attempts;
-                    self.manager.tell_status(&known);
+                    self.manager.notify_status(&known);
                 }
             }
         }
@@ -204,7 +204,7 @@ impl Program {
             seconds = delay.as_secs_f64(),
             "stopping: not ready any more, serving on for the drain delay"
         );
-        self.manager.tell(State::Stopping);
+        self.manager.notify(State::Stopping);
         self.shared.stopping.cancel();
         self.announce_end();
         now + delay
@@ -220,8 +220,8 @@ impl Program {
     /// Drains: no more connections, and what is in flight within the drain time.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         tracing::info!("stopping: finishing the requests in flight");
-        self.manager.tell(State::Stopping);
-        // Readiness is false from here on, and the admin listener goes on telling so to the end.
+        self.manager.notify(State::Stopping);
+        // Readiness is false from here on, and the admin listener responds so to the end.
         self.shared.stop.cancel();
         let drain_timeout = self.live.config.listen.server.drain_timeout;
         let deadline = Instant::now() + drain_timeout;
@@ -258,17 +258,17 @@ async fn has_token(live: Option<&Live>) {
     }
 }
 
-/// Jumps of the clock, as they come. The channel ends where the system does not tell of them.
+/// Jumps of the clock, as they come. The channel ends where the system does not report them.
 fn jumps() -> mpsc::Receiver<Jump> {
-    let (tell, jumps) = mpsc::channel(4);
+    let (sender, jumps) = mpsc::channel(4);
     tokio::spawn(async move {
         // Of many at a time, one is enough.
-        let watching = clock::watch(|jump| tell.try_send(jump).unwrap_or_default());
+        let watching = clock::watch(|jump| sender.try_send(jump).unwrap_or_default());
         tokio::select! {
             result = watching => if let Err(error) = result {
                 tracing::debug!(%error, "cannot watch the clock");
             },
-            () = tell.closed() => {}
+            () = sender.closed() => {}
         }
     });
     jumps

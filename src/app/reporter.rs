@@ -1,4 +1,4 @@
-//! Tells the log and the metrics what the token path does.
+//! Logs and counts what the token path does.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -42,7 +42,7 @@ pub(super) struct Line {
     detail: String,
 }
 
-/// How often the same failure is told of that goes on.
+/// How often a failure that goes on is logged again.
 const REMINDER: Duration = Duration::from_secs(60);
 
 impl Reporter {

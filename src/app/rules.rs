@@ -21,7 +21,7 @@ pub(super) fn data(live: &Live) -> Rules {
         IpAddr::V6(address) => format!("[{address}]"),
     });
     Rules {
-        // Not the upstream's own name: over plain HTTP browsers do not tell whose page asks for it.
+        // Not the upstream's own name: over plain HTTP browsers send nothing of whose page makes the request.
         hosts: own
             .chain(config.proxy.allow_hosts.iter().cloned())
             .collect(),
@@ -44,7 +44,7 @@ pub(super) fn broker(config: &Config) -> Rules {
 }
 
 /// The same for the admin listener. A probe from elsewhere knows it by its address. On a loopback
-/// port it has no name but localhost: it speaks plain HTTP, and its readers prove nothing.
+/// port it has no name but localhost: it serves plain HTTP, and its readers prove nothing.
 pub(super) fn admin(config: &Config, address: Option<&Address>) -> Rules {
     let is_port = address.is_some_and(|address| address.socket().is_some());
     let is_remote = address.is_some_and(is_remote);

@@ -1,4 +1,4 @@
-//! Tells whoever manages us as a service that we serve, how the token is, and that we stop
+//! Notifies the service manager that we serve, how the token is, and that we stop
 //! (`sd_notify(3)`): systemd, with `Type=notify`.
 
 use std::{
@@ -38,15 +38,15 @@ impl ServiceManager {
         Self(address.and_then(|address| connect(address).ok()))
     }
 
-    pub(super) fn tell(&self, state: State) {
+    pub(super) fn notify(&self, state: State) {
         self.send(match state {
             State::Ready => "READY=1",
             State::Stopping => "STOPPING=1",
         });
     }
 
-    /// Tells how the token is, for `systemctl status`.
-    pub(super) fn tell_status(&self, known: &Snapshot) {
+    /// Sends how the token is, for `systemctl status`.
+    pub(super) fn notify_status(&self, known: &Snapshot) {
         if self.0.is_some() {
             let status = status(known, Instant::now(), SystemTime::now());
             self.send(&format!("STATUS={status}"));
@@ -56,7 +56,7 @@ impl ServiceManager {
     fn send(&self, message: &str) {
         let Some(socket) = &self.0 else { return };
         if let Err(error) = socket.send(message.as_bytes()) {
-            tracing::warn!(%error, "cannot tell the service manager {message}");
+            tracing::warn!(%error, "cannot notify the service manager of {message}");
         }
     }
 }

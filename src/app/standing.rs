@@ -1,5 +1,5 @@
 //! Whether clients are served with the tokens of a configuration, as its token calls have to know: a failure
-//! of one that is tried is told of, and no longer once it is given up.
+//! of one that is tried is logged, and no longer once it is given up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,16 +32,17 @@ impl Standing {
         self.set(Stage::InUse);
     }
 
-    /// Nobody waits for it any more. Whatever is being told of it is told when this returns.
+    /// Ends the trial: nobody waits for the configuration any more. What is being logged of it is logged
+    /// when this returns.
     pub(super) fn give_up(&self) {
         self.set(Stage::GivenUp);
     }
 
-    /// Tells of it as long as it is tried, and not a moment longer.
-    pub(super) fn while_tried(&self, tell: impl FnOnce()) {
+    /// Calls `log` while the configuration is tried, and not a moment longer.
+    pub(super) fn while_tried(&self, log: impl FnOnce()) {
         let stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *stage == Stage::Tried {
-            tell();
+            log();
         }
     }
 
@@ -55,14 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_up_or_in_use_is_not_told_of_as_tried() {
+    fn what_is_given_up_or_in_use_is_not_logged_as_tried() {
         for end in [Standing::come_into_use, Standing::give_up] {
             let standing = Standing::new(true);
-            let mut told = 0;
-            standing.clone().while_tried(|| told += 1);
+            let mut logged = 0;
+            standing.clone().while_tried(|| logged += 1);
             end(&standing);
-            standing.clone().while_tried(|| told += 1);
-            assert_eq!(told, 1);
+            standing.clone().while_tried(|| logged += 1);
+            assert_eq!(logged, 1);
         }
     }
 }

@@ -80,7 +80,7 @@ impl TokenCalls {
         }
     }
 
-    /// Waits until they have ended without having been told to, as only a fault makes them.
+    /// Waits until they have ended without a stop, as only a fault makes them.
     pub(super) async fn crashed(&mut self) {
         if self.stop.is_cancelled() {
             return pending().await;
@@ -91,7 +91,7 @@ impl TokenCalls {
 
 impl Drop for TokenCalls {
     fn drop(&mut self) {
-        // A call that is over at this very moment on its own thread is no longer told of.
+        // A call that is over at this very moment on its own thread is no longer logged.
         self.standing.give_up();
         self.stop.cancel();
     }

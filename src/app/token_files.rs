@@ -157,7 +157,7 @@ mod tests {
         assert!(others.is_err());
         let error = preparing.await.unwrap_err().to_string();
         assert!(
-            error.contains("/mnt/far/token") && error.contains("does not answer"),
+            error.contains("/mnt/far/token") && error.contains("does not respond"),
             "{error}"
         );
     }

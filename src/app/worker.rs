@@ -27,7 +27,7 @@ pub(super) struct Workers {
     ended: mpsc::Receiver<()>,
 }
 
-/// What a worker is told.
+/// An order to a worker.
 #[derive(Debug)]
 enum Order {
     /// Serve this, until then.

@@ -172,7 +172,7 @@ async fn show_in_time(
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
         return Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the disk still does not answer",
+            "the disk still does not respond",
         ));
     }
     let file = Arc::clone(file);

@@ -70,7 +70,7 @@ directory, and prints how the sidecar uses them and how curl, Go programs and Te
 and Node come to trust them. It needs no connection and no configuration.
 
 The authority can vouch for these names only, and its own key is not kept: nobody can sign anything
-more with it. When the certificate nears its end (825 days; metrics and `auth-sidecar doctor` tell) or
+more with it. When the certificate nears its end (825 days; metrics and `auth-sidecar doctor` show it) or
 another name is needed, --replace makes everything anew, and clients are given the new ca.pem.
 
 With --client NAME a client gets a certificate of its own, for listen.tls_client_ca_file: then nobody
@@ -86,8 +86,8 @@ and no configuration.
 
 With --file, it is let in at once: the line name:sha256 is added to that file, which
 listen.client_tokens_file (AUTH_SIDECAR_LISTEN__CLIENT_TOKENS_FILE) names for the sidecar. From then
-on requests without such a token are answered 403. The token is shown once and kept nowhere. The file
-is replaced whole, which takes a directory that can be written to; when the token cannot be shown, the
+on requests without such a token get a 403. The token is shown once and kept nowhere. The file is
+replaced whole, which takes a directory that can be written to; when the token cannot be shown, the
 line is taken back.
 
 Example: TOKEN=$(auth-sidecar local-token grafana --file /etc/auth-sidecar/clients)";
@@ -95,7 +95,7 @@ Example: TOKEN=$(auth-sidecar local-token grafana --file /etc/auth-sidecar/clien
 pub(super) const WAIT: &str = "\
 Asks the admin listener of a running sidecar until it holds a usable token, then exits with 0; or
 with 1 when that takes too long, with the last reason. For start-up order, and for probes in
-containers without a shell. Meanwhile a line on standard error tells each new reason, at most one
+containers without a shell. Meanwhile a line on standard error gives each new reason, at most one
 in 5 s.
 
 The address is that of the configuration, as the sidecar itself reads it: admin.address of --config
@@ -114,7 +114,7 @@ With --output json it prints what /status of the admin listener holds, for progr
 pub(super) const STATUS_EXIT_CODES: &str = "\
 Exit codes:
   0  ready
-  1  not able to serve (starting, unavailable, stopping), or nothing answers
+  1  not able to serve (starting, unavailable, stopping), or nothing responds
   2  wrong command line or configuration
   3  degraded: it serves, but something needs attention before that ends
 ";

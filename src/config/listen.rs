@@ -80,7 +80,7 @@ pub(super) fn check_remote(reader: &mut Reader, listen: &Listen) {
 
 /// Whoever comes under another name than localhost over plain HTTP must prove something: of such a
 /// site browsers send no `Sec-Fetch-Site`, and with a GET no `Origin` (W3C Fetch Metadata, Secure
-/// Contexts §3.1), so that the page of another site cannot be told from a program.
+/// Contexts §3.1), so that the page of another site cannot be distinguished from a program.
 pub(super) fn check_names(reader: &mut Reader, listen: &Listen, proxy: &ProxySettings) {
     const PROOFS: [&str; 2] = ["listen.client_tokens_file", "listen.require_field"];
     let proves = listen.client_tokens_file.is_some() || proxy.required_field.is_some();

@@ -129,7 +129,7 @@ impl Reader {
         None
     }
 
-    /// Judges a value that was found.
+    /// Parses a value that was found.
     pub(super) fn parsed<T>(
         &mut self,
         key: &str,

@@ -1,5 +1,5 @@
 //! The JSON schema of the configuration file, made of what reads it: the keys that the reader asks
-//! for, the shapes that their parsers tell, and the defaults, examples and comments of the full file.
+//! for, the shapes that their parsers name, and the defaults, examples and comments of the full file.
 
 use std::collections::BTreeMap;
 

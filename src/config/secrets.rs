@@ -1,4 +1,4 @@
-//! Secret keys: each is given as itself or as a file, and judged without being quoted.
+//! Secret keys: each is given as itself or as a file, and checked without being quoted.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -55,16 +55,16 @@ impl Reader {
     /// Reads `key` or its sibling with `_file`, exactly one of the two; and `_next_file`: the secret
     /// that will follow. That one is not looked at, since it need not be there yet.
     pub(super) fn rotating(&mut self, key: &'static str, also: &[&str]) -> Option<RotatingSecret> {
-        self.rotating_judged(key, also, ONE_LINE)
+        self.rotating_checked(key, also, ONE_LINE)
     }
 
     /// The same for a private key.
     pub(super) fn private_key(&mut self, key: &'static str) -> Option<RotatingSecret> {
-        self.rotating_judged(key, &[], PRIVATE_KEY)
+        self.rotating_checked(key, &[], PRIVATE_KEY)
     }
 
-    fn rotating_judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<RotatingSecret> {
-        let current = self.judged(key, also, rule);
+    fn rotating_checked(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<RotatingSecret> {
+        let current = self.checked(key, also, rule);
         let next_key = format!("{key}_next_file");
         let next_file = self.optional(&next_key, values::path);
         let current_file = current.as_ref().and_then(SecretSource::file);
@@ -88,7 +88,7 @@ impl Reader {
         let mut found = keys.iter().map(|key| self.find(key).is_some());
         let is_given = found.any(|is_given| is_given);
         if is_given || is_needed {
-            return self.rotating_judged(key, &[], SERVICE_ACCOUNT);
+            return self.rotating_checked(key, &[], SERVICE_ACCOUNT);
         }
         let next = format!("{key}_next_file");
         if self.find(&next).is_some() {
@@ -101,12 +101,12 @@ impl Reader {
     pub(super) fn optional_bearer(&mut self, key: &'static str) -> Option<SecretSource> {
         self.note(key, Shape::Secret);
         let is_given = self.find(key).is_some() | self.find(&format!("{key}_file")).is_some();
-        is_given.then(|| self.judged(key, &[], BEARER)).flatten()
+        is_given.then(|| self.checked(key, &[], BEARER)).flatten()
     }
 
     /// Reads `key` or its sibling with `_file`, for one that is an access token itself.
     pub(super) fn bearer(&mut self, key: &'static str, also: &[&str]) -> Option<SecretSource> {
-        self.judged(key, also, BEARER)
+        self.checked(key, also, BEARER)
     }
 
     /// The list of the clients that are let in. It holds no secret; whoever writes to it is let in.
@@ -116,15 +116,15 @@ impl Reader {
 
     /// Reads a key that can only be given as a file, and need not be given.
     pub(super) fn secret_in_file(&mut self, key: &str) -> Option<PathBuf> {
-        self.judged_in_file(key, ONE_LINE)
+        self.checked_in_file(key, ONE_LINE)
     }
 
     /// The same for header fields, which may hold a key.
     pub(super) fn fields_in_file(&mut self, key: &str) -> Option<PathBuf> {
-        self.judged_in_file(key, FIELDS)
+        self.checked_in_file(key, FIELDS)
     }
 
-    fn judged_in_file(&mut self, key: &str, rule: Rule) -> Option<PathBuf> {
+    fn checked_in_file(&mut self, key: &str, rule: Rule) -> Option<PathBuf> {
         self.note(key, Shape::Text);
         let Some(found) = self.find(key) else {
             self.resolved(key, "(not set)".to_owned(), DEFAULT);
@@ -133,7 +133,7 @@ impl Reader {
         self.secret_file(key, &found, rule)?.file().cloned()
     }
 
-    fn judged(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {
+    fn checked(&mut self, key: &str, also: &[&str], rule: Rule) -> Option<SecretSource> {
         let file_key = format!("{key}_file");
         self.note(key, Shape::Secret);
         self.note(&file_key, Shape::Text);
@@ -155,15 +155,15 @@ impl Reader {
     }
 
     fn secret_value(&mut self, key: &str, found: &Found, rule: Rule) -> Option<SecretSource> {
-        let judged = match found.value.as_str() {
+        let checked = match found.value.as_str() {
             None => Err("must be text in quotes"),
             Some(text) => {
                 // The line break that a file or a here-document adds; nothing else is trimmed.
                 let secret = SecretString::from(text::value(text));
-                judge(&secret, rule).map(|()| secret)
+                check(&secret, rule).map(|()| secret)
             }
         };
-        match judged {
+        match checked {
             Ok(secret) => {
                 self.resolved(key, "(set)".to_owned(), &found.source);
                 if is_in_quotes(&secret) {
@@ -225,7 +225,7 @@ fn check_file(path: &PathBuf, rule: Rule) -> Result<Look, String> {
     let secret = SecretSource::File(path.clone())
         .read()
         .map_err(|error| error.to_string())?;
-    judge(&secret, rule).map_err(|text| format!("what is in {} {text}", path.display()))?;
+    check(&secret, rule).map_err(|text| format!("what is in {} {text}", path.display()))?;
     Ok(Look {
         // Not the group: secret volumes of Kubernetes are made readable by theirs.
         is_readable_by_all: metadata.permissions().mode() & 0o004 != 0,
@@ -243,9 +243,9 @@ fn is_in_quotes(secret: &SecretString) -> bool {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "its text is judged; the verdict does not quote it"
+    reason = "its text is checked; the error does not quote it"
 )]
-fn judge(secret: &SecretString, (expected, is_right): Rule) -> Result<(), &'static str> {
+fn check(secret: &SecretString, (expected, is_right): Rule) -> Result<(), &'static str> {
     let text = secret.expose_secret();
     if text.trim().is_empty() {
         return Err("must not be empty");

@@ -1,4 +1,4 @@
-//! What a key takes, as the parser that reads it tells: for the schema of the file.
+//! What a key takes, by the parser that reads it: for the schema of the file.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! The keys of what a collector is told.
+//! The keys of what is sent to a collector.
 
 use super::{legs, net, reader::Reader, values};
 use crate::telemetry::spans::OtlpSettings;
@@ -6,7 +6,7 @@ use crate::telemetry::spans::OtlpSettings;
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
 const HEADERS_FILE: &str = "telemetry.otlp_headers_file";
 
-/// Reads what a collector is told; `None` where there is no collector.
+/// Reads the settings of the collector; `None` where there is no collector.
 pub(super) fn read(reader: &mut Reader) -> Option<OtlpSettings> {
     let endpoint = reader.optional(ENDPOINT, net::otlp_endpoint());
     let headers_file = reader.fields_in_file(HEADERS_FILE);
@@ -28,7 +28,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<OtlpSettings> {
     if endpoint.port() == Some(4317) {
         reader.warnings.push(format!(
             "{ENDPOINT}: 4317 is usually the port of OTLP over gRPC; that of OTLP over HTTP, which is \
-             spoken here, is usually 4318"
+             used here, is usually 4318"
         ));
     }
     Some(OtlpSettings {

@@ -176,7 +176,7 @@ fn size_text(bytes: usize) -> String {
         )
 }
 
-/// A list, or text whose parts `separates` tells apart.
+/// A list, or text whose parts end at the characters that `separates` matches.
 pub(super) fn list(separates: fn(char) -> bool) -> impl Fn(&Value) -> Parsed<Vec<String>> {
     move |value| {
         let items = match value {

@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    http::{Answer, json as json_answer},
+    http::{FullResponse, json as json_response},
     random,
 };
 
@@ -44,14 +44,14 @@ impl CspError {
         )
     }
 
-    pub(super) fn into_answer(self) -> Answer {
+    pub(super) fn into_response(self) -> FullResponse {
         let trace = random::alphanumeric(16);
         let status = self.status.as_u16();
         let code = match &self.module {
             Value::String(module) => format!("{module}.100-{status}.000"),
             module => format!("{module}.100-{status}.000"),
         };
-        let mut answer = json_answer(
+        let mut response = json_response(
             self.status,
             &json!({
                 "metadata": null,
@@ -63,7 +63,7 @@ impl CspError {
                 "requestId": trace,
             }),
         );
-        let headers = answer.headers_mut();
+        let headers = response.headers_mut();
         match self.status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(
@@ -79,6 +79,6 @@ impl CspError {
             }
             _ => {}
         }
-        answer
+        response
     }
 }

@@ -1,9 +1,9 @@
-//! The envelope around every answer of the demo's service instance, and its failures.
+//! The envelope around every response of the demo's service instance, and its failures.
 
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::http::{Answer, json as json_answer};
+use super::http::{FullResponse, json as json_response};
 
 /// Why the instance did not do something.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,29 +26,29 @@ impl Refused {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    pub(super) fn into_answer(self) -> Answer {
-        let mut answer = wrap(self.status, "ERROR", &self.message, None);
+    pub(super) fn into_response(self) -> FullResponse {
+        let mut response = wrap(self.status, "ERROR", &self.message, None);
         if self.status == StatusCode::UNAUTHORIZED {
-            answer.headers_mut().insert(
+            response.headers_mut().insert(
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"demo service instance\""),
             );
         }
-        answer
+        response
     }
 }
 
 /// The envelope of a success.
-pub(super) fn ok(response: Value) -> Answer {
+pub(super) fn ok(response: Value) -> FullResponse {
     wrap(StatusCode::OK, "OK", "", Some(response))
 }
 
-fn wrap(status: StatusCode, result: &str, message: &str, response: Option<Value>) -> Answer {
+fn wrap(status: StatusCode, result: &str, message: &str, response: Option<Value>) -> FullResponse {
     let mut envelope = json!({
         "status": { "result": result, "message": message, "code": status.as_u16() },
     });
     if let (Some(envelope), Some(response)) = (envelope.as_object_mut(), response) {
         envelope.insert("response".to_owned(), response);
     }
-    json_answer(status, &envelope)
+    json_response(status, &envelope)
 }

@@ -29,7 +29,7 @@ impl fmt::Display for Guide {
 auth-sidecar demo: everything below runs in this one process, for this machine only.
 
   http://{sidecar}  the sidecar: takes requests without any token
-  http://{service_instance}  the service instance: answers only requests with a live token
+  http://{service_instance}  the service instance: accepts only requests with a live token
   http://{token_service}  the token service: issues tokens that live {lifetime} seconds
 "
         )?;

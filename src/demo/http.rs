@@ -1,5 +1,5 @@
 //! The small HTTP server under both embedded services: the sidecar's own, since the targets that it
-//! passes on are not all ones that a library takes; bounded bodies, JSON answers.
+//! passes on are not all ones that a library takes; bounded bodies, JSON responses.
 
 use std::{
     borrow::Cow,
@@ -44,7 +44,8 @@ const SETTINGS: ServerSettings = ServerSettings {
     },
 };
 
-pub(super) type Answer = Response<Bytes>;
+/// A response with its whole body.
+pub(super) type FullResponse = Response<Bytes>;
 
 /// A whole request.
 #[derive(Debug)]
@@ -60,23 +61,23 @@ impl Request {
     }
 }
 
-/// What an embedded service decides. It sees whole requests, never sockets.
+/// An embedded service. It sees whole requests, never sockets.
 pub(super) trait Service: Send + Sync + 'static {
-    /// What the head of a request proved.
-    type Verdict: Send;
+    /// What the check of a head found.
+    type Checked: Send;
 
-    /// Judges the head on its arrival: a token that expires while the body is on its way was still good.
-    fn judge(&self, head: &RequestHead) -> Self::Verdict;
+    /// Checks the head on its arrival: a token that expires while the body is on its way was still good.
+    fn check_head(&self, head: &RequestHead) -> Self::Checked;
 
-    /// Answers the request, now that its body is here.
-    fn answer(
+    /// Makes the response, once the body is here.
+    fn call(
         &self,
-        verdict: Self::Verdict,
+        checked: Self::Checked,
         request: Request,
-    ) -> impl Future<Output = Answer> + Send;
+    ) -> impl Future<Output = FullResponse> + Send;
 
-    /// A failure in the shape that this service gives its failures.
-    fn refusal(&self, status: StatusCode, message: &'static str) -> Answer;
+    /// The response to a failure, in the shape of this service.
+    fn refusal(&self, status: StatusCode, message: &'static str) -> FullResponse;
 }
 
 /// Opens a socket on a free loopback port.
@@ -100,17 +101,17 @@ pub(super) async fn serve<S: Service>(listener: TcpListener, service: Arc<S>) {
     .await;
 }
 
-/// A JSON answer. It ends in a newline, because people read it in a terminal.
-pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
-    let mut answer = Response::new(Bytes::from(format!("{body}\n")));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+/// A JSON response. The body ends in a newline, because people read it in a terminal.
+pub(super) fn json(status: StatusCode, body: &Value) -> FullResponse {
+    let mut response = Response::new(Bytes::from(format!("{body}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    response
 }
 
 /// A service, as the server knows it.
@@ -125,21 +126,22 @@ impl<S> Clone for Embedded<S> {
 
 impl<S: Service> Handler for Embedded<S> {
     async fn handle(&self, head: RequestHead, _peer: Peer, client: &mut impl Exchange) {
-        let verdict = self.0.judge(&head);
-        // Read even when the verdict will be a refusal: closing on unread bytes could reset the answer away.
+        let checked = self.0.check_head(&head);
+        // Read even when the request will be refused: closing on unread bytes could reset the connection
+        // before the response arrives.
         let body = timeout(BODY_TIMEOUT, read(client, &head.fields)).await;
-        let answer = match body.unwrap_or(Err(Unread::TooSlow)) {
+        let response = match body.unwrap_or(Err(Unread::TooSlow)) {
             Ok(body) => {
-                let answer = self.0.answer(verdict, Request { head, body });
-                unless_gone(client, answer).await
+                let response = self.0.call(checked, Request { head, body });
+                unless_gone(client, response).await
             }
             Err(unread) => unread
                 .status_and_message()
                 .map(|(status, message)| self.0.refusal(status, message)),
         };
-        if let Some(answer) = answer {
+        if let Some(response) = response {
             let is_last = !client.is_body_read();
-            let responded = timeout(BODY_TIMEOUT, respond(client, answer, is_last)).await;
+            let responded = timeout(BODY_TIMEOUT, respond(client, response, is_last)).await;
             if !matches!(responded, Ok(Ok(()))) {
                 tracing::debug!("a connection of the demo ended early");
             }
@@ -150,7 +152,7 @@ impl<S: Service> Handler for Embedded<S> {
         true
     }
 
-    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> Answer {
+    fn refuse(&self, refusal: Refusal, _peer: &Peer) -> FullResponse {
         let status = ProxyError::from(refusal).row().status;
         self.0.refusal(status, "the request cannot be read")
     }
@@ -162,7 +164,7 @@ enum Unread {
     TooLarge,
     TooSlow,
     Malformed,
-    /// There is nobody to be told.
+    /// The client has left: there is nobody to respond to.
     Gone,
 }
 

@@ -1,4 +1,4 @@
-//! The demo's service instance: takes only live tokens of the demo's token service, and answers like the real API.
+//! The demo's service instance: takes only live tokens of the demo's token service, and responds like the real API.
 
 use std::{
     str::FromStr,
@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use super::{
     cloud_integrations::CloudIntegrations,
     envelope::{Refused, ok},
-    http::{Answer, Request, Service, json as json_answer},
+    http::{FullResponse, Request, Service, json as json_response},
     received::Received,
     token_service::{IssuedToken, TokenService},
 };
@@ -80,7 +80,7 @@ impl Instance {
         })
     }
 
-    async fn route(&self, token: IssuedToken, request: &Request) -> Result<Answer, Refused> {
+    async fn route(&self, token: IssuedToken, request: &Request) -> Result<FullResponse, Refused> {
         let target = request.target();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let query = Query(query);
@@ -100,16 +100,16 @@ impl Instance {
             (&Method::GET, ["api", "v2", "chart", "api"]) => chart(&query),
             (&Method::GET, ["demo", "received"]) => {
                 let after = query.number("after")?.unwrap_or(0);
-                Ok(json_answer(StatusCode::OK, &self.received().after(after)))
+                Ok(json_response(StatusCode::OK, &self.received().after(after)))
             }
             (&Method::GET, ["demo", "slow"]) => {
                 let asked = Duration::from_millis(query.number("ms")?.unwrap_or(1000));
                 let pause = asked.min(MAX_SLOW);
                 tokio::time::sleep(pause).await;
-                let answer = json!({ "token": token.number, "sleptMs": pause.as_millis() });
-                Ok(json_answer(StatusCode::OK, &answer))
+                let body = json!({ "token": token.number, "sleptMs": pause.as_millis() });
+                Ok(json_response(StatusCode::OK, &body))
             }
-            (&Method::GET, ["demo", "whoami"]) => Ok(json_answer(StatusCode::OK, &whoami(token))),
+            (&Method::GET, ["demo", "whoami"]) => Ok(json_response(StatusCode::OK, &whoami(token))),
             _ => Err(no_such_resource()),
         }
     }
@@ -141,19 +141,19 @@ impl Instance {
         }
     }
 
-    fn report(&self, query: &Query<'_>, request: &Request) -> Result<Answer, Refused> {
+    fn report(&self, query: &Query<'_>, request: &Request) -> Result<FullResponse, Refused> {
         let format = query.get("f").unwrap_or_else(|| "wavefront".to_owned());
         if !FORMATS.contains(&format.as_str()) {
             return Err(Refused::bad_request("f names no known format"));
         }
         self.received().record(request);
-        let mut answer = Response::new(Bytes::new());
-        *answer.status_mut() = StatusCode::ACCEPTED;
-        Ok(answer)
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::ACCEPTED;
+        Ok(response)
     }
 
     /// Returns the first event as created. Bodies that are no JSON are taken too: some clients label theirs wrongly.
-    fn event(&self, request: &Request) -> Answer {
+    fn event(&self, request: &Request) -> FullResponse {
         self.received().record(request);
         let mut events = serde_json::Deserializer::from_slice(&request.body).into_iter::<Value>();
         let Some(Ok(Value::Object(mut event))) = events.next() else {
@@ -177,19 +177,19 @@ impl Instance {
 }
 
 impl Service for Instance {
-    type Verdict = Result<IssuedToken, Refused>;
+    type Checked = Result<IssuedToken, Refused>;
 
-    fn judge(&self, head: &RequestHead) -> Self::Verdict {
+    fn check_head(&self, head: &RequestHead) -> Self::Checked {
         self.authenticate(&head.fields)
     }
 
-    async fn answer(&self, verdict: Self::Verdict, request: Request) -> Answer {
-        let routed = async { self.route(verdict?, &request).await };
-        routed.await.unwrap_or_else(Refused::into_answer)
+    async fn call(&self, checked: Self::Checked, request: Request) -> FullResponse {
+        let routed = async { self.route(checked?, &request).await };
+        routed.await.unwrap_or_else(Refused::into_response)
     }
 
-    fn refusal(&self, status: StatusCode, message: &'static str) -> Answer {
-        Refused::new(status, message).into_answer()
+    fn refusal(&self, status: StatusCode, message: &'static str) -> FullResponse {
+        Refused::new(status, message).into_response()
     }
 }
 
@@ -230,18 +230,18 @@ impl Query<'_> {
 
 /// A chart of the query, which is empty: bodies of reports are opaque here, so nothing is known of
 /// any series.
-fn chart(query: &Query<'_>) -> Result<Answer, Refused> {
+fn chart(query: &Query<'_>) -> Result<FullResponse, Refused> {
     let Some(asked) = query.get("q") else {
         return Err(Refused::bad_request("q is required"));
     };
-    let answer = json!({
+    let body = json!({
         "query": asked,
         "name": query.get("n").unwrap_or_else(|| asked.clone()),
         "granularity": 60,
         "timeseries": [],
         "warnings": "the demo keeps no series: reports are counted and not read",
     });
-    Ok(json_answer(StatusCode::OK, &answer))
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 fn whoami(token: IssuedToken) -> Value {
@@ -272,12 +272,12 @@ mod tests {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }
         let body = Bytes::from(body.to_owned());
-        let verdict = instance.judge(&head);
-        let answer = instance.answer(verdict, Request { head, body }).await;
-        let status = answer.status().as_u16();
+        let checked = instance.check_head(&head);
+        let response = instance.call(checked, Request { head, body }).await;
+        let status = response.status().as_u16();
         (
             status,
-            serde_json::from_slice(answer.body()).unwrap_or_default(),
+            serde_json::from_slice(response.body()).unwrap_or_default(),
         )
     }
 
@@ -305,12 +305,12 @@ mod tests {
             (&[good, ("csp-auth-token", "legacy")], 400),
         ];
         for (fields, expected) in cases {
-            let (status, answer) = call(&instance, "GET", "/demo/whoami", fields, "").await;
-            assert_eq!(status, *expected, "{fields:?} {answer}");
+            let (status, body) = call(&instance, "GET", "/demo/whoami", fields, "").await;
+            assert_eq!(status, *expected, "{fields:?} {body}");
         }
         tokio::time::advance(LIFETIME).await;
-        let (status, answer) = call(&instance, "GET", "/demo/whoami", &[good], "").await;
-        assert_eq!((status, &answer["status"]["code"]), (401, &json!(401)));
+        let (status, body) = call(&instance, "GET", "/demo/whoami", &[good], "").await;
+        assert_eq!((status, &body["status"]["code"]), (401, &json!(401)));
     }
 
     #[tokio::test]
@@ -349,8 +349,8 @@ mod tests {
             ("GET", "/report", 404),
             ("GET", "/", 404),
         ] {
-            let (status, answer) = call(&instance, method, target, &fields, "").await;
-            assert_eq!(status, expected, "{method} {target}: {answer}");
+            let (status, body) = call(&instance, method, target, &fields, "").await;
+            assert_eq!(status, expected, "{method} {target}: {body}");
         }
         let (_, received) = call(&instance, "GET", "/demo/received", &fields, "").await;
         assert_eq!(received["count"], 3);
@@ -367,8 +367,8 @@ mod tests {
             ("POST", "/api/v2/event", 403),
             ("GET", "/api/v2/cloudintegration", 200),
         ] {
-            let (status, answer) = call(&instance, method, target, &fields, "").await;
-            assert_eq!(status, expected, "{method} {target}: {answer}");
+            let (status, body) = call(&instance, method, target, &fields, "").await;
+            assert_eq!(status, expected, "{method} {target}: {body}");
         }
     }
 
@@ -376,8 +376,8 @@ mod tests {
     async fn shows_the_number_of_the_token_but_never_the_token() {
         let (instance, bearer) = instance();
         let fields = [("authorization", bearer.as_str())];
-        let (_, answer) = call(&instance, "GET", "/demo/whoami", &fields, "").await;
-        assert_eq!(answer["token"], 1);
-        assert!(!answer.to_string().contains(&bearer[7..]));
+        let (_, body) = call(&instance, "GET", "/demo/whoami", &fields, "").await;
+        assert_eq!(body["token"], 1);
+        assert!(!body.to_string().contains(&bearer[7..]));
     }
 }

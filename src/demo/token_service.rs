@@ -15,7 +15,7 @@ use url::form_urlencoded;
 pub use super::issued::IssuedToken;
 use super::{
     csp_error::CspError,
-    http::{Answer, Request, Service, json as json_answer},
+    http::{FullResponse, Request, Service, json as json_response},
     issued::IssuedTokens,
     random,
 };
@@ -93,7 +93,7 @@ impl TokenService {
         issued.find(token)
     }
 
-    fn grant(&self, request: &Request) -> Result<Answer, CspError> {
+    fn grant(&self, request: &Request) -> Result<FullResponse, CspError> {
         let endpoint = match request.head.path().strip_prefix(PREFIX) {
             Some(b"authorize") => Endpoint::Authorize,
             Some(b"token") => Endpoint::Token,
@@ -137,7 +137,7 @@ impl TokenService {
         let access_token = self
             .issue(username, lifetime)
             .ok_or_else(CspError::too_many_requests)?;
-        let answer = json!({
+        let body = json!({
             "access_token": access_token,
             "token_type": "bearer",
             "expires_in": lifetime.as_secs(),
@@ -147,7 +147,7 @@ impl TokenService {
             // Later versions of the service add fields; clients have to live with that.
             "demo_extension": { "tolerated": true },
         });
-        Ok(json_answer(StatusCode::OK, &answer))
+        Ok(json_response(StatusCode::OK, &body))
     }
 
     /// RFC 6749 §2.3.1 wants id and secret form-encoded before they are joined; CSP and its clients join them as they are.
@@ -219,16 +219,16 @@ impl fmt::Debug for TokenService {
 }
 
 impl Service for TokenService {
-    type Verdict = ();
+    type Checked = ();
 
-    fn judge(&self, _head: &RequestHead) {}
+    fn check_head(&self, _head: &RequestHead) {}
 
-    async fn answer(&self, (): (), request: Request) -> Answer {
-        self.grant(&request).unwrap_or_else(CspError::into_answer)
+    async fn call(&self, (): (), request: Request) -> FullResponse {
+        self.grant(&request).unwrap_or_else(CspError::into_response)
     }
 
-    fn refusal(&self, status: StatusCode, message: &'static str) -> Answer {
-        CspError::new(status, message).into_answer()
+    fn refusal(&self, status: StatusCode, message: &'static str) -> FullResponse {
+        CspError::new(status, message).into_response()
     }
 }
 
@@ -329,22 +329,22 @@ mod tests {
             let fields = &mut request.head.fields;
             fields.push(b"authorization", value.as_bytes());
         }
-        let answer = service.answer((), request).await;
-        let status = answer.status().as_u16();
-        (status, serde_json::from_slice(answer.body()).unwrap())
+        let response = service.call((), request).await;
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(response.body()).unwrap())
     }
 
     #[tokio::test]
     async fn an_app_gets_a_token_that_looks_like_the_real_ones() {
         let service = service();
         let form = format!("{GRANT}&orgId={}", service.org_id);
-        let (status, answer) = post(&service, AUTHORIZE, &[&basic(&service)], &form).await;
+        let (status, body) = post(&service, AUTHORIZE, &[&basic(&service)], &form).await;
         assert_eq!(status, 200);
-        assert_eq!(answer["expires_in"], 1799);
-        assert_eq!(answer["token_type"], "bearer");
-        assert_eq!(answer["refresh_token"], Value::Null);
+        assert_eq!(body["expires_in"], 1799);
+        assert_eq!(body["token_type"], "bearer");
+        assert_eq!(body["refresh_token"], Value::Null);
 
-        let token = answer["access_token"].as_str().unwrap();
+        let token = body["access_token"].as_str().unwrap();
         assert_eq!(token.split('.').count(), 3);
         assert!((800..1200).contains(&token.len()), "{}", token.len());
         assert_eq!(service.find(token).unwrap().number, 1);
@@ -355,8 +355,8 @@ mod tests {
         let service = service();
         for (asked, granted) in [("60", 60), ("86400", 1799)] {
             let form = format!("{GRANT}&accessTokenValiditySeconds={asked}");
-            let (status, answer) = post(&service, TOKEN, &[&basic(&service)], &form).await;
-            assert_eq!((status, &answer["expires_in"]), (200, &json!(granted)));
+            let (status, body) = post(&service, TOKEN, &[&basic(&service)], &form).await;
+            assert_eq!((status, &body["expires_in"]), (200, &json!(granted)));
         }
         let form = format!("{GRANT}&accessTokenValiditySeconds=-1");
         let (status, _) = post(&service, TOKEN, &[&basic(&service)], &form).await;
@@ -368,11 +368,11 @@ mod tests {
         let service = service();
         for field in ["api_token", "refresh_token"] {
             let form = format!("grant_type=api_token&{field}={}", service.api_token);
-            let (status, answer) = post(&service, API_TOKEN, &[], &form).await;
-            assert_eq!(status, 200, "{answer}");
+            let (status, body) = post(&service, API_TOKEN, &[], &form).await;
+            assert_eq!(status, 200, "{body}");
         }
-        let (status, answer) = post(&service, API_TOKEN, &[], "api_token=unknown").await;
-        assert_eq!((status, &answer["moduleCode"]), (404, &json!("540")));
+        let (status, body) = post(&service, API_TOKEN, &[], "api_token=unknown").await;
+        assert_eq!((status, &body["moduleCode"]), (404, &json!("540")));
     }
 
     #[tokio::test]
@@ -396,11 +396,11 @@ mod tests {
             ("//csp/gateway/am/api/auth/authorize", &[&good], GRANT, 404),
         ];
         for (path, authorization, form, expected) in cases {
-            let (status, answer) = post(&service, path, authorization, form).await;
+            let (status, body) = post(&service, path, authorization, form).await;
             assert_eq!(status, *expected, "{path} {form}");
-            assert_eq!(answer["statusCode"], status);
-            assert_eq!(answer["metadata"], Value::Null);
-            assert!(answer["requestId"].is_string());
+            assert_eq!(body["statusCode"], status);
+            assert_eq!(body["metadata"], Value::Null);
+            assert!(body["requestId"].is_string());
         }
     }
 
@@ -412,7 +412,7 @@ mod tests {
             (Method::POST, "application/json", 415),
         ] {
             let request = request(method, AUTHORIZE, media_type, GRANT);
-            assert_eq!(service.answer((), request).await.status(), expected);
+            assert_eq!(service.call((), request).await.status(), expected);
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Access {
     pub(super) bearer: Option<Bearer>,
     /// By how many seconds our clock is ahead of that of the service, where that was seen.
     pub(super) clock: Option<(&'static str, f64)>,
-    /// When it ends by our clock, in seconds since 1970, if its service told its lifetime.
+    /// When it ends by our clock, in seconds since 1970, if its service named its lifetime.
     pub(super) ends_at: Option<f64>,
 }
 

@@ -80,7 +80,7 @@ fn of_way(error: &FetchError) -> String {
         Reason::BadStatus
             if detail.starts_with("status 401") || detail.starts_with("status 403") =>
         {
-            "it says no without a reason. Either something stands in between, a firewall or a proxy: \
+            "it refuses without a reason. Either something stands in between, a firewall or a proxy: \
              check the way to it, auth.base_url, auth.token_path or auth.token_url, and whether it needs \
              auth.proxy_url. Or it is a token endpoint that rejects a client without a word, as some do: \
              check auth.client_id, that the secret is the present one and was copied whole, and \
@@ -88,20 +88,20 @@ fn of_way(error: &FetchError) -> String {
              client_secret_post; with client_secret_basic some expect it in another spelling"
         }
         Reason::BadStatus if detail.starts_with("status 4") => {
-            "this is no answer of a token endpoint about the credentials: a firewall or proxy may \
+            "this is no response of a token endpoint to the credentials: a firewall or proxy may \
              stand in between, or the address is wrong. Check the way to it, auth.base_url, \
              auth.token_path or auth.token_url, and whether it needs auth.proxy_url"
         }
         Reason::BadStatus if detail.starts_with("status 3") => {
-            "something else answers in its place, a sign-in page or a moved address: check \
+            "something else responds in its place, a sign-in page or a moved address: check \
              auth.base_url, auth.token_path or auth.token_url"
         }
         Reason::BadStatus => {
-            "it has trouble, or something else answers in its place: try again later, and check \
+            "it has trouble, or something else responds in its place: try again later, and check \
              auth.base_url, auth.token_path or auth.token_url"
         }
         Reason::BadResponse => {
-            "this is no answer of a token endpoint: check auth.base_url, auth.token_path or \
+            "this is no response of a token endpoint: check auth.base_url, auth.token_path or \
              auth.token_url, and whether a sign-in page or proxy stands in between"
         }
         Reason::Timeout => {
@@ -110,7 +110,7 @@ fn of_way(error: &FetchError) -> String {
         }
         Reason::Network => {
             return remedy::of_certificate(detail, "auth.ca_file").unwrap_or_else(|| {
-                "nothing answers there: check auth.base_url or auth.token_url, the network, and \
+                "nothing responds there: check auth.base_url or auth.token_url, the network, and \
                  whether it needs auth.proxy_url"
                     .to_owned()
             });

@@ -133,7 +133,7 @@ fn permissions(claims: &Claims) -> Option<Finding> {
         Some(Finding::ok(SUBJECT, format!("{text}; it may send data")))
     } else if named.iter().any(|name| of_product(&name)) {
         let advice = format!(
-            "{text}; none is {INGESTION}, so sending data will be answered 403. Give the app or \
+            "{text}; none is {INGESTION}, so sending data will get a 403. Give the app or \
              the user that permission, unless it is only to read"
         );
         Some(Finding::warning(SUBJECT, advice))
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_send_data_is_told_so() {
+    fn who_may_not_send_data_is_warned() {
         for (claims, verdict, word) in [
             (
                 json!({"perms": ["external/x/aoa:directDataIngestion"]}),

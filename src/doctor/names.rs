@@ -16,7 +16,7 @@ use crate::{
 const SUBJECT: &str = "names";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// On the way to the token service; `works` tells whether that way was gone to its end.
+/// On the way to the token service; `works` is whether that way was gone to its end.
 pub(super) async fn of_token_service(config: &Config, works: bool) -> Vec<Finding> {
     let Credentials::Endpoint(request) = &config.auth.credentials else {
         return Vec::new();
@@ -53,7 +53,7 @@ async fn look_up(what: &str, url: &Url, works: bool) -> Option<Finding> {
     let found = match timeout(TIMEOUT, lookup_host((name, port))).await {
         Ok(Ok(mut addresses)) => addresses.next().ok_or("it has no address".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the resolver does not answer".to_owned()),
+        Err(_) => Err("the resolver does not respond".to_owned()),
     };
     match found {
         Ok(address) => Some(Finding::ok(

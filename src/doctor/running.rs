@@ -14,13 +14,13 @@ const SUBJECT: &str = "running";
 /// The most of what another process says of itself.
 const LONGEST: usize = 1_000;
 
-/// Asks the sidecar at that address, if there is one that tells.
+/// Reads the troubles of the sidecar at that address, if there is one that shows them.
 pub(super) async fn troubles(admin: Option<&Address>) -> Vec<Finding> {
     let is_known = |at: &&Address| at.socket().is_none_or(|socket| socket.port() != 0);
     let Some(admin) = admin.filter(is_known) else {
         return Vec::new();
     };
-    // None may run there; and where other machines reach it, it does not tell.
+    // None may run there; and where other machines reach it, it shows none.
     let Ok(asked) = status::ask(admin).await else {
         return Vec::new();
     };

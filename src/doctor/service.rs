@@ -89,7 +89,7 @@ fn seconds(date: &[u8]) -> Option<f64> {
 
 /// What a response means, and what to do.
 fn finding_of(status: StatusCode, path: &str, host: &str) -> Finding {
-    let said = format!("{host} answers GET {path} with {}", status.as_u16());
+    let said = format!("{host} responds to GET {path} with {}", status.as_u16());
     let warning = |advice: &str| Finding::warning(SUBJECT, format!("{said}. {advice}"));
     let failed = |advice: &str| Finding::failed(SUBJECT, format!("{said}. {advice}"));
     match status.as_u16() {
@@ -112,8 +112,10 @@ fn finding_of(status: StatusCode, path: &str, host: &str) -> Finding {
             "It knows no such path: check upstream.url, or name a path that it has with --path",
         ),
         406 | 429 => warning("It has too much to do at the moment; the token is not to blame"),
-        500..=599 => failed("It has trouble of its own: the token was not judged. Try again later"),
-        _ => warning("The way to it works; what the answer means only the service knows"),
+        500..=599 => {
+            failed("It has trouble of its own: the token was not checked. Try again later")
+        }
+        _ => warning("The way to it works; what the response means only the service knows"),
     }
 }
 
@@ -144,11 +146,11 @@ fn explain(error: &ProxyError) -> String {
              like http://user@host:port, and upstream.proxy_password_file with its password"
         }
         ProxyError::Tls(_) => {
-            "it may not speak TLS at this port, or only versions before 1.2: check scheme and \
+            "it may have no TLS at this port, or only versions before 1.2: check scheme and \
              port of upstream.url"
         }
         ProxyError::Terminated(_) | ProxyError::BadResponse(_) => {
-            "what answers there may not speak HTTP, or wants TLS: check scheme and port of \
+            "what responds there may not use HTTP, or wants TLS: check scheme and port of \
              upstream.url"
         }
         ProxyError::ResponseTimeout => "it is connected but silent: it may be overloaded",
@@ -171,7 +173,7 @@ mod tests {
             (404, Verdict::Warning, "--path"),
             (418, Verdict::Warning, "only the service knows"),
             (429, Verdict::Warning, "too much"),
-            (503, Verdict::Failed, "not judged"),
+            (503, Verdict::Failed, "not checked"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             let finding = finding_of(status, "/x", "h.example");

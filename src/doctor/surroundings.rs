@@ -115,9 +115,9 @@ fn cannot_listen(key: &str, address: &Address, why: ErrorKind) -> String {
 /// When the credentials themselves end, as far as that can be known.
 pub(super) async fn ends(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // Where they cannot even be set up, the calls have told why.
+    // Where they cannot even be set up, the calls have shown why.
     for mut credential in app::credentials(config).unwrap_or_default() {
-        // Many token services do not tell, which is no finding.
+        // Many token services do not name an end, which is no finding.
         if let Ok(at) = credential.end().await {
             findings.push(end(&credential.name(), at));
         }
@@ -188,7 +188,7 @@ mod tests {
     use super::{super::Verdict, *};
 
     #[test]
-    fn the_worst_difference_of_clocks_is_told() {
+    fn the_worst_difference_of_clocks_is_shown() {
         assert_eq!(clock(Vec::new()), None);
         let fine = clock(vec![("a", 1.2), ("b", -3.0)]).unwrap();
         assert_eq!(fine.verdict, Verdict::Ok);

@@ -24,7 +24,7 @@ pub(crate) struct Refusal<'a> {
     pub(crate) reason: &'static str,
     /// Who was refused, by what is known best.
     pub(crate) client: &'a str,
-    /// What the client was told.
+    /// The status that the client got.
     pub(crate) status: u16,
     /// What to do.
     pub(crate) remedy: &'static str,

@@ -27,10 +27,10 @@ pub(super) struct Lost {
     refused: u64,
 }
 
-/// Tells when the token is lost and when one is back; for ever. `service` is who gives tokens.
+/// Logs when the token is lost and when one is back; for ever. `service` is who gives tokens.
 ///
 /// # Cancel safety
-/// Dropped, it tells no more; what it knew stays.
+/// Safe: dropped, it logs no more, and what it has noted stays.
 pub async fn watch_token(tokens: TokenHandle, health: Health, service: Option<String>) {
     let service = service.as_deref().unwrap_or("none");
     let started_at = Instant::now();

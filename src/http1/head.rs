@@ -64,7 +64,7 @@ pub trait StartLine: Sized {
     type Head;
 
     /// Whether what can never become a line is refused before its end has come.
-    const IS_JUDGED_EARLY: bool;
+    const IS_CHECKED_EARLY: bool;
 
     /// Reads it, given where in the text it begins.
     ///
@@ -131,7 +131,7 @@ impl<S: StartLine> Reader<S> {
             let unseen = rest.get(self.seen..).unwrap_or_default();
             let Some(end) = memchr::memchr(b'\n', unseen) else {
                 self.bound(bytes.len(), limits)?;
-                if S::IS_JUDGED_EARLY {
+                if S::IS_CHECKED_EARLY {
                     let is_first = self.start.is_none();
                     self.partial.follow(unseen, self.seen, is_first)?;
                 }
@@ -314,7 +314,7 @@ pub struct RequestLine {
 
 impl StartLine for RequestLine {
     type Head = RequestHead;
-    const IS_JUDGED_EARLY: bool = true;
+    const IS_CHECKED_EARLY: bool = true;
 
     fn read(line: &[u8], at: u32) -> Result<Self, HeadError> {
         // A method is so short that to look for its end byte by byte is faster.
@@ -375,8 +375,8 @@ pub struct StatusLine {
 
 impl StartLine for StatusLine {
     type Head = ResponseHead;
-    // Who has connected to the upstream knows what is spoken there; its responses have a deadline.
-    const IS_JUDGED_EARLY: bool = false;
+    // Who has connected to the upstream knows its protocol; its responses have a deadline.
+    const IS_CHECKED_EARLY: bool = false;
 
     fn read(line: &[u8], at: u32) -> Result<Self, HeadError> {
         let (version, rest) = line.split_at_checked(8).unwrap_or((line, &[]));

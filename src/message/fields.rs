@@ -158,7 +158,7 @@ impl Fields {
     }
 
     /// The fields as a message of HTTP/2 has them. One that HTTP/2 has no room for is left out:
-    /// there is none, since all names and values were judged when they were read.
+    /// there is none, since all names and values were checked when they were read.
     #[must_use]
     pub fn to_map(&self) -> HeaderMap {
         self.iter()

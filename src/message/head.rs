@@ -189,7 +189,7 @@ impl RequestHead {
     }
 }
 
-/// Where the authority begins in an address with a scheme that is spoken here.
+/// Where the authority begins in an address with a scheme that is served here.
 fn scheme(text: &[u8]) -> Option<usize> {
     [&b"http://"[..], b"https://"].iter().find_map(|scheme| {
         let begin = text.get(..scheme.len())?;

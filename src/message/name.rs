@@ -21,7 +21,7 @@ pub enum Name {
     Expect,
     /// `Host`.
     Host,
-    /// A field of a response by which a service tells browsers something of its whole host, beyond
+    /// A field of a response by which a service sets the policy of browsers for its whole host, beyond
     /// the response and even the port.
     HostPolicy,
     /// `HTTP2-Settings` (RFC 7540 §3.2.1).

@@ -1,4 +1,4 @@
-//! The id under which a request is told of: in its response, where that is ours, and in the log.
+//! The id of a request: in its response, where that is ours, and in the log.
 
 use std::fmt;
 

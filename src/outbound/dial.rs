@@ -178,7 +178,7 @@ mod tests {
             listener.listen(0).unwrap();
             let address = listener.local_addr().unwrap().as_socket().unwrap();
             let mut queued = Vec::new();
-            // Until one gets no answer.
+            // Until one gets no response.
             while queued.len() < 16 {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
                 let connected = socket.connect_timeout(&address.into(), Duration::from_millis(200));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_refuses_costs_nothing_and_the_last_reason_is_told() {
+    async fn an_address_that_refuses_costs_nothing_and_the_last_reason_is_returned() {
         let (_socket, refused) = refusing();
         let (_listener, address) = listening();
         let started = Instant::now();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_late_wins_over_one_that_never_answers() {
+    async fn an_address_that_is_late_wins_over_one_that_never_responds() {
         let (_listener, address) = listening();
         let hole = BlackHole::new();
         let started = Instant::now();

@@ -86,12 +86,12 @@ impl Lookups {
         if is_full {
             return Err("too many lookups of other names hang".to_owned());
         }
-        let (tell, found) = watch::channel(None);
+        let (sender, found) = watch::channel(None);
         let (resolve, name) = (Arc::clone(&self.resolve), host.to_owned());
         // The resolver goes on when nobody waits for it any more, and so its place is taken until it ends.
         spawn_blocking(move || {
             let found = resolve(&name, port).map_err(|error| error.to_string());
-            tell.send_replace(Some(found));
+            sender.send_replace(Some(found));
         });
         running.push(Lookup {
             host: host.to_owned(),

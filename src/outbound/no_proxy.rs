@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_meaning_is_told_by_its_position_and_costs_the_others_nothing() {
+    fn what_has_no_meaning_is_reported_by_its_position_and_costs_the_others_nothing() {
         let entries = [
             "h.example",
             "10.0.*",

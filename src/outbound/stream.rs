@@ -19,14 +19,14 @@ use crate::delegate::delegate_io;
 pub enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
-    /// TLS with the other side, or with the proxy on the way to one that is spoken to in clear.
+    /// TLS with the other side, or with the proxy on the way to one without TLS.
     Tls(Box<TlsStream<TcpStream>>),
     /// TLS with the other side through TLS with the proxy on the way.
     TlsInTls(Box<TlsStream<Box<TlsStream<TcpStream>>>>),
 }
 
 impl Stream {
-    /// What was agreed on to be spoken inside TLS (RFC 7301).
+    /// The protocol that was agreed on inside TLS (RFC 7301).
     #[must_use]
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
         match self {

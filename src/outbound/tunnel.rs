@@ -36,7 +36,7 @@ pub(super) struct Detour {
 }
 
 impl Detour {
-    /// By that proxy, whose TLS, where it speaks it, trusts whom the leg trusts.
+    /// Leads through that proxy, whose TLS, where it has any, trusts whom the leg trusts.
     pub(super) fn new(
         leg: Leg,
         target: &Url,
@@ -103,11 +103,11 @@ impl Detour {
             }
         };
         self.accept(status)?;
-        // We speak first, so whatever came already is not the other side's.
+        // The client sends first, so whatever came already is not the other side's.
         if input.is_empty() {
             Ok(stream)
         } else {
-            Err(failed("it sent more than an answer"))
+            Err(failed("it sent more than a response"))
         }
     }
 
@@ -148,7 +148,7 @@ impl Detour {
             )),
             status => {
                 let status = status.as_u16();
-                Err(failed(format!("it answered CONNECT with {status}")))
+                Err(failed(format!("it responded to CONNECT with {status}")))
             }
         }
     }
@@ -176,7 +176,7 @@ async fn head(stream: &mut Stream, input: &mut Input) -> Result<ResponseHead, Ro
     }
 }
 
-const NO_GOOD: &str = "its answer to CONNECT is no good";
+const NO_GOOD: &str = "its response to CONNECT is no good";
 
 fn of_proxy(error: HandshakeError) -> RouteError {
     failed(match error {

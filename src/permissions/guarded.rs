@@ -18,7 +18,7 @@ pub struct GuardedFiles {
     seen: Fingerprint,
     /// How the files looked when they were not followed.
     left: Option<Fingerprint>,
-    was_told: bool,
+    was_reported: bool,
     /// What has the files read whoever can write to them.
     otherwise: &'static str,
 }
@@ -35,7 +35,7 @@ impl GuardedFiles {
             seen: Fingerprint::of(&paths),
             paths,
             left: None,
-            was_told: false,
+            was_reported: false,
             otherwise: "SIGHUP",
         }
     }
@@ -110,11 +110,11 @@ impl GuardedFiles {
         }
         let Some(writable) = self.paths.iter().find_map(|path| writable_by_others(path)) else {
             self.left = None;
-            self.was_told = false;
+            self.was_reported = false;
             return Some(now);
         };
         self.left = Some(now);
-        if !std::mem::replace(&mut self.was_told, true) {
+        if !std::mem::replace(&mut self.was_reported, true) {
             let otherwise = self.otherwise;
             tracing::warn!(
                 "a file has changed and is not followed, since {writable}. {otherwise} has it read as it \

@@ -1,7 +1,7 @@
 //! Everything that the sidecar itself may respond on the data path, in one table.
 //!
-//! Each response carries `Proxy-Status` (RFC 9209), so that an operator can tell our failure from
-//! the service's, and a problem document (RFC 9457) that says what to do and which key it is about.
+//! Each response carries `Proxy-Status` (RFC 9209), so that an operator can distinguish our failure
+//! from the service's, and a problem document (RFC 9457) with what to do and which key it is about.
 //! A response shows of the request a refused host and the place of a flaw, and of the upstream and the cause
 //! nothing: that goes to the log. `docs/responses.md` has the same table for people.
 
@@ -66,7 +66,7 @@ pub enum ProxyError {
     /// Its certificate is not trusted.
     #[error("the upstream's certificate is not trusted: {0}")]
     Certificate(String),
-    /// It wants to know who we are, and our certificate does not tell it.
+    /// The upstream wants a client certificate, and ours, if any, is not accepted.
     #[error("the upstream refuses us: {0}")]
     ClientCertificate(&'static str),
     /// TLS with it failed otherwise.
@@ -76,10 +76,10 @@ pub enum ProxyError {
     #[error("the upstream closed the connection: {0}")]
     Terminated(String),
     /// The response of the upstream is no valid HTTP.
-    #[error("the upstream's answer is invalid: {0}")]
+    #[error("the upstream's response is invalid: {0}")]
     BadResponse(String),
     /// The upstream did not respond in time.
-    #[error("the upstream takes too long to answer")]
+    #[error("the upstream takes too long to respond")]
     ResponseTimeout,
 }
 

@@ -202,7 +202,7 @@ impl Nominated {
 }
 
 /// Removes the fields that `Connection` names. It may not name what frames or routes a message
-/// or what admission judges: such a nomination is ignored. (Authorization is removed in any case,
+/// or what admission checks: such a nomination is ignored. (Authorization is removed in any case,
 /// and ours is set later.)
 fn remove_nominated(fields: &mut Fields, connection: ConnectionOptions) -> Nominated {
     if !connection.nominates {

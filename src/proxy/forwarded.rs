@@ -1,4 +1,4 @@
-//! Tells the upstream who asked, where that is wanted: the `Forwarded` field (RFC 7239).
+//! The `Forwarded` field (RFC 7239): shows the upstream who the client is, where that is wanted.
 
 use crate::{
     message::{Name, RequestHead, grammar::is_tchar},

@@ -207,13 +207,13 @@ pub struct Entry<'a> {
     peer: Peer,
     abort_state: Option<AbortState>,
     started_at: Instant,
-    /// Once somebody was told it.
+    /// Set once it is sent or logged.
     id: Option<RequestId>,
     /// The request's place in a trace that is recorded.
     span: Option<Box<SpanContext>>,
     /// Whose local token it showed.
     pub(super) client: Option<ClientName>,
-    /// What the client was told, and by whom; `None` when it went away before.
+    /// The status that the client got, and from whom; `None` where it left before.
     outcome: Option<(StatusCode, Origin)>,
     /// The type of RFC 9209, and our word for what went wrong.
     error: Option<(&'static str, &'static str)>,
@@ -243,8 +243,8 @@ impl Entry<'_> {
         &self.peer
     }
 
-    /// Tells the upstream of the trace, where the client has said nothing of one.
-    pub(super) fn tell_of_trace(&mut self) {
+    /// Adds our `traceparent`, where the client has sent none.
+    pub(super) fn add_traceparent(&mut self) {
         let parent = self.span.as_ref().and_then(|span| span.traceparent());
         if let Some(parent) = parent {
             let fields = &mut self.request.fields;
@@ -310,7 +310,7 @@ impl Entry<'_> {
             let outage = Outage {
                 reason,
                 detail: &broken.to_string(),
-                remedy: "clients can tell that such a response is not whole; see what the upstream, \
+                remedy: "clients can detect that such a response is not whole; see what the upstream, \
                          or something on the way to it, closes or stops",
                 needs_operator: false,
                 status: self.outcome.map_or(0, |(status, _)| status.as_u16()),
@@ -330,8 +330,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Tells the log, and the tracer, what became of the request.
-    fn tell(&mut self, now: Instant, is_logged: bool) {
+    /// Records the outcome of the request in the log, and in its span.
+    fn record(&mut self, now: Instant, is_logged: bool) {
         let fields = &self.request.fields;
         let id = *self.id.get_or_insert_with(|| RequestId::of(fields));
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
@@ -394,7 +394,7 @@ impl Drop for Entry<'_> {
         };
         let is_logged = access.wants(went_wrong);
         if is_logged || self.span.is_some() {
-            self.tell(now, is_logged);
+            self.record(now, is_logged);
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) const LAST_HOP: Row = Row {
     label: "last_hop",
     fault: Fault::Client,
     title: "The request goes no further",
-    remedy: "Max-Forwards is 0, so the sidecar answers itself (RFC 9110 §7.6.2). Send a larger number, or leave the field out.",
+    remedy: "Max-Forwards is 0, so the sidecar responds itself (RFC 9110 §7.6.2). Send a larger number, or leave the field out.",
 };
 pub(super) const MALFORMED: Row = Row {
     status: StatusCode::BAD_REQUEST,
@@ -66,7 +66,7 @@ pub(super) const NOT_TLS: Row = Row {
     error: "http_request_error",
     label: "not_tls",
     fault: Fault::Client,
-    title: "This port speaks TLS: use https://",
+    title: "This port takes TLS: use https://",
     remedy: "Use https:// in the client's URL, or an address of listen.address without tls:.",
 };
 pub(super) const PEER: Row = Row {
@@ -283,7 +283,7 @@ pub(crate) const CERTIFICATE: Row = Row {
     label: "certificate",
     fault: Fault::Operator,
     title: "The certificate of the service is not trusted",
-    remedy: "Check upstream.ca_file and the clock, and that the host of upstream.url is the one that answers there.",
+    remedy: "Check upstream.ca_file and the clock, and that the host of upstream.url is the one that responds there.",
 };
 pub(super) const CLIENT_CERTIFICATE: Row = Row {
     status: StatusCode::BAD_GATEWAY,
@@ -318,8 +318,8 @@ pub(super) const BAD_RESPONSE: Row = Row {
     error: "http_protocol_error",
     label: "bad_answer",
     fault: Fault::Upstream,
-    title: "The answer of the service is invalid",
-    remedy: "What answers at upstream.url does not keep to HTTP. Check who that is, and upstream.http_version. The log names the flaw.",
+    title: "The response of the service is invalid",
+    remedy: "What responds at upstream.url does not keep to HTTP. Check who that is, and upstream.http_version. The log names the flaw.",
 };
 pub(super) const RESPONSE_TIMEOUT: Row = Row {
     status: StatusCode::GATEWAY_TIMEOUT,
@@ -327,7 +327,7 @@ pub(super) const RESPONSE_TIMEOUT: Row = Row {
     error: "http_response_timeout",
     label: "answer_timeout",
     fault: Fault::Upstream,
-    title: "The service did not answer in time",
+    title: "The service did not respond in time",
     remedy: "No response within upstream.response_timeout. Ask for less at a time, or raise that key.",
 };
 

@@ -34,7 +34,7 @@ impl<T: Into<Failure>> From<T> for Stop {
 }
 
 /// Sends a request that was begun, and gets the head of its final response. Interim ones are passed
-/// on as they come (RFC 9110 §15.2); whether one of them asks for the body is told by `informed`.
+/// on as they come (RFC 9110 §15.2); `informed` is set where one of them asks for the body.
 ///
 /// `response_timeout` counts from the last byte of the request that moved.
 ///
@@ -129,7 +129,7 @@ pub(super) enum Broken {
 /// counts what the client has taken.
 ///
 /// # Errors
-/// The client can tell that it is not whole.
+/// Why the response broke off: the client can detect that it is not whole.
 pub(super) async fn response(
     client: &mut impl Exchange,
     upstream: &mut Lease,

@@ -41,7 +41,7 @@ pub struct UpstreamSettings {
     pub tls: TlsSettings,
     /// The HTTP proxy on the way to it. The environment's is not used.
     pub proxy: Option<OutboundProxy>,
-    /// The version of HTTP that is spoken with it.
+    /// The version of HTTP that is used with it.
     pub http_version: HttpVersion,
     /// Time for a connection; name lookup, proxy and TLS included.
     pub connect_timeout: Duration,
@@ -53,7 +53,7 @@ pub struct UpstreamSettings {
     pub max_idle_connections: usize,
 }
 
-/// The version of HTTP that is spoken with the upstream.
+/// The version of HTTP that is used with the upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HttpVersion {
     /// HTTP/1.1, one request at a time on a connection.
@@ -70,9 +70,9 @@ pub enum HttpVersion {
 pub struct Upstream {
     connector: Arc<Connector>,
     pool: Arc<Pool>,
-    /// Unless only HTTP/1.1 is spoken.
+    /// Unless only HTTP/1.1 is used.
     multiplexed: Option<Arc<Multiplexed>>,
-    /// Whether HTTP/1.1 is never spoken.
+    /// Whether HTTP/1.1 is never used.
     is_http2_only: bool,
     idle_timeout: Duration,
     metrics: Arc<Metrics>,
@@ -90,7 +90,7 @@ pub(super) struct Outbound<'a> {
 /// Why there is no response, and whether the request may be sent again.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// What the client is told.
+    /// The error that the client gets.
     pub(super) error: ProxyError,
     /// Whether a kept connection ended before it brought a whole head of a response, as happens when
     /// the upstream closes it at the moment of its reuse.
@@ -187,7 +187,7 @@ impl Upstream {
     /// one that can become a WebSocket.
     ///
     /// # Errors
-    /// What the client is told.
+    /// Why there is none, as the client gets it.
     ///
     /// # Cancel safety
     /// Safe: what was begun for others goes on.

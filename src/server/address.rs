@@ -18,7 +18,7 @@ pub enum Address {
     Localhost {
         /// The port of both.
         port: u16,
-        /// Whether TLS is spoken there.
+        /// Whether clients connect with TLS.
         tls: bool,
     },
     /// `unix:/path`: a unix socket.
@@ -32,7 +32,7 @@ pub enum Address {
 pub struct PassedAddress {
     /// Its name; several may have the same.
     pub name: String,
-    /// Whether TLS is spoken there.
+    /// Whether clients connect with TLS.
     pub tls: bool,
     /// Which one it is; `None` where nothing was passed because this is no run.
     pub found: Option<FoundSocket>,
@@ -68,7 +68,7 @@ impl Address {
         self.socket().into_iter().chain(second)
     }
 
-    /// Whether TLS is spoken there.
+    /// Whether clients connect with TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         match self {

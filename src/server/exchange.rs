@@ -1,5 +1,5 @@
 //! One request and its response, as a handler sees them, whatever version of HTTP the client
-//! speaks. Whoever implements it frames bodies, keeps the client's connection and knows by itself
+//! uses. Whoever implements it frames bodies, keeps the client's connection and knows by itself
 //! when the exchange is over.
 
 use std::{
@@ -26,7 +26,7 @@ use crate::{
 /// The request's body, the response, and the connection of the client for their time.
 ///
 /// Reading and writing are polled, so that a handler can do both at once. Dropped before its
-/// response is finished, the exchange is broken off in a way that the client can tell.
+/// response is finished, the exchange is broken off in a way that the client can detect.
 pub trait Exchange: Send {
     /// The client's connection once it is no longer HTTP.
     type Io: AsyncRead + AsyncWrite + Unpin + Send;

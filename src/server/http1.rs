@@ -107,7 +107,7 @@ pub(super) async fn serve<H: Handler>(
             Next::Refused(refusal) => {
                 let is_head = connection.is_for_head();
                 let response = handler.refuse(refusal, &peer);
-                Box::pin(connection.tell(response, is_head)).await;
+                Box::pin(connection.send_last(response, is_head)).await;
                 break;
             }
             Next::End => break,
@@ -130,7 +130,7 @@ impl Connection {
     }
 
     /// Sends the last response.
-    async fn tell(&mut self, response: Response<Bytes>, is_head: bool) {
+    async fn send_last(&mut self, response: Response<Bytes>, is_head: bool) {
         let nobody = Shutdown::default();
         let mut exchange = Http1Exchange::refused(self, is_head, &nobody);
         drop(timeout(GOODBYE, respond(&mut exchange, response, true)).await);
@@ -221,8 +221,8 @@ impl From<HeadError> for Refusal {
     }
 }
 
-/// Tells a client why it is not served, and closes. A response before the request would surprise
-/// it, so its first byte is waited for.
+/// Sends a client the reason why it is not served, and closes. A response before the request would
+/// surprise it, so its first byte is waited for.
 pub(super) async fn refuse(
     stream: Stream,
     settings: &Arc<ServerSettings>,
@@ -230,12 +230,12 @@ pub(super) async fn refuse(
 ) {
     drop(timeout(GOODBYE, stream.readable()).await);
     let mut connection = Connection::new(stream, settings);
-    Box::pin(connection.tell(response, false)).await;
+    Box::pin(connection.send_last(response, false)).await;
     Box::pin(close(connection.stream)).await;
 }
 
 /// Ends a connection so that the client can read the last response: what it still sends is taken
-/// for a while, or the system would answer it by a reset that also discards our response (RFC 9112
+/// for a while, or the system would respond with a reset that also discards our response (RFC 9112
 /// §9.6).
 async fn close(mut stream: Stream) {
     let linger = async {

@@ -36,9 +36,9 @@ pub(super) enum Arrival {
 pub(super) enum Welcome {
     /// Its requests can be read.
     In(Stream, Peer),
-    /// It is to be told this, and nothing else.
+    /// The client is to get this refusal, and nothing else.
     Refused(Stream, Peer, Refusal),
-    /// There is nobody to tell anything.
+    /// The client has left.
     Gone,
 }
 
@@ -72,7 +72,7 @@ impl Listener {
 
 async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
     let (stream, from) = listener.accept().await?;
-    // Small answers must not wait for the client's acknowledgement of the last one.
+    // Small responses must not wait for the client's acknowledgement of the last one.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }

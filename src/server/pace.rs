@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_becomes_a_line_a_second_that_tells_its_size() {
+    async fn a_flood_becomes_a_line_a_second_that_gives_its_size() {
         let pace = Pace::default();
         assert_eq!(pace.due(), Some(0));
         for _ in 0..1000 {

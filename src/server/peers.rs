@@ -32,7 +32,7 @@ pub struct Peers {
     /// Ids of users.
     pub users: Vec<u32>,
     /// Ids of groups. What counts is the group that a process runs as; its further ones are not
-    /// told. Whoever is to have members of a group puts them into `users`.
+    /// known. Whoever is to have members of a group puts them into `users`.
     pub groups: Vec<u32>,
 }
 
@@ -54,7 +54,7 @@ impl Peers {
             Ok(peer) => peer,
             Err(error) => {
                 if let Some(unsaid) = warnings.due() {
-                    tracing::warn!(%error, unsaid, "cannot tell who connects to the unix socket; refused");
+                    tracing::warn!(%error, unsaid, "cannot identify who connects to the unix socket; refused");
                 }
                 return false;
             }

@@ -214,7 +214,7 @@ impl Member {
     /// Whether its connection would be let in.
     fn is_welcome(&self, rules: &Rules<'_>) -> bool {
         let is_peer = self.user.is_none_or(|user| rules.peers.admit(user));
-        // Before the end of its handshake it is judged by that.
+        // A connection in its handshake is checked at the end of that.
         let shown = rules.tls.zip(self.tls.get());
         is_peer && shown.is_none_or(|(terms, shown)| terms.admit(shown.as_deref()))
     }

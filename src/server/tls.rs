@@ -27,7 +27,7 @@ pub struct TlsSettings {
     /// The authorities of clients, as PEM. When set, a client without a certificate of one of them
     /// is refused.
     pub client_ca_file: Option<PathBuf>,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: TlsVersion,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Terms {
 #[derive(Debug, Clone, Default)]
 pub struct TlsInUse(Arc<ArcSwapOption<Terms>>);
 
-/// What we offer to speak inside (RFC 7301), the favourite first.
+/// The protocols that we offer inside TLS (RFC 7301), the favourite first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 impl TlsSettings {
@@ -105,7 +105,7 @@ impl TlsSettings {
 
 impl TlsFiles {
     /// Reads the files again whenever they change, or when `asked`, for ever; what cannot be used is
-    /// reported, and what was good before stays in use. `reloaded` is told whether it could.
+    /// reported, and what was good before stays in use. `reloaded` is called with whether they could be used.
     pub async fn watch(self, in_use: TlsInUse, asked: Arc<Notify>, reloaded: impl Fn(bool) + Send) {
         let Self {
             settings,

@@ -63,7 +63,7 @@ pub fn finish() {
     QUEUE.drain();
 }
 
-/// Tells of a failure that ends the program, at any level of the log.
+/// Logs a failure that ends the program, at any level of the log.
 pub fn fail(text: &str) {
     if IS_JSON.load(Ordering::Relaxed) {
         QUEUE.push(&line("ERROR", text.trim_end(), None));
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_tells_its_message_only_where_it_can_quote_nothing() {
+    fn a_panic_shows_its_message_only_where_it_can_quote_nothing() {
         assert_eq!(fixed_text(&"unreachable"), Some("unreachable"));
         assert_eq!(fixed_text(&"of canary".to_owned()), None);
     }

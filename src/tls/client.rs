@@ -70,7 +70,7 @@ pub enum HandshakeError {
     /// Its certificate is not trusted: what is wrong with it, for whom, and what to do.
     #[error("its certificate is not trusted: {0}")]
     Certificate(String),
-    /// It wants to know who we are, and our certificate does not tell it.
+    /// The peer wants a client certificate, and ours, if any, is not accepted.
     #[error("{0}")]
     Client(&'static str),
     /// It failed otherwise.
@@ -259,7 +259,7 @@ const CA_AS_LEAF: &str = "CaUsedAsEndEntity";
 const SIGNATURE: &str = "UnsupportedSignatureAlgorithm";
 const PURPOSE: &str = "InvalidPurpose";
 
-/// Whether a refusal is of one of these kinds, by the words of the library that judges: it has no type
+/// Whether a refusal is of one of these kinds, by the words of the library that checks: it has no type
 /// of its own for each.
 fn is_any(why: &CertificateError, kinds: &[&str]) -> bool {
     let why = why.to_string();

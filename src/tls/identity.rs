@@ -39,7 +39,7 @@ impl Identity {
         let key = signing_key(&pem).ok_or_else(|| TlsError::NoPrivateKey { path: path.clone() })?;
         let pair = CertifiedKey::new(chain, key);
         match pair.keys_match() {
-            // An unknown one is of a kind whose public part nobody here can tell.
+            // An unknown one is of a kind whose public part is not known here.
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),
             Err(Error::InconsistentKeys(_)) => Err(TlsError::NoPair {
                 cert_file: self.cert_file.clone(),

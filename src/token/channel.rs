@@ -24,11 +24,11 @@ pub(super) struct Shared {
     pub(super) wanted: watch::Sender<u64>,
     /// How far a 401 is believed to be the token's fault.
     pub(super) suspicion: Suspicion,
-    /// What the refresher is told from outside.
+    /// Orders to the refresher.
     pub(super) orders: mpsc::Sender<Order>,
 }
 
-/// What the refresher can be told.
+/// An order to the refresher.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Order {
     /// Try now, without regard to the back-off after an outage (never to the floor).
@@ -37,7 +37,7 @@ pub(super) enum Order {
     Slept(Duration),
 }
 
-/// Told of each finished attempt: metrics and logs, which the token path does not know.
+/// Receives each finished attempt: metrics and logs, which the token path does not know.
 pub trait Events: Send {
     /// An attempt is over, and this is what is known now.
     fn attempted(&self, attempt: &Attempt, snapshot: &Snapshot);

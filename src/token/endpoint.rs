@@ -2,7 +2,6 @@
 //! describes is sent, and its response is read. It has never heard of a vendor.
 
 mod algorithm;
-pub mod answer;
 mod assertion;
 mod client;
 mod description;
@@ -11,6 +10,7 @@ mod echo;
 mod encoding;
 mod outgoing;
 mod request;
+pub mod response;
 mod rotation;
 mod second_call;
 mod service_account;
@@ -33,17 +33,17 @@ pub use self::{
     },
     service_account::ServiceAccount,
 };
-use self::{
-    answer::Granted,
-    discovery::Discovery,
-    outgoing::{Occasion, Outgoing},
-    rotation::{Kept, not_stored},
-    second_call::Habits,
-};
 pub(crate) use self::{client::PROXY_REFUSES, discovery::DISCOVERY};
 pub(super) use self::{
     client::{CallResponse, TokenClient},
     echo::Secrets,
+};
+use self::{
+    discovery::Discovery,
+    outgoing::{Occasion, Outgoing},
+    response::Granted,
+    rotation::{Kept, not_stored},
+    second_call::Habits,
 };
 use super::{FetchError, Reason, TokenResponse, TokenSource};
 use crate::{

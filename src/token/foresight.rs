@@ -20,7 +20,7 @@ use x509_cert::{Certificate, der::Decode};
 
 use super::{
     FetchError, Reason,
-    endpoint::{EndpointSettings, Secrets, TokenClient, answer},
+    endpoint::{EndpointSettings, Secrets, TokenClient, response},
 };
 use crate::{
     clock,
@@ -91,7 +91,7 @@ pub struct Credential {
 enum Place {
     /// A file of certificates: the first that ends counts.
     Certificates(PathBuf),
-    /// An API token, whose service tells.
+    /// An API token, whose end its service knows.
     ApiToken {
         client: Box<TokenClient>,
         secret: RotatingSecret,
@@ -126,8 +126,8 @@ impl Credential {
         })
     }
 
-    /// Keeps `ends` up to date; for ever. `checked` is told of each look, and whether it found
-    /// out anything: such services are often unavailable, which is no cause for a line in the log.
+    /// Keeps `ends` up to date; for ever. `checked` is called after each look, with whether the
+    /// end was found: such services are often unavailable, which is no cause for a line in the log.
     pub async fn watch(mut self, ends: Ends, checked: impl Fn(&'static str, bool) + Send) {
         let files = self.files();
         let mut warned = None;
@@ -273,8 +273,8 @@ async fn ask(
     }
     let response = client.post(fields, wiped(body)).await?;
     if !response.status.is_success() {
-        let retry_after = answer::retry_after(&response.fields);
-        let mut error = answer::refused(response.status, retry_after, &response.body);
+        let retry_after = response::retry_after(&response.fields);
+        let mut error = response::refused(response.status, retry_after, &response.body);
         secrets.conceal(&mut error, response.status, &response.body);
         return Err(error);
     }
@@ -292,12 +292,12 @@ fn expires_at(body: &[u8]) -> Result<Option<SystemTime>, FetchError> {
     /// No date in seconds is as far away as this, and none in milliseconds as near.
     const MILLISECONDS: f64 = 1e11;
 
-    let no_date = || unreadable("the answer tells no end".to_owned());
+    let no_date = || unreadable("the response has no readable expiresAt".to_owned());
     let details: Details =
         serde_json::from_slice(text::unmarked_bytes(body)).map_err(|_| no_date())?;
     let number = match details.expires_at {
         None | Some(Value::Null) => return Ok(None),
-        Some(value) => answer::number(&value).ok_or_else(no_date)?,
+        Some(value) => response::number(&value).ok_or_else(no_date)?,
     };
     if number <= 0.0 {
         return Ok(None);

@@ -14,7 +14,7 @@ use super::{
     endpoint::{
         Assertion, Audience, CallResponse, ClientAuth, Location, Protocol, Signer, Subject,
         TokenRequest, Validity,
-        answer::{self, Granted, NextRefreshToken},
+        response::{self, Granted, NextRefreshToken},
     },
 };
 
@@ -73,9 +73,9 @@ fn read(response: &CallResponse) -> Result<Granted, FetchError> {
     }
     let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
     let said: Installation = serde_json::from_slice(&response.body)
-        .map_err(|_| bad("the answer is no JSON of an installation token"))?;
+        .map_err(|_| bad("the response is no JSON of an installation token"))?;
     let token = said.token.map(SecretString::from);
-    let token = token.ok_or_else(|| bad("the answer holds no token"))?;
+    let token = token.ok_or_else(|| bad("the response holds no token"))?;
     let bearer = Bearer::new(&token);
     let bearer =
         bearer.ok_or_else(|| bad("the token is empty, too long or no legal field value"))?;
@@ -116,7 +116,7 @@ fn until_reset(response: &CallResponse) -> Option<Duration> {
     Some(left + Duration::from_secs(1))
 }
 
-/// What a refusal means. The message is told to nobody: only what it comes to.
+/// Classifies a refusal. Nothing of the message itself goes into the error.
 fn refused(response: &CallResponse) -> FetchError {
     let said: Refused = serde_json::from_slice(&response.body).unwrap_or_default();
     let is_github = said.message.is_some();
@@ -141,7 +141,7 @@ fn refused(response: &CallResponse) -> FetchError {
         }
         _ => (Reason::BadStatus, None),
     };
-    let retry_after = answer::retry_after(&response.fields).or_else(|| match reason {
+    let retry_after = response::retry_after(&response.fields).or_else(|| match reason {
         Reason::RateLimited if is_out_of_calls => until_reset(response).or(Some(MINUTE)),
         Reason::RateLimited => Some(MINUTE),
         _ => None,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_apart_and_tell_nothing_of_the_message() {
+    fn refusals_are_classified_and_quote_nothing_of_the_message() {
         let canary = r#"{"message":"canary"}"#;
         for (status, fields, body, reason, code) in [
             (401, None, canary, Reason::InvalidClient, Some("github_app")),

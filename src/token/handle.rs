@@ -61,9 +61,9 @@ impl TokenHandle {
     /// All that is known, as soon as it is something else than `seen`: at once, where it is already.
     ///
     /// By level and not by edge: whoever passes what it has acted on misses nothing, however long the
-    /// acting took, and hears once of what has changed several times meanwhile. Every reader of the
-    /// token path waits by this: requests, the broker, its files, and who tells of the token's loss. That a token ends is
-    /// no change; when it does stands in the snapshot.
+    /// acting took, and returns once from what has changed several times meanwhile. Every reader of the
+    /// token path waits by this: requests, the broker, its files, and the reporter of the token's loss. That
+    /// a token ends is no change; when it does stands in the snapshot.
     ///
     /// # Cancel safety
     /// Safe: it only reads.
@@ -126,7 +126,7 @@ impl TokenHandle {
         let wanted = snapshot.attempts + 1;
         // Who finds a renewal on its way joins it, and so does who finds that the last one failed:
         // then it is not known whether it would have helped, and the next one comes anyway. Only
-        // who would start one is judged.
+        // who would start one has to pass the cooldown.
         if snapshot.failure.is_none() && *self.shared.wanted.borrow() < wanted {
             if now < refused.requested_at + self.shared.suspicion.cooldown(now) {
                 return Renewal::NotToBlame;
@@ -197,7 +197,7 @@ impl TokenHandle {
         Ok(())
     }
 
-    /// Tells that the machine slept for so long: tokens grew older than our clock knows.
+    /// Reports that the machine slept for so long: tokens grew older than our clock knows.
     pub fn slept(&self, duration: Duration) {
         self.order(Order::Slept(duration));
     }

@@ -61,7 +61,7 @@ pub enum RefreshTokenError {
     /// Another process has sent the token and waits for the next.
     #[error("another process, or an earlier call, holds {0}")]
     Busy(PathBuf),
-    /// The disk does not answer.
+    /// The disk does not respond.
     #[error(
         "{path} cannot be used ({error} within {}): a token that could not be replaced is not sent",
         humantime::format_duration(*limit)
@@ -167,9 +167,9 @@ impl RefreshTokenFile {
     /// Safe: dropped, it has changed nothing, but for a token of an earlier end that is in its place.
     pub(super) async fn hold(
         &self,
-        patience: Duration,
+        hold_timeout: Duration,
     ) -> Result<HeldRefreshToken, RefreshTokenError> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + hold_timeout;
         let mut pause = STEP;
         loop {
             // It goes along with the work: where a disk hangs, nothing more waits for it.
@@ -190,7 +190,7 @@ impl RefreshTokenFile {
     /// Sees how the file looks now.
     ///
     /// # Errors
-    /// When its disk does not answer.
+    /// When its disk does not respond.
     ///
     /// # Cancel safety
     /// Safe: it only looks.
@@ -418,7 +418,7 @@ impl Drop for Turn {
 /// The name of the file with the token that follows this one.
 #[expect(
     clippy::disallowed_methods,
-    reason = "of a digest that nobody could turn back, a quarter tells two tokens apart"
+    reason = "of a digest that nobody could turn back, a quarter distinguishes two tokens"
 )]
 fn spare_name(name: &OsStr, token: &SecretString) -> OsString {
     let digest = digest(&SHA256, token.expose_secret().as_bytes());
@@ -541,7 +541,7 @@ fn prepare(directory: &File, spare_name: &OsStr, current: &File) -> Result<File,
     match prepare() {
         Ok(()) => Ok(File::from(spare)),
         Err(error) => {
-            // The mistake that is told is the first.
+            // The error that is returned is the first.
             unlinkat(directory, spare_name, AtFlags::empty()).unwrap_or_default();
             Err(error)
         }

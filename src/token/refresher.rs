@@ -19,7 +19,7 @@ use super::{
 /// Gets a token, publishes it, and waits until the next is due, until it is stopped.
 ///
 /// No failure is final: an error is published beside the token that may still be good, and the
-/// next attempt comes after a back-off. No answer makes a hot loop: two attempts never start
+/// next attempt comes after a back-off. No response makes a hot loop: two attempts never start
 /// within [`RefreshPolicy::floor`] of each other.
 #[derive(Debug)]
 pub struct Refresher<S, E> {
@@ -141,7 +141,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
         // it. They wait for the attempt that comes anyway.
         let may_hurry = snapshot.failure.is_none();
         // A changed credential goes before our own back-off, but not before what the service itself
-        // asked for; an order not before what it has answered to this credential either.
+        // asked for; an order does not go before a refusal of this credential either.
         let asked = snapshot.failure.as_ref().and_then(|f| f.retry_after);
         let may_order = !snapshot
             .failure
@@ -167,7 +167,7 @@ impl<S: TokenSource, E: Events> Refresher<S, E> {
                         Order::Refresh if may_order => Cause::Asked,
                         Order::Refresh => continue,
                     };
-                    // A changed credential has to be told of.
+                    // A changed credential has to be reported as the cause.
                     if cause != Cause::Changed {
                         cause = asked;
                     }

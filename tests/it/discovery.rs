@@ -167,7 +167,7 @@ async fn metadata_without_an_end_and_ones_that_never_come_are_given_up() {
             .admin_get("/status")
             .await
             .1
-            .contains("no answer in time")
+            .contains("no response in time")
     };
     eventually_async(told, SOON).await;
     assert!(calls.load(Ordering::SeqCst) >= 1);

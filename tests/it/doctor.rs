@@ -164,8 +164,8 @@ async fn what_answers_in_place_of_a_token_service_is_explained() {
             Answer::Status(401, String::new(), Vec::new()),
             ["rejects a client without a word", "auth.client_id"],
         ),
-        (Answer::Hang, ["no answer in time", "firewall"]),
-        (Answer::Reset, ["exchange failed", "nothing answers there"]),
+        (Answer::Hang, ["no response in time", "firewall"]),
+        (Answer::Reset, ["exchange failed", "nothing responds there"]),
     ] {
         csp.script([answer]);
         let report = Report::of(&settings).await;
@@ -180,7 +180,7 @@ async fn what_answers_in_place_of_a_token_service_is_explained() {
     report.assert(
         "failed",
         "token",
-        &["cannot connect", "Nothing answers there"],
+        &["cannot connect", "Nothing responds there"],
     );
 }
 
@@ -209,7 +209,7 @@ async fn what_the_service_answers_is_explained() {
         ("/always401", 1, "failed", "organisation"),
         ("/status/403", 0, "warning", "the role for it"),
         ("/status/404", 0, "warning", "--path"),
-        ("/status/503", 1, "failed", "not judged"),
+        ("/status/503", 1, "failed", "not checked"),
     ] {
         let report = Report::with(&settings, &["--path", path]).await;
         assert_eq!(report.code, code, "{}", report.text);
@@ -410,7 +410,7 @@ async fn each_error_code_has_its_own_advice_and_the_services_words() {
             503,
             "temporarily_unavailable",
             "Come back later.",
-            "were not judged",
+            "were not checked",
         ),
     ] {
         let body = json!({"error": code, "error_description": description});

@@ -98,7 +98,7 @@ async fn an_upstream_that_refuses_a_hundred_requests_is_two_lines() {
     drop(kept);
     let service = FakeService::start_at(address, csp.validator());
     assert_eq!(get(&url).await.status, 200);
-    let back = hear(&sidecar, "the upstream answers again").await;
+    let back = hear(&sidecar, "the upstream responds again").await;
     assert_eq!(
         (&back["failures"], &back["level"]),
         (&100.into(), &"INFO".into())
@@ -445,7 +445,7 @@ async fn an_outage_that_outlives_a_change_of_the_configuration_is_told_of_once()
     drop(kept);
     let service = FakeService::start_at(address, csp.validator());
     assert_eq!(get(&url).await.status, 200);
-    let back = hear(&sidecar, "the upstream answers again").await;
+    let back = hear(&sidecar, "the upstream responds again").await;
     assert_eq!(back["failures"], 2, "{back}");
     assert_eq!(said(&sidecar, "the upstream fails").len(), 1);
     drop(service);

@@ -248,12 +248,12 @@ async fn a_proxy_that_does_not_lead_there_is_named_with_the_reason() {
         ("HTTP/1.1 302 Found\r\nLocation: http://h/\r\n\r\n", "302"),
         (
             "SSH-2.0-OpenSSH_9.2\r\n\r\n",
-            "its answer to CONNECT is no good",
+            "its response to CONNECT is no good",
         ),
-        (&long, "its answer to CONNECT is no good"),
+        (&long, "its response to CONNECT is no good"),
         (
             "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-            "it sent more than an answer",
+            "it sent more than a response",
         ),
     ] {
         let proxy = Proxy::saying(answer, service.address(), None);
@@ -397,11 +397,11 @@ async fn both_legs_say_alike_why_a_proxy_does_not_lead_there() {
         (wants, "it wants credentials"),
         (
             "HTTP/1.1 403 Forbidden\r\n\r\n",
-            "it answered CONNECT with 403",
+            "it responded to CONNECT with 403",
         ),
         (
             "SSH-2.0-OpenSSH_9.2\r\n\r\n",
-            "its answer to CONNECT is no good",
+            "its response to CONNECT is no good",
         ),
     ] {
         let legs = Legs::start(TUNNEL);

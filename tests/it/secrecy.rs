@@ -320,7 +320,7 @@ async fn what_an_upstream_says_in_a_broken_answer_is_not_repeated() {
     let reply = request("GET", &sidecar.url(), &[], "").await;
     assert_eq!(reply.status, 502);
     assert!(!reply.text().contains(UPSTREAM_CANARY));
-    let answered = || logs::captured().contains("the upstream's answer is invalid");
+    let answered = || logs::captured().contains("the upstream's response is invalid");
     eventually(answered, SOON).await;
     assert!(!logs::captured().contains(UPSTREAM_CANARY));
 }

@@ -41,7 +41,7 @@ async fn a_ready_sidecar_is_told_in_words_and_as_json() {
     assert!(line(&text, "token ").contains("number 1"), "{text}");
     assert!(line(&text, "upstream").contains(&service.url()), "{text}");
     assert!(
-        line(&text, "upstream").contains("last answer 0s ago"),
+        line(&text, "upstream").contains("last response 0s ago"),
         "{text}"
     );
     assert!(line(&text, "listener").contains("127.0.0.1:"), "{text}");

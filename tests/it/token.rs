@@ -371,7 +371,7 @@ async fn a_compressed_answer_is_read_within_a_bound_and_others_not_at_all() {
     for (answer, word) in [
         (compressed("gzip", &long), "larger than 256 KiB"),
         (broken, "compressed"),
-        (strange, "compressed"),
+        (strange, "content coding that was not asked for"),
     ] {
         let csp = FakeCsp::start();
         csp.always(answer);

@@ -11,7 +11,7 @@ use super::{
     provider::{self, Provider},
     token_service,
 };
-use crate::token::endpoint::{FormValue, Location, TokenRequest, answer::Expected as Response};
+use crate::token::endpoint::{FormValue, Location, TokenRequest, response::Expected as Response};
 
 /// The keys of every grant.
 pub(super) const KEYS: [Keys; 8] = [

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     secret::SecretSource,
-    token::endpoint::{FormValue, NamedSecret, answer},
+    token::endpoint::{FormValue, NamedSecret, response},
 };
 
 pub(super) static KIND: CredentialKind = CredentialKind {
@@ -64,9 +64,9 @@ fn read(reader: &mut Reader, provider: Option<&'static Provider>) -> Option<Cred
     let plain = |name: &str, value: &str| (name.to_owned(), FormValue::Plain(value.to_owned()));
     // What can be used as a bearer token (RFC 8693 §3).
     let usable = ["access_token", "jwt"].map(|short| format!("{TYPE}{short}"));
-    grant.expected = answer::Expected {
+    grant.expected = response::Expected {
         issued_token_types: requested.clone().map_or(usable.to_vec(), |one| vec![one]),
-        ..answer::Expected::default()
+        ..response::Expected::default()
     };
     let subject_token = secret("auth.subject_token", subject?);
     grant.form.push(("subject_token".to_owned(), subject_token));

@@ -79,13 +79,13 @@ pub(super) fn base_url(reader: &mut Reader, provider: Option<&Provider>) -> Opti
     let url = reader.parsed(KEY, found, net::base_url(insecure));
     warn_if_plain(reader, KEY, url.as_ref());
     if let Some(url) = &url {
-        judge_path(reader, url);
+        check_path(reader, url);
     }
     url
 }
 
-/// A path in the base is that of a gateway in front of the service, or a slip.
-fn judge_path(reader: &mut Reader, url: &Url) {
+/// Checks the path: one in the base is that of a gateway in front of the service, or a slip.
+fn check_path(reader: &mut Reader, url: &Url) {
     const KEY: &str = "auth.base_url";
     let path = url.path().trim_end_matches('/');
     if path.is_empty() {

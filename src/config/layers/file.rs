@@ -50,7 +50,7 @@ impl Layers {
             let (line, column) = position(text, error.span().map_or(0, |span| span.start));
             let place = source(format!("{line}:{column}"));
             let what = format!("is no TOML: {}", error.message());
-            // Of the rest only how to tell of this is believed.
+            // Of the rest only the form of the log is used, to report this.
             let log = table.get("log").and_then(|log| log.get_ref().as_table());
             if let Some(format) = log.and_then(|log| log.get("format")) {
                 self.merge("log.format", convert(format.get_ref()), place.as_str());

@@ -252,14 +252,14 @@ fn an_exception_that_means_nothing_is_warned_of_by_its_place_and_costs_the_other
             let loaded = load_with(&APP, &more).unwrap();
             let key = format!("{}.no_proxy: entry ", leg.to_lowercase());
             let warnings = loaded.config.warnings.iter();
-            let told: Vec<_> = warnings
+            let reported: Vec<_> = warnings
                 .filter_map(|text| text.strip_prefix(&key))
                 .collect();
-            assert_eq!(told.len(), numbers.len(), "{text}: {told:?}");
-            for (told, number) in told.iter().zip(numbers) {
+            assert_eq!(reported.len(), numbers.len(), "{text}: {reported:?}");
+            for (reported, number) in reported.iter().zip(numbers) {
                 assert!(
-                    told.starts_with(&format!("{number} means nothing")),
-                    "{told}"
+                    reported.starts_with(&format!("{number} means nothing")),
+                    "{reported}"
                 );
             }
         }

@@ -19,13 +19,13 @@ fn form(loaded: &Loaded) -> Vec<(&str, &str)> {
     .collect()
 }
 
-type Judge = fn(&ClientAuth) -> bool;
+type Check = fn(&ClientAuth) -> bool;
 
 #[test]
 fn each_provider_has_its_endpoint_and_its_way_of_proving_who_asks() {
     let basic = |auth: &ClientAuth| matches!(auth, ClientAuth::Basic { .. });
     let post = |auth: &ClientAuth| matches!(auth, ClientAuth::Post { .. });
-    let all: [(&str, &str, &str, Judge); 14] = [
+    let all: [(&str, &str, &str, Check); 14] = [
         (
             "entra",
             "tenant = 'contoso.example'\nscopes = ['api://x/.default']",

@@ -70,7 +70,7 @@ impl Connector {
     }
 
     /// How often the certificates of the way have changed. Taken before a connection is made, it
-    /// tells later whether the connection was made with those of now.
+    /// shows later whether the connection was made with those of now.
     pub(super) fn generation(&self) -> usize {
         self.route.generation()
     }
@@ -110,14 +110,14 @@ impl Connector {
             match (stream.alpn_protocol(), self.version) {
                 (Some(H2), _) => http2(stream).await,
                 (_, HttpVersion::Auto) => Ok(Connected::Http1(stream)),
-                _ => Err(ProxyError::Tls("it does not speak HTTP/2".to_owned())),
+                _ => Err(ProxyError::Tls("it does not support HTTP/2".to_owned())),
             }
         };
         self.route.connect_and(offered, agree).await
     }
 
-    /// Uses changed certificates for new connections; for ever. `renewed` is told of each change,
-    /// and whether it could be used.
+    /// Uses changed certificates for new connections; for ever. `renewed` is called at each
+    /// change, with whether it could be used.
     pub async fn follow_files(&self, renewed: impl Fn(bool)) {
         self.route.follow_files(renewed).await;
     }
@@ -170,7 +170,7 @@ async fn http2(stream: Stream) -> Result<Connected, ProxyError> {
             let polled = connection.as_mut().poll(cx);
             let limit = connection.current_max_send_streams();
             published.send_if_modified(|known| std::mem::replace(known, limit) != limit);
-            // The codec tells nobody when the first settings arrive.
+            // The codec gives no notice when the first settings arrive.
             while limit == 0 && look.poll_tick(cx).is_ready() {}
             polled
         });
@@ -178,11 +178,11 @@ async fn http2(stream: Stream) -> Result<Connected, ProxyError> {
             tracing::debug!(%error, "a connection to the upstream ended");
         }
     });
-    // Until its settings have come, nobody knows how many requests it takes, nor whether it speaks
+    // Until its settings have come, nobody knows how many requests it takes, nor whether it supports
     // HTTP/2 at all.
     match limit.wait_for(|limit| *limit > 0).await {
         Ok(_) => {}
-        Err(_) => return Err(ProxyError::Connect("it does not speak HTTP/2".to_owned())),
+        Err(_) => return Err(ProxyError::Connect("it does not support HTTP/2".to_owned())),
     }
     Ok(Connected::Http2 { sender, limit })
 }

@@ -1,5 +1,5 @@
 //! A connection to the upstream, or a place on one, for the time of one exchange, whatever version of
-//! HTTP is spoken on it.
+//! HTTP it has.
 
 use std::task::{Context, Poll};
 
@@ -31,15 +31,15 @@ macro_rules! either {
 }
 
 impl Lease {
-    /// Whether interim responses of the upstream can be told from others.
-    pub(in crate::proxy) fn tells_interim_responses(&self) -> bool {
+    /// Whether interim responses of the upstream arrive here.
+    pub(in crate::proxy) fn receives_interim_responses(&self) -> bool {
         matches!(self, Self::Http1(_))
     }
 
     /// Begins to send a request.
     ///
     /// # Errors
-    /// The version of HTTP that is spoken has no room for its target.
+    /// The version of HTTP that is in use has no room for its target.
     pub(in crate::proxy) fn begin(&mut self, request: &Outbound<'_>) -> Result<(), Failure> {
         match self {
             Self::Http1(connection) => {

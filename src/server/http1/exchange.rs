@@ -71,8 +71,8 @@ enum Progress {
     Switched,
 }
 
-/// A client that has closed its sending half, or both: that cannot be told apart until something is
-/// sent to it.
+/// A client that has closed its sending half, or both: which of the two it is shows only when something
+/// is sent to it.
 #[derive(Debug)]
 struct HalfClosed {
     look: Instant,

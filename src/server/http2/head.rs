@@ -1,4 +1,4 @@
-//! The head of a request of HTTP/2, where its codec is more patient than the reader of HTTP/1.
+//! The head of a request of HTTP/2, where its codec is more lenient than the reader of HTTP/1.
 
 use http::{HeaderMap, Method, request::Parts};
 

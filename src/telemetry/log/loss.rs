@@ -18,10 +18,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Loss {
     lines: Subject,
-    /// The file that is written to, where the log can tell of its loss; the log itself cannot.
+    /// The file that is written to, where the log can report its loss; the log itself cannot.
     file: Option<PathBuf>,
     /// Held from a change until it is logged, so that the last line about the loss is the last change.
-    telling: Mutex<()>,
+    reporting: Mutex<()>,
 }
 
 /// A change that is to be logged, before there can be another.
@@ -57,11 +57,11 @@ impl Loss {
         Self {
             lines: Subject::default(),
             file,
-            telling: Mutex::default(),
+            reporting: Mutex::default(),
         }
     }
 
-    /// Notes that a line is lost. What comes of it is for [`Loss::tell`].
+    /// Notes that a line is lost. What comes of it is for [`Loss::report`].
     pub(super) fn goes_on(&self, cause: &Cause<'_>) -> Option<News<'_>> {
         let (reason, detail) = match cause {
             Cause::NoRoom => ("slow", "they come faster than they are written".to_owned()),
@@ -79,7 +79,7 @@ impl Loss {
         Some(self.news(change, Some(error)))
     }
 
-    /// Notes that lines get through. What comes of it is for [`Loss::tell`].
+    /// Notes that lines get through. What comes of it is for [`Loss::report`].
     pub(super) fn ended(&self) -> Option<News<'_>> {
         let change = self.lines.succeeded(Instant::now())?;
         Some(self.news(change, None))
@@ -89,13 +89,16 @@ impl Loss {
         News {
             change,
             error,
-            _turn: self.telling.lock().unwrap_or_else(PoisonError::into_inner),
+            _turn: self
+                .reporting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
         }
     }
 
     /// Logs a change, with the number of lines that are lost by now. It writes to the log, so nothing
     /// that the log may need can be held meanwhile.
-    pub(super) fn tell(&self, news: Option<News<'_>>, lost: u64) {
+    pub(super) fn report(&self, news: Option<News<'_>>, lost: u64) {
         let (Some(news), Some(file)) = (news, &self.file) else {
             return;
         };

@@ -81,7 +81,7 @@ impl Queue {
         };
         drop(state);
         self.changed.notify_all();
-        self.loss.tell(change, self.dropped());
+        self.loss.report(change, self.dropped());
     }
 
     /// How many lines were dropped so far.
@@ -101,8 +101,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes what comes, until the queue is closed. `notice` is the line that tells of dropped ones; it stands where
-    /// they would have been, or before the next line that gets through.
+    /// Writes what comes, until the queue is closed. `notice` is the line that reports dropped ones; it
+    /// stands where they would have been, or before the next line that gets through.
     pub(in crate::telemetry) fn write_to(
         &self,
         sink: &mut Sink<impl Write>,
@@ -130,7 +130,7 @@ impl Queue {
             state.writing = false;
             drop(state);
             self.changed.notify_all();
-            self.loss.tell(change, self.dropped());
+            self.loss.report(change, self.dropped());
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_counted_and_told_of_in_its_place() {
+    fn what_finds_no_room_is_counted_and_reported_in_its_place() {
         let fixture = Fixture::new();
         fixture.queue.push(b"first\n");
         hanging(&fixture.queue);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_costs_its_lines_and_the_next_that_gets_through_tells() {
+    fn a_write_that_fails_costs_its_lines_and_the_next_that_gets_through_reports_them() {
         let fixture = Fixture::new();
         for result in [error(), error(), error()] {
             fixture.script.send(result).unwrap();

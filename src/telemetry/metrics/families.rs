@@ -21,12 +21,12 @@ impl Metrics {
         }
         registry.register(
             "upstream_unauthorized",
-            "Answers 401 of the upstream to our token",
+            "Responses 401 of the upstream to our token",
             self.unauthorized.clone(),
         );
         registry.register(
             "upstream_forbidden",
-            "Answers 403 of the upstream to a request with our token",
+            "Responses 403 of the upstream to a request with our token",
             self.forbidden.clone(),
         );
         registry.register(
@@ -115,7 +115,7 @@ impl Metrics {
             ),
             (
                 "responses",
-                "Answers of the sidecar's own, by reason",
+                "Responses of the sidecar's own, by reason",
                 &self.responses,
             ),
             (

@@ -1,4 +1,4 @@
-//! What every program tells of its process, under the names that client libraries of Prometheus share.
+//! What every program reports about its process, under the names that client libraries of Prometheus share.
 
 use std::{
     fmt, fs,

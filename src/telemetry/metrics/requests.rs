@@ -65,7 +65,7 @@ impl Requests {
         let kind = ConstCounter::new(0_u64).metric_type();
         let mut family = encoder.encode_descriptor(
             "requests",
-            "Answers to clients, by who made them",
+            "Responses to clients, by who made them",
             None,
             kind,
         )?;

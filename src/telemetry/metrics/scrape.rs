@@ -58,7 +58,7 @@ impl Collector for Scrape {
         for (name, help, histogram) in [
             (
                 "request_duration_seconds",
-                "Time from the head of a request to the end of its answer",
+                "Time from the head of a request to the end of its response",
                 &self.metrics.request_duration,
             ),
             (
@@ -148,17 +148,17 @@ impl Scrape {
             ),
             (
                 "token_refused",
-                "1 while the upstream answers 401 to tokens that have just come",
+                "1 while the upstream responds with 401 to tokens that have just come",
                 Some(flag(token_refused)),
             ),
             (
                 "upstream_up",
-                "1 while the upstream answers, 0 while it fails; not there before the first request",
+                "1 while the upstream responds, 0 while it fails; not there before the first request",
                 upstream_up.map(flag),
             ),
             (
                 "upstream_last_success_timestamp_seconds",
-                "When the upstream last answered",
+                "When the upstream last responded",
                 upstream_last_success,
             ),
             (

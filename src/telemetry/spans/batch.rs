@@ -18,7 +18,7 @@ pub(super) struct Maker(Resource);
 
 impl Maker {
     pub(super) fn new(service_name: &str) -> Self {
-        // One for each process, so that those of one name can be told apart.
+        // One for each process, so that those of one name can be distinguished.
         let instance = format!("{:032x}", fastrand::u128(..));
         let attributes = [
             ("service.name", service_name),

@@ -22,7 +22,7 @@ use crate::{
     tls::{HandshakeError, Leg, TlsSettings},
 };
 
-/// Which collector, and what it is told.
+/// Which collector, and what is sent to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OtlpSettings {
     /// Where spans are sent, the path included.

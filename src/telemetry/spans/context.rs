@@ -1,4 +1,4 @@
-//! Which requests have a span, of which trace, and what the upstream is told of it.
+//! Which requests have a span, of which trace, and what the upstream gets of it.
 
 use http::uri::Authority;
 
@@ -50,8 +50,8 @@ pub struct SpanContext {
     pub(super) upstream: u64,
     /// The host that was asked for, and its port.
     pub(super) host: Option<(String, Option<u16>)>,
-    /// Whether the upstream is told of it, who hears nothing of the client's.
-    is_told: bool,
+    /// Whether our `traceparent` is sent to the upstream, since the client has sent none.
+    is_sent: bool,
 }
 
 impl SpanContext {
@@ -68,7 +68,7 @@ impl SpanContext {
         // What the client sends of this kind goes on as it is, sound or not, and a second field beside it
         // would make both of them invalid.
         let mut sent = fields.iter().map(|field| field.name);
-        context.is_told = !sent.any(|name| {
+        context.is_sent = !sent.any(|name| {
             name.eq_ignore_ascii_case(trace_parent::NAME)
                 || name.eq_ignore_ascii_case(b"tracestate")
         });
@@ -94,11 +94,11 @@ impl SpanContext {
             span: fastrand::u64(1..),
             upstream: fastrand::u64(1..),
             host: None,
-            is_told: false,
+            is_sent: false,
         }
     }
 
-    /// The id under which the request is told of everywhere else.
+    /// The id of the request everywhere else: in our responses and in the log.
     #[must_use]
     pub fn id(&self) -> RequestId {
         RequestId::new(self.trace)
@@ -110,7 +110,7 @@ impl SpanContext {
         let Self {
             trace, upstream, ..
         } = *self;
-        self.is_told.then(|| {
+        self.is_sent.then(|| {
             let parent = TraceParent {
                 trace,
                 span: upstream,

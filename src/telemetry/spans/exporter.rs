@@ -102,7 +102,7 @@ impl Exporter {
         }
     }
 
-    /// Sends a batch, and tells of a change.
+    /// Sends a batch, and logs a change.
     async fn attempt(&mut self, batch: Bytes) -> Result<u64, ExportError> {
         let result = self.collector.export(batch).await;
         let now = Instant::now();

@@ -103,7 +103,7 @@ pub(super) fn of_request(context: &SpanContext, record: &Record<'_>, now: System
     span
 }
 
-/// What only we can tell.
+/// Adds the attributes that only we know.
 fn ours(span: &mut Span, record: &Record<'_>) {
     if let Some(origin) = record.origin {
         give(span, "auth_sidecar.origin", origin);
@@ -202,7 +202,7 @@ pub(super) fn of_token_call(
 
 /// What every recorded span is.
 const SAMPLED: u32 = 1;
-/// Both bits by which OTLP tells that it knows, and that the parent is another process.
+/// Both bits of OTLP: whether the parent is in another process is known, and it is.
 const PARENT_IS_REMOTE: u32 = 0x300;
 
 fn empty(context: &SpanContext, id: u64, kind: SpanKind) -> Span {

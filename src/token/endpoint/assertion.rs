@@ -45,7 +45,7 @@ pub struct Assertion {
 /// The subject of an assertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// No claim: the assertion speaks of nobody else than the account that asks.
+    /// No claim: the assertion is for nobody else than the account that asks.
     Unsaid,
     /// The issuer itself.
     Issuer,

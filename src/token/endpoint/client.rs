@@ -127,7 +127,7 @@ impl TokenClient {
         fields: HeaderMap,
         body: Bytes,
     ) -> Result<CallResponse, FetchError> {
-        let late = |_| Err(FetchError::new(Reason::Timeout, "no answer in time"));
+        let late = |_| Err(FetchError::new(Reason::Timeout, "no response in time"));
         timeout(self.request_timeout, self.exchange(method, fields, body))
             .await
             .unwrap_or_else(late)
@@ -153,7 +153,7 @@ impl TokenClient {
         let exchange = async {
             let response = sender.send_request(request).await;
             let (head, body) = response.map_err(|error| broken(&error))?.into_parts();
-            let body = decoded(&head.headers, read(body).await?, MAX_ANSWER_BYTES)?;
+            let body = decoded(&head.headers, read(body).await?, MAX_RESPONSE_BYTES)?;
             Ok(CallResponse {
                 status: head.status,
                 fields: head.headers,
@@ -164,24 +164,24 @@ impl TokenClient {
     }
 }
 
-/// A larger answer is no token.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// A larger response holds no token.
+const MAX_RESPONSE_BYTES: usize = 256 * 1024;
 
 async fn read(mut from: Incoming) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     let mut body = Zeroizing::new(Vec::new());
     while let Some(frame) = from.frame().await {
         let frame = frame.map_err(|error| {
-            let what = || format!("the answer broke off{}", root_cause(&error));
+            let what = || format!("the response broke off{}", root_cause(&error));
             refuses_client(&error)
                 .map_or_else(|| FetchError::new(Reason::BadResponse, what()), refused)
         })?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if body.len() + data.len() > MAX_ANSWER_BYTES {
+        if body.len() + data.len() > MAX_RESPONSE_BYTES {
             return Err(FetchError::new(
                 Reason::BadResponse,
-                "the answer is larger than 256 KiB",
+                "the response is larger than 256 KiB",
             ));
         }
         body.extend_from_slice(&data);
@@ -194,7 +194,7 @@ fn unreachable(error: RouteError) -> FetchError {
     match error {
         RouteError::Timeout => FetchError::new(
             Reason::Timeout,
-            "no answer in time (connecting takes too long)",
+            "no response in time (connecting takes too long)",
         ),
         RouteError::Tls(HandshakeError::Client(why)) => refused(why),
         RouteError::Tls(HandshakeError::Certificate(why)) => network(format!(
@@ -207,14 +207,14 @@ fn unreachable(error: RouteError) -> FetchError {
 }
 
 /// What is said of a proxy that does not accept our credentials, or has got none.
-pub(crate) const PROXY_REFUSES: &str = "the proxy on the way says 407";
+pub(crate) const PROXY_REFUSES: &str = "the proxy on the way responds with 407";
 
 fn refused(why: &str) -> FetchError {
     FetchError::new(Reason::InvalidClient, format!("cannot connect ({why})"))
 }
 
-/// An exchange that ended before its response. With TLS 1.3 that our certificate is refused is told
-/// only after the handshake, when the response is read.
+/// An exchange that ended before its response. With TLS 1.3 a refusal of our certificate arrives only
+/// after the handshake, when the response is read.
 fn broken(error: &hyper::Error) -> FetchError {
     let failed = || {
         let what = format!("the exchange failed{}", root_cause(error));

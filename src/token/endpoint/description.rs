@@ -18,7 +18,7 @@ pub(super) fn shown(text: &str) -> Option<String> {
     let mut words: Vec<String> = Vec::new();
     let mut since_secret = usize::MAX;
     for word in text.split_whitespace() {
-        let (shown, names_secret) = judged(word, since_secret < NEAR);
+        let (shown, names_secret) = screened(word, since_secret < NEAR);
         since_secret = if names_secret {
             0
         } else {
@@ -53,8 +53,8 @@ pub(super) fn aadsts(text: &str) -> Option<String> {
     is_code.then(|| format!("{MARK}{digits}"))
 }
 
-/// The word or a gap, and whether the value of what it names may follow.
-fn judged(word: &str, near_secret: bool) -> (String, bool) {
+/// Returns the word or a gap, and whether the value of what it names may follow.
+fn screened(word: &str, near_secret: bool) -> (String, bool) {
     let is_mark = |c: char| "\"'`()[]{}<>,;".contains(c);
     let bare = word.trim_matches(is_mark).trim_end_matches(['.', ':', '=']);
     let url = bare.strip_prefix("https://");
@@ -171,15 +171,15 @@ mod tests {
                 format!("see https://u:{secret}@h.example/"),
                 format!("{{\"token\":\"{secret}\"}}"),
             ] {
-                let told = shown(&text).unwrap_or_default();
-                assert!(!told.contains(secret), "{text}: {told}");
+                let shown_text = shown(&text).unwrap_or_default();
+                assert!(!shown_text.contains(secret), "{text}: {shown_text}");
             }
         }
         // Without a digit, as short ones of HTTP Basic may be.
         assert_eq!(shown("not Basic dXNlcjpwYXNz").unwrap(), "not Basic …");
         for secret in ["canary-api-token-0a1b2c3d4e5f", "A".repeat(60).as_str()] {
-            let told = shown(&format!("cannot use {secret} here")).unwrap();
-            assert_eq!(told, "cannot use … here");
+            let shown_text = shown(&format!("cannot use {secret} here")).unwrap();
+            assert_eq!(shown_text, "cannot use … here");
         }
     }
 
@@ -192,13 +192,13 @@ mod tests {
 
     #[test]
     fn it_is_one_short_line_and_moves_no_cursor() {
-        let told = shown("a\u{1b}[2Jb\r\nc\u{202e}d").unwrap();
+        let shown_text = shown("a\u{1b}[2Jb\r\nc\u{202e}d").unwrap();
         assert!(
-            !told.contains(['\u{1b}', '\n', '\r', '\u{202e}']),
-            "{told:?}"
+            !shown_text.contains(['\u{1b}', '\n', '\r', '\u{202e}']),
+            "{shown_text:?}"
         );
-        let told = shown(&"word ".repeat(10_000)).unwrap();
-        assert!(told.chars().count() <= LONGEST + 1);
+        let shown_text = shown(&"word ".repeat(10_000)).unwrap();
+        assert!(shown_text.chars().count() <= LONGEST + 1);
         assert_eq!(shown(" \n "), None);
         assert_eq!(shown("'6d2b4a57-0c8e-4f2e-9d1b-7f3a5c9e1b2d'"), None);
     }

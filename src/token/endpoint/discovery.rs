@@ -136,7 +136,7 @@ impl Issuer {
         let endpoint = endpoint.ok_or("the metadata name no token_endpoint")?;
         Ok(Metadata {
             read_from: read_from.clone(),
-            token_endpoint: self.judged(&endpoint)?,
+            token_endpoint: self.checked(&endpoint)?,
             // What a server that does not say takes (RFC 8414 §2).
             methods: said
                 .token_endpoint_auth_methods_supported
@@ -145,8 +145,8 @@ impl Issuer {
         })
     }
 
-    /// A token endpoint that credentials may be sent to: the rule is that of `auth.token_url`.
-    fn judged(&self, endpoint: &str) -> Result<Url, &'static str> {
+    /// Parses a token endpoint that credentials may be sent to: the rule is that of `auth.token_url`.
+    fn checked(&self, endpoint: &str) -> Result<Url, &'static str> {
         let url = Url::parse(endpoint).map_err(|_| "its token_endpoint is no URL")?;
         let is_plain = url.scheme() == "http";
         if !url.has_host() || !is_plain && url.scheme() != "https" {
@@ -307,7 +307,7 @@ impl Discovery {
             let response = client.get(fields()).await;
             let response = response.map_err(|error| after(&last, of_way(error)))?;
             looked.status = Some(response.status);
-            match self.judge(place, &response) {
+            match self.metadata_of(place, &response) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) if error.reason == Reason::RateLimited => {
                     return Err(after(&last, error));
@@ -319,7 +319,8 @@ impl Discovery {
         Err(last)
     }
 
-    fn judge(&self, place: &Url, response: &CallResponse) -> Result<Metadata, FetchError> {
+    /// Reads the metadata in the response of a place.
+    fn metadata_of(&self, place: &Url, response: &CallResponse) -> Result<Metadata, FetchError> {
         if response.status != StatusCode::OK {
             let status = response.status.as_u16();
             let what = format!("status {status} instead of the metadata of the issuer");
@@ -328,7 +329,7 @@ impl Discovery {
                 _ => Reason::BadStatus,
             };
             return Err(FetchError {
-                retry_after: super::answer::retry_after(&response.fields),
+                retry_after: super::response::retry_after(&response.fields),
                 ..FetchError::new(reason, format!("{DISCOVERY}: {what}"))
             });
         }

@@ -248,7 +248,7 @@ mod tests {
     use url::form_urlencoded::byte_serialize;
 
     use super::*;
-    use crate::token::endpoint::answer::refused;
+    use crate::token::endpoint::response::refused;
 
     const SECRET: &str = "Sesam/öffne dich+&\"jetzt\"";
 

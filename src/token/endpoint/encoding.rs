@@ -1,4 +1,4 @@
-//! Answers that come compressed although `identity` was asked for (RFC 9110 §8.4).
+//! Responses that come compressed although `identity` was asked for (RFC 9110 §8.4).
 
 use std::io::Read;
 
@@ -32,7 +32,7 @@ pub(super) fn decoded(
             raw => all(DeflateDecoder::new(raw), most),
         },
         _ => Err(bad(
-            "the answer is compressed in a way that nobody asked for",
+            "the response has a content coding that was not asked for",
         )),
     }
 }
@@ -44,9 +44,9 @@ fn all(decoder: impl Read, most: usize) -> Result<Zeroizing<Vec<u8>>, FetchError
     decoder
         .take(limit)
         .read_to_end(&mut body)
-        .map_err(|_| bad("the answer is not compressed as it says"))?;
+        .map_err(|_| bad("the response is not compressed as its Content-Encoding has it"))?;
     if body.len() > most {
-        return Err(bad("the answer is larger than 256 KiB"));
+        return Err(bad("the response is larger than 256 KiB"));
     }
     Ok(body)
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{
-    answer::{Expected, Granted, read_expected},
     assertion::Assertion,
     client::CallResponse,
     discovery::Issuer,
+    response::{Expected, Granted, read_expected},
 };
 use crate::{
     secret::RotatingSecret,
@@ -29,7 +29,7 @@ pub struct TokenRequest {
     pub details_url: Option<Url>,
     /// What the response may hold.
     pub expected: Expected,
-    /// How the service is spoken to.
+    /// How the service is called.
     pub protocol: &'static Protocol,
 }
 
@@ -145,7 +145,7 @@ pub struct NamedSecret {
     pub secret: RotatingSecret,
 }
 
-/// How a service is spoken to, where that is not as RFC 6749 has it.
+/// How a service is called, where that is not as RFC 6749 has it.
 #[derive(Debug)]
 pub struct Protocol {
     /// The name of the protocol.
@@ -154,7 +154,7 @@ pub struct Protocol {
     pub fields: &'static [(&'static str, &'static str)],
     /// Whether a request has a form.
     pub has_form: bool,
-    /// Reads what it answers.
+    /// Reads its responses.
     pub(in crate::token) read: fn(&CallResponse, &Expected) -> Result<Granted, FetchError>,
 }
 

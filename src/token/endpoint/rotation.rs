@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     TokenEndpoint,
-    answer::{Granted, NextRefreshToken},
     outgoing::{REFRESH_TOKEN, unreadable},
+    response::{Granted, NextRefreshToken},
 };
 use crate::{
     secret::Which,
@@ -35,7 +35,7 @@ impl TokenEndpoint {
         let Some(file) = self.request.refresh_token() else {
             return Ok(None);
         };
-        let held = file.hold(self.patience()).await;
+        let held = file.hold(self.hold_timeout()).await;
         Ok(Some(held.map_err(|error| not_stored(&error))?))
     }
 
@@ -59,7 +59,7 @@ impl TokenEndpoint {
 
     /// The longest time that another sidecar with this configuration keeps the token: as many calls as an
     /// attempt can take, and what its disk takes.
-    fn patience(&self) -> Duration {
+    fn hold_timeout(&self) -> Duration {
         self.settings.request_timeout * self.request.most_calls() + 2 * DISK_TIMEOUT
     }
 
@@ -174,7 +174,7 @@ pub(super) fn not_stored(error: &RefreshTokenError) -> FetchError {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "both are ours, and nobody is told how they compare"
+    reason = "both are ours, and nobody learns how they compare"
 )]
 fn is_same(one: &SecretString, other: &SecretString) -> bool {
     one.expose_secret() == other.expose_secret()

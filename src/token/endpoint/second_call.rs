@@ -3,7 +3,7 @@
 
 use secrecy::SecretString;
 
-use super::{TokenEndpoint, answer::Granted, may_be_the_secret, wants_time, weightier};
+use super::{TokenEndpoint, may_be_the_secret, response::Granted, wants_time, weightier};
 use crate::{
     secret::Which,
     token::{FetchError, Reason},

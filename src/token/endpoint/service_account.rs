@@ -11,7 +11,7 @@ use crate::text::unmarked;
 pub struct ServiceAccount {
     /// The account that the key belongs to.
     pub name: String,
-    /// Whether the account speaks of itself as the subject of its assertions.
+    /// Whether the account is the subject of its assertions.
     pub is_subject: bool,
     /// The name under which the service knows the key.
     pub key_id: Option<String>,

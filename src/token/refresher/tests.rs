@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::token::{Bearer, NoEvents, Renewal, TokenHandle, Unavailable, channel};
 
-/// What the source answers, and after how long.
+/// What the source returns, and after how long.
 type Script = VecDeque<(Duration, Result<TokenResponse, FetchError>)>;
 
-/// Answers from a script, then grants a new token each time.
+/// Returns what a script has, then grants a new token each time.
 #[derive(Clone)]
 struct Scripted {
     calls: Arc<AtomicUsize>,
@@ -54,9 +54,9 @@ impl Scripted {
         script.extend((0..times).map(|_| (Duration::from_millis(10), Err(error.clone()))));
     }
 
-    fn answers(&self, name: &str, lifetime: Lifetime) {
-        let answer = (Duration::from_millis(10), Ok(response(name, lifetime)));
-        self.script.lock().unwrap().push_back(answer);
+    fn grants(&self, name: &str, lifetime: Lifetime) {
+        let granted = (Duration::from_millis(10), Ok(response(name, lifetime)));
+        self.script.lock().unwrap().push_back(granted);
     }
 
     fn count(&self) -> usize {
@@ -88,9 +88,9 @@ impl TokenSource for Scripted {
             let lifetime = Lifetime::Limited(self.lifetime);
             (self.latency, Ok(response(&format!("t{number}"), lifetime)))
         };
-        let (latency, answer) = scripted.unwrap_or_else(granted);
+        let (latency, result) = scripted.unwrap_or_else(granted);
         sleep(latency).await;
-        answer
+        result
     }
 
     async fn changed(&mut self) {
@@ -194,7 +194,7 @@ async fn the_old_token_serves_through_failures_and_never_after_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_token_a_request_is_told_at_once_when_the_next_attempt_is_far() {
+async fn without_a_token_a_request_fails_at_once_when_the_next_attempt_is_far() {
     let source = Scripted::new(60.0);
     let slow = FetchError {
         retry_after: Some(seconds(100.0)),
@@ -292,7 +292,7 @@ async fn revocations_in_a_row_are_each_healed_as_long_as_renewing_helps() {
 async fn the_same_token_again_is_not_a_newer_one() {
     let source = Scripted::new(1799.0);
     for _ in 0..3 {
-        source.answers("same", Lifetime::Unlimited);
+        source.grants("same", Lifetime::Unlimited);
     }
     let tokens = source.start();
     let token = current(&tokens).await.unwrap();
@@ -314,7 +314,7 @@ async fn a_refused_token_that_cannot_be_renewed_is_unavailable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn absurd_answers_never_break_the_floor() {
+async fn absurd_lifetimes_never_break_the_floor() {
     let lifetimes = [
         Lifetime::Limited(seconds(0.001)),
         Lifetime::Limited(seconds(1.0)),
@@ -324,7 +324,7 @@ async fn absurd_answers_never_break_the_floor() {
     for lifetime in lifetimes {
         let source = Scripted::new(1.0);
         for number in 0..2000 {
-            source.answers(&format!("t{number}"), lifetime);
+            source.grants(&format!("t{number}"), lifetime);
         }
         let tokens = source.start();
         sleep(seconds(60.0)).await;
@@ -351,7 +351,7 @@ async fn neither_failures_nor_orders_break_the_floor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_whose_life_shrinks_with_each_answer_does_not_make_a_hot_loop() {
+async fn a_token_whose_life_shrinks_with_each_response_does_not_make_a_hot_loop() {
     let source = Scripted::new(1.0);
     let tokens = source.start();
     let born = Instant::now();
@@ -360,7 +360,7 @@ async fn a_token_whose_life_shrinks_with_each_answer_does_not_make_a_hot_loop() 
         let left = seconds(1800.0)
             .saturating_sub(born.elapsed())
             .max(seconds(0.1));
-        source.answers("same", Lifetime::Limited(left));
+        source.grants("same", Lifetime::Limited(left));
         sleep(seconds(9.0)).await;
     }
     assert!(source.gaps().iter().all(|gap| *gap >= seconds(0.7)));
@@ -394,7 +394,7 @@ async fn an_order_goes_before_the_back_off_but_not_before_what_the_service_asked
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_do_not_shorten_the_back_off_after_an_answer_to_the_credential() {
+async fn orders_do_not_shorten_the_back_off_after_the_credential_was_refused() {
     for reason in [Reason::InvalidClient, Reason::RateLimited] {
         let with = |orders: bool| async move {
             let source = Scripted::new(60.0);
@@ -477,7 +477,7 @@ async fn a_cancelled_request_does_not_cancel_the_call_of_the_others() {
 #[tokio::test(start_paused = true)]
 async fn nothing_that_is_published_prints_a_token() {
     let source = Scripted::new(60.0);
-    source.answers("canary", Lifetime::Unknown);
+    source.grants("canary", Lifetime::Unknown);
     let tokens = source.start();
     let token = current(&tokens).await.unwrap();
     let printed = format!("{tokens:?} {token:?} {:?}", tokens.snapshot());
@@ -503,7 +503,7 @@ async fn a_young_token_that_was_refused_while_renewing_fails_is_not_believed_to_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_nobody_has_judged_does_not_speak_for_the_next_token() {
+async fn a_renewal_that_no_request_has_tried_is_no_evidence_for_the_next_token() {
     let source = Scripted::new(1799.0);
     let tokens = source.start();
     let first = current(&tokens).await.unwrap();

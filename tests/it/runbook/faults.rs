@@ -92,7 +92,7 @@ pub const FAULTS: [Fault; 10] = [
         ],
         remedy: &[
             "check the network to the token service",
-            "nothing answers there",
+            "nothing responds there",
             "can be reached",
         ],
     },

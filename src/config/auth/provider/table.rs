@@ -40,7 +40,7 @@ pub(in crate::config) static PROVIDERS: [Provider; 15] = [
         needs: &[Need {
             keys: &["auth.scopes"],
             field: "scope",
-            why: "Okta has no default scope, and answers invalid_scope without one",
+            why: "Okta has no default scope, and returns invalid_scope without one",
         }],
         advice: &[
             Advice {
@@ -117,7 +117,7 @@ pub(in crate::config) static PROVIDERS: [Provider; 15] = [
             Advice {
                 code: "unauthorized_client",
                 word: "",
-                text: "Keycloak answers so to a wrong secret, and to a client without a service \
+                text: "Keycloak returns this code for a wrong secret, and for a client without a service \
                        account: check the secret on the client's Credentials tab, auth.client_auth \
                        there, and that Service accounts roles is on",
             },

@@ -1,4 +1,4 @@
-//! Reads what a token service answers, whatever it answers: pure functions of status, fields and body.
+//! Reads any response of a token service: pure functions of status, fields and body.
 //!
 //! Nothing of the body's free text goes into the detail of an error: services echo credentials there.
 //! What `description` makes of it is kept beside it, for people who ask.
@@ -59,7 +59,7 @@ pub enum NextRefreshToken {
     Unusable(&'static str),
 }
 
-/// RFC 6749 §5.2, and the fields of a CSP error that are safe to tell.
+/// RFC 6749 §5.2, and the fields of a CSP error that are safe to show.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Refused {
@@ -89,16 +89,16 @@ const REJECTIONS: [&str; 9] = [
     "unsupported_grant_type",
     "invalid_scope",
     "access_denied",
-    // Of RFC 8707 and RFC 8693, and of RFC 9449, which the sidecar does not speak.
+    // Of RFC 8707 and RFC 8693, and of RFC 9449, which the sidecar does not support.
     "invalid_target",
     "use_dpop_nonce",
     "invalid_dpop_proof",
 ];
 
-/// Makes a token of an answer, or the reason why it holds none.
+/// Makes a token of a response, or the reason why it holds none.
 ///
 /// # Errors
-/// The class of the failure, and nothing of the answer's free text.
+/// The class of the failure, and nothing of the response's free text.
 pub fn read(
     status: StatusCode,
     fields: &HeaderMap,
@@ -124,18 +124,18 @@ pub fn read_expected(
     }
 }
 
-/// Reads a 2xx answer.
+/// Reads a 2xx response.
 fn granted(body: &[u8], expected: &Expected) -> Result<Granted, FetchError> {
     let bad = |detail: &str| FetchError::new(Reason::BadResponse, detail);
     let mut granted: Fields = serde_json::from_slice(unmarked_bytes(body))
-        .map_err(|_| bad("the answer is no JSON token response"))?;
+        .map_err(|_| bad("the response is no JSON of a token"))?;
     let Some(token) = granted.access_token.take() else {
         return Err(match granted.error.as_ref().and_then(rejection) {
             Some(code) => FetchError {
                 refusal: refusal(code, granted.error_description.as_ref()),
                 ..FetchError::new(Reason::InvalidClient, format!("{code} (status 200)"))
             },
-            None => bad("the answer holds no access_token"),
+            None => bad("the response holds no access_token"),
         });
     };
     let refresh_token = next_refresh_token(granted.refresh_token.take());
@@ -146,7 +146,7 @@ fn granted(body: &[u8], expected: &Expected) -> Result<Granted, FetchError> {
     })
 }
 
-/// The token of a 2xx answer, if it is one that requests can be sent with.
+/// The token of a 2xx response, if it is one that requests can be sent with.
 fn response(
     granted: &Fields,
     token: &SecretString,
@@ -231,10 +231,10 @@ fn is_bearer(kind: &str) -> bool {
     ["", "bearer", "bearertoken"].contains(&plain.to_ascii_lowercase().as_str())
 }
 
-/// Reads any other answer.
+/// Reads any other response.
 ///
-/// Only who knows the credential can reject it, and such an answer has an error code. Whatever else
-/// says 401 or 403 stands in between: a firewall, a sign-in page.
+/// Only who knows the credential can reject it, and such a response has an error code. Whatever else
+/// responds with 401 or 403 stands in between: a firewall, a sign-in page.
 pub(in crate::token) fn refused(
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -396,7 +396,7 @@ fn identifier(value: &Value) -> Option<String> {
     (!text.is_empty() && text.len() <= 40 && text.chars().all(is_plain)).then_some(text)
 }
 
-/// The lifetime that the claims of a JWT (RFC 7519 §4.1) tell: only a hint, since the token is
+/// The lifetime in the claims of a JWT (RFC 7519 §4.1): only a hint, since the token is
 /// opaque to its client, and only used when the service names no lifetime. Issue and end come
 /// from the same clock where both are there, so ours need not agree with it.
 #[expect(

@@ -39,7 +39,7 @@ fn every_shape_of_expires_in_has_a_meaning() {
 }
 
 #[test]
-fn a_jwt_tells_its_lifetime_when_the_service_does_not() {
+fn a_jwt_gives_its_lifetime_where_the_service_gives_none() {
     let jwt = |claims: &str| {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(claims);
         format!(r#"{{"access_token":"e30.{claims}.sig"}}"#)
@@ -90,7 +90,7 @@ fn the_longest_token_is_as_long_as_a_secret_may_be() {
 }
 
 #[test]
-fn an_answer_may_begin_with_a_mark_and_end_its_lines_in_any_way() {
+fn a_response_may_begin_with_a_mark_and_end_its_lines_in_any_way() {
     let body = "\u{feff}{\r\n\"access_token\":\"t\",\r\n\"expires_in\":9}\r\n";
     assert_eq!(lifetime(body), Ok(limited(9.0)));
     let refusal = "\u{feff}{\"error\":\"invalid_grant\"}\r\n";
@@ -128,7 +128,7 @@ fn unknown_fields_and_deep_ones_are_ignored() {
 }
 
 #[test]
-fn refusals_are_told_apart() {
+fn refusals_are_classified() {
     for (status, body, reason) in [
         (400, r#"{"error":"invalid_grant"}"#, Reason::InvalidClient),
         (
@@ -168,7 +168,7 @@ fn refusals_are_told_apart() {
 }
 
 #[test]
-fn the_codes_for_the_vendors_support_are_told_and_nothing_that_could_be_a_secret() {
+fn the_codes_for_the_vendors_support_are_shown_and_nothing_that_could_be_a_secret() {
     let body = format!(
         r#"{{"cspErrorCode":"csp.1","moduleCode":540,"requestId":"ab-12","traceId":"{}","errorCode":"a b"}}"#,
         "x".repeat(65)
