@@ -1,15 +1,18 @@
 //! Local tokens of clients: random values that mean something to this sidecar alone. A client sends
 //! one where its tool wants an API token; the file that lists them holds only their hashes.
 
-use std::{collections::HashMap, fmt, fs, io, path::Path, str::FromStr, sync::Arc};
+use std::{collections::HashMap, fmt, io, path::Path, str::FromStr, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
-use crate::text;
+use crate::{
+    named_file::{self, FileError},
+    text,
+};
 
 /// No list is longer; a larger file is a mistake.
-const MAX_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
 /// What a client is called in logs and metrics: up to 64 of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +117,9 @@ pub enum ClientTokensError {
     /// The file cannot be opened or read.
     #[error("cannot be read: {0}")]
     Unreadable(io::ErrorKind),
+    /// Something else than a file.
+    #[error("must be a regular file")]
+    NotRegular,
     /// It is not text, or too long.
     #[error("must be text of at most 1 MiB, a line name:sha256 for each client")]
     NotAList,
@@ -126,25 +132,31 @@ pub enum ClientTokensError {
     Wrong(Vec<String>),
 }
 
+impl From<FileError> for ClientTokensError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io(error) => Self::Unreadable(error.kind()),
+            FileError::NotRegular => Self::NotRegular,
+            FileError::TooLarge => Self::NotAList,
+        }
+    }
+}
+
 impl ClientTokens {
     /// Reads a list. Small and rare, so with blocking calls.
     ///
     /// # Errors
     /// When the file is unreadable, empty or not right to the last line.
     pub fn read(path: &Path) -> Result<Self, ClientTokensError> {
-        use io::Read;
+        Self::of(&named_file::read(path, MAX_BYTES)?)
+    }
 
-        let unreadable = |error: io::Error| ClientTokensError::Unreadable(error.kind());
-        let mut bytes = Vec::new();
-        fs::File::open(path)
-            .map_err(unreadable)?
-            .take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(ClientTokensError::NotAList);
-        }
-        let text = std::str::from_utf8(&bytes).map_err(|_| ClientTokensError::NotAList)?;
+    /// The list of what was read from a file.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, ClientTokensError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| ClientTokensError::NotAList)?;
         Self::parse(text)
     }
 
@@ -212,6 +224,8 @@ fn entry(line: &str) -> Result<(ClientName, Hash), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Of "abc", from FIPS 180-2.
@@ -288,6 +302,6 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             assert!(said(&path).contains("at most 1 MiB"));
         }
-        assert!(said(directory.path()).contains("cannot be read"));
+        assert!(said(directory.path()).contains("must be a regular file"));
     }
 }

@@ -76,6 +76,7 @@ pub mod http1;
 pub mod local_ca;
 pub mod local_token;
 pub mod message;
+mod named_file;
 pub mod outbound;
 pub mod output;
 pub mod permissions;

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -24,6 +24,7 @@ use rcgen::{
 use rustls::pki_types::DnsName;
 use secrecy::zeroize::Zeroizing;
 
+pub use self::files::Collision;
 use self::files::Files;
 
 /// What a certificate can be for: the name of a host, or an address.
@@ -59,9 +60,26 @@ const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Makes the files, and writes to `output` what to do with them.
 ///
 /// # Errors
-/// When a file is there already and may not be replaced, or cannot be written.
+/// When a file is there already and may not be replaced, or cannot be written; with a [`Collision`] when
+/// two clients want the same file.
 pub fn make(wish: &Wish<'_>, output: &mut impl Write) -> anyhow::Result<()> {
     let directory = absolute(wish.directory)?;
+    if directory.to_str().is_none() {
+        bail!(
+            "{}: the sidecar's configuration can name a directory only where that is UTF-8",
+            directory.display()
+        );
+    }
+    let mut clients: Vec<ClientName> = Vec::new();
+    for client in wish.clients {
+        if !clients.contains(client) {
+            clients.push(client.clone());
+        }
+    }
+    let wish = &Wish {
+        clients: &clients,
+        ..wish.clone()
+    };
     let mut names: Vec<_> = OWN_NAMES.map(str::to_owned).into();
     for HostName(name) in wish.names {
         if !names.contains(name) {
@@ -80,13 +98,13 @@ pub fn make(wish: &Wish<'_>, output: &mut impl Write) -> anyhow::Result<()> {
         &authority,
         now,
     )?;
-    let mut clients = Vec::new();
+    let mut pairs = Vec::new();
     for ClientName(name) in wish.clients {
         let purpose = ExtendedKeyUsagePurpose::ClientAuth;
-        clients.push((name, leaf(name, &[], purpose, &authority, now)?));
+        pairs.push((name, leaf(name, &[], purpose, &authority, now)?));
     }
     // Keys first: a running sidecar takes up the new pair when its certificate has come.
-    for (name, (certificate, key)) in &clients {
+    for (name, (certificate, key)) in &pairs {
         files.write_secret(&files::client_key(name), key)?;
         files.write(&files::client_certificate(name), certificate)?;
     }

@@ -1,18 +1,20 @@
 //! `auth-sidecar local-token NAME`: makes a token for one client, and the line that lets it in.
 
+mod list;
+mod place;
+
 use std::{
-    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-use crate::client_token::{ClientName, ClientTokens, ClientTokensError, Hash};
+use self::list::Added;
+use crate::client_token::{ClientName, Hash};
 
 /// What every token begins with, so that people and scanners for lost secrets know it.
 const PREFIX: &str = "sidecar_";
@@ -21,11 +23,15 @@ const PREFIX: &str = "sidecar_";
 const BYTES: usize = 32;
 
 /// Makes a token for `name`. The token alone goes to `output`, everything else to `notes`, so that
-/// `TOKEN=$(auth-sidecar local-token …)` works. With a `file`, its line is appended there; the file
+/// `TOKEN=$(auth-sidecar local-token …)` works. With a `file`, its line is added there; the file
 /// is created for its owner alone.
 ///
+/// The token is shown when its line is in place: shown before, it could be one that lets nobody in. A
+/// token that cannot be shown is lost, so its line is taken back; meanwhile it lets in nobody either.
+///
 /// # Errors
-/// When the file is no list of client tokens, has the name already, or cannot be written.
+/// When the file is no list of client tokens, has the name already, or cannot be replaced; when the token
+/// cannot be shown.
 pub fn make(
     name: &ClientName,
     file: Option<&Path>,
@@ -34,10 +40,19 @@ pub fn make(
 ) -> anyhow::Result<()> {
     let token = random()?;
     let line = line(name, &token);
-    if let Some(path) = file {
-        append(path, name, &line).with_context(|| path.display().to_string())?;
+    let added =
+        file.map(|path| Added::to(path, name, &line).with_context(|| path.display().to_string()));
+    let added = added.transpose()?;
+    if let Err(error) = show(&token, output) {
+        let unseen = anyhow::Error::new(error).context("the token cannot be shown");
+        return Err(match (file, added.map(Added::take_back)) {
+            (Some(path), Some(Err(left))) => unseen.context(format!(
+                "{}: delete the line that begins with {name}:, which could not be taken back ({left:#})",
+                path.display()
+            )),
+            _ => unseen,
+        });
     }
-    show(&token, output)?;
     writeln!(
         notes,
         "\nAbove is the token of {name}. It is shown once: give it to the client as its API token.\n"
@@ -85,39 +100,9 @@ fn show(token: &SecretString, output: &mut impl Write) -> io::Result<()> {
     output.flush()
 }
 
-fn append(path: &Path, name: &ClientName, line: &str) -> anyhow::Result<()> {
-    let before = match ClientTokens::read(path) {
-        Ok(tokens) => {
-            if tokens.iter().any(|(known, _)| known == name) {
-                bail!("it has a line for {name} already; delete that, or choose another name");
-            }
-            fs::read(path)?
-        }
-        Err(ClientTokensError::Empty | ClientTokensError::Unreadable(io::ErrorKind::NotFound)) => {
-            Vec::new()
-        }
-        Err(error) => return Err(error.into()),
-    };
-    // Somebody's editor may have left the last line open.
-    let gap = if before.last().is_none_or(|last| *last == b'\n') {
-        ""
-    } else {
-        "\n"
-    };
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
-    // In one piece: a running sidecar may look at any moment.
-    file.write_all(format!("{gap}{line}\n").as_bytes())?;
-    file.sync_all()?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 
@@ -158,6 +143,40 @@ mod tests {
         let again = format!("{:#}", made("a", Some(&path)).unwrap_err());
         assert!(again.contains("a line for a already"), "{again}");
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+    }
+
+    /// Shows nothing, and puts something else in the place of the list.
+    struct Saboteur<'a>(&'a Path);
+
+    impl Write for Saboteur<'_> {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            fs::rename(self.0, self.0.with_extension("old"))?;
+            fs::create_dir(self.0)?;
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_taken_back_is_named_with_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens");
+        let mut notes = Vec::new();
+        let name = "a".parse().unwrap();
+        let error = make(&name, Some(&path), &mut Saboteur(&path), &mut notes).unwrap_err();
+        let said = format!("{error:#}");
+        for part in [
+            path.to_str().unwrap(),
+            "delete the line that begins with a:",
+            "must be a regular file",
+            "the token cannot be shown",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(notes.is_empty());
     }
 
     #[test]

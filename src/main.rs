@@ -2,6 +2,7 @@
 //! command line or configuration.
 
 use std::{
+    fmt::Display,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -11,7 +12,9 @@ use auth_sidecar::{
     app::{App, ServiceManager, shutdown_signal},
     cli::{self, CheckFlags, Command, DoctorFlags, Form, salvage},
     config::{Config, ConfigError, Loaded, Sources, log_format, process_environment, schema},
-    demo, doctor, local_ca, local_token,
+    demo, doctor,
+    local_ca::{self, Collision},
+    local_token,
     output::Output,
     sandbox::{Sandbox, Writable},
     server::{InheritError, Inherited},
@@ -35,15 +38,18 @@ fn main() -> ExitCode {
 
 /// Help and the version, or a word on a command line that is wrong.
 fn respond(error: &clap::Error) -> ExitCode {
-    let flags = error.use_stderr().then(|| salvage(std::env::args_os()));
-    let sources = flags.flatten();
-    let sources = sources.map(|flags| Sources::new(flags, process_environment()));
+    if !error.use_stderr() {
+        let text = error.render();
+        return print(&text).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS);
+    }
+    let flags = salvage(std::env::args_os());
+    let sources = flags.map(|flags| Sources::new(flags, process_environment()));
     match sources.as_ref().map(log_format) {
         Some(LogFormat::Json) => {
             log::open(LogFormat::Json);
             log::fail(&error.to_string());
         }
-        // With its colours. Whoever is away does not hear of it.
+        // Whoever is away does not hear of it.
         _ => drop(error.print()),
     }
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
@@ -55,7 +61,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         return misused(wrong);
     }
     log::fail(&format!("auth-sidecar: {error:#}"));
-    if error.is::<InheritError>() {
+    if error.is::<InheritError>() || error.is::<Collision>() {
         ExitCode::from(MISUSED)
     } else {
         ExitCode::FAILURE
@@ -135,12 +141,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(flags) => {
             let address = flags.running.address(process_environment())?;
             let asked = block_on(status::ask(&address))?;
-            let mut output = Output::asked_for();
             match flags.output {
-                Form::Text => write!(output, "{asked}")?,
-                Form::Json => write!(output, "{}", asked.json())?,
+                Form::Text => print(&asked)?,
+                Form::Json => print(&asked.json())?,
             }
-            output.flush()?;
             return Ok(ExitCode::from(asked.exit_code()));
         }
         Command::Schema => print_json(&schema())?,
@@ -163,10 +167,7 @@ fn check(flags: CheckFlags) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(&Sources::new(flags, process_environment()));
     match (form, loaded) {
         (Form::Text, loaded) => {
-            let loaded = loaded?;
-            let mut output = Output::asked_for();
-            write!(output, "{}", loaded.table(changed))?;
-            output.flush()?;
+            print(&loaded?.table(changed))?;
         }
         (Form::Json, Ok(loaded)) => print_json(&loaded.json(changed))?,
         (Form::Json, Err(wrong)) => {
@@ -226,8 +227,13 @@ fn examine(flags: DoctorFlags, sandbox: Sandbox) -> anyhow::Result<ExitCode> {
 }
 
 fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format_args!("{value:#}\n"))
+}
+
+/// Prints what somebody has asked for.
+fn print(text: &impl Display) -> anyhow::Result<()> {
     let mut output = Output::asked_for();
-    writeln!(output, "{value:#}")?;
+    write!(output, "{text}")?;
     Ok(output.flush()?)
 }
 

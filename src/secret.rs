@@ -15,7 +15,10 @@ use secrecy::{
 };
 use tokio::time::sleep;
 
-use crate::text;
+use crate::{
+    named_file::{self, FileError},
+    text,
+};
 
 /// No secret of this field is longer; a larger file is a mistake (a log, a directory dump).
 const MAX_BYTES: usize = 64 * 1024;
@@ -46,6 +49,12 @@ pub enum SecretError {
         /// What the operating system said.
         kind: io::ErrorKind,
     },
+    /// Something else than a file: a pipe, for one, would be empty at the next use.
+    #[error("{path} must be a regular file")]
+    NotRegular {
+        /// What is none.
+        path: PathBuf,
+    },
     /// There is no next secret.
     #[error("no file for the next secret is configured")]
     NoNext,
@@ -72,7 +81,7 @@ impl SecretSource {
     /// control runtime, and a secret volume is memory.
     ///
     /// # Errors
-    /// When the file is missing, unreadable, empty, larger than 64 KiB or not UTF-8.
+    /// When the file is missing, no regular one, unreadable, empty, larger than 64 KiB or not UTF-8.
     pub fn read(&self) -> Result<SecretString, SecretError> {
         match self {
             Self::Value(value) => Ok(value.clone()),
@@ -90,10 +99,15 @@ impl SecretSource {
     }
 }
 
-fn read_file(path: &PathBuf) -> Result<SecretString, SecretError> {
-    let file = fs::File::open(path).map_err(|error| SecretError::Unreadable {
-        path: path.clone(),
-        kind: error.kind(),
+fn read_file(path: &Path) -> Result<SecretString, SecretError> {
+    let file = named_file::open(path).map_err(|error| match error {
+        FileError::Io(error) => SecretError::Unreadable {
+            path: path.to_owned(),
+            kind: error.kind(),
+        },
+        FileError::NotRegular | FileError::TooLarge => SecretError::NotRegular {
+            path: path.to_owned(),
+        },
     })?;
     read_open(&file, path)
 }

@@ -73,6 +73,12 @@ pub enum TlsError {
         /// What the operating system said.
         kind: io::ErrorKind,
     },
+    /// Something else than a file.
+    #[error("{path} must be a regular file")]
+    NotRegular {
+        /// What is none.
+        path: PathBuf,
+    },
     /// A file holds no certificate, or one that is broken.
     #[error("{path} must hold certificates as PEM, and nothing that is broken")]
     NoCertificate {

@@ -86,7 +86,9 @@ and no configuration.
 
 With --file, it is let in at once: the line name:sha256 is added to that file, which
 listen.client_tokens_file (AUTH_SIDECAR_LISTEN__CLIENT_TOKENS_FILE) names for the sidecar. From then
-on requests without such a token get a 403. The token is shown once and kept nowhere.
+on requests without such a token get a 403. The token is shown once and kept nowhere. The file is
+replaced whole, which takes a directory that can be written to; when the token cannot be shown, the
+line is taken back.
 
 Example: TOKEN=$(auth-sidecar local-token grafana --file /etc/auth-sidecar/clients)";
 

@@ -58,7 +58,9 @@ fn identity(reader: &mut Reader, section: &str) -> Option<Identity> {
     if let Err(error) = identity.load() {
         let is_of_cert = match &error {
             TlsError::NoCertificate { .. } => true,
-            TlsError::Unreadable { path, .. } => *path == identity.cert_file,
+            TlsError::Unreadable { path, .. } | TlsError::NotRegular { path } => {
+                *path == identity.cert_file
+            }
             _ => false,
         };
         let key = if is_of_cert { cert_key } else { key_key };

@@ -177,7 +177,9 @@ fn tls(reader: &mut Reader) -> Option<TlsSettings> {
         }
         Err(error) => {
             let key = match &error {
-                TlsError::NoCertificate { path } | TlsError::Unreadable { path, .. } => {
+                TlsError::NoCertificate { path }
+                | TlsError::NotRegular { path }
+                | TlsError::Unreadable { path, .. } => {
                     if *path == settings.cert_file {
                         CERTIFICATE
                     } else if Some(path) == settings.client_ca_file.as_ref() {

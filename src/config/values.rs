@@ -23,6 +23,7 @@ use crate::{
     client_token::ClientTokens,
     proxy::upstream::HttpVersion,
     telemetry::{LogFormat, spans::SampleRatio},
+    tls::{Authorities, TlsError},
 };
 
 type Parsed<T> = Result<T, Expected>;
@@ -352,8 +353,9 @@ pub(super) fn log_level(value: &Value) -> Parsed<String> {
 /// A PEM file of certificates, read once now to see that it is one.
 pub(super) fn ca_file(value: &Value) -> Parsed<PathBuf> {
     let path = path(value)?;
-    match crate::tls::Authorities::of_file(&path) {
+    match Authorities::of_file(&path) {
         Ok(_) => Ok(path),
+        Err(error @ TlsError::NotRegular { .. }) => Err(error.to_string()),
         Err(_) => Err(format!(
             "{} must be a readable PEM file with certificates",
             path.display()

@@ -20,13 +20,13 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let end = humantime::format_rfc3339_seconds(end).to_string();
     let day = end.split('T').next().unwrap_or_default();
-    let directory = directory.display();
     writeln!(
         output,
-        "Made in {directory}, good until {day}, for {}:\n\n\
+        "Made in {}, good until {day}, for {}:\n\n\
          \x20 ca.pem      what clients trust; it can vouch for these names and for no others\n\
          \x20 cert.pem    the sidecar's certificate\n\
          \x20 key.pem     its key, readable by its owner alone: give it to the sidecar's user",
+        directory.display(),
         names.join(", ")
     )?;
     for ClientName(name) in wish.clients {
@@ -53,17 +53,32 @@ pub(super) fn write(
          The sidecar's configuration:\n\n\
          \x20 [listen]\n\
          \x20 address = {address}\n\
-         \x20 tls_cert_file = \"{directory}/cert.pem\"\n\
-         \x20 tls_key_file = \"{directory}/key.pem\""
+         \x20 tls_cert_file = {}\n\
+         \x20 tls_key_file = {}",
+        in_toml(directory, files::CERTIFICATE),
+        in_toml(directory, files::KEY)
     )?;
     if !wish.clients.is_empty() {
-        writeln!(output, "  tls_client_ca_file = \"{directory}/ca.pem\"")?;
+        let ca = in_toml(directory, files::CA);
+        writeln!(output, "  tls_client_ca_file = {ca}")?;
     }
     if !others.is_empty() {
         let quoted: Vec<_> = others.iter().map(|name| host(name)).collect();
         writeln!(output, "  allow_hosts = [{}]", quoted.join(", "))?;
     }
-    trust(&directory.to_string(), wish, output)
+    trust(directory, wish, output)
+}
+
+/// The path of a file as a value of TOML.
+fn in_toml(directory: &Path, file: &str) -> toml::Value {
+    directory.join(file).display().to_string().into()
+}
+
+/// The path of a file as a word of a shell.
+fn in_shell(directory: &Path, file: &str) -> String {
+    let path = directory.join(file).display().to_string();
+    // Only a zero byte cannot be quoted, which no path has.
+    shlex::try_quote(&path).map_or_else(|_| path.clone(), Into::into)
 }
 
 /// As `allow_hosts` has it.
@@ -74,35 +89,36 @@ fn host(name: &str) -> String {
     }
 }
 
-fn trust(directory: &str, wish: &Wish<'_>, output: &mut impl Write) -> io::Result<()> {
+fn trust(directory: &Path, wish: &Wish<'_>, output: &mut impl Write) -> io::Result<()> {
+    let ca = in_shell(directory, files::CA);
     let client = wish
         .clients
         .first()
         .map_or_else(String::new, |ClientName(name)| {
             format!(
-                " --cert {directory}/{} --key {directory}/{}",
-                files::client_certificate(name),
-                files::client_key(name)
+                " --cert {} --key {}",
+                in_shell(directory, &files::client_certificate(name)),
+                in_shell(directory, &files::client_key(name))
             )
         });
     writeln!(
         output,
         "\nHow clients trust it:\n\n\
-         \x20 curl              curl --cacert {directory}/ca.pem{client} https://localhost:9443/\n\
-         \x20 Go, Terraform     SSL_CERT_FILE={directory}/ca.pem terraform plan   (not on macOS: see below)\n\
-         \x20 Python requests   REQUESTS_CA_BUNDLE={directory}/ca.pem\n\
-         \x20 Python ssl        SSL_CERT_FILE={directory}/ca.pem\n\
-         \x20 Node              NODE_EXTRA_CA_CERTS={directory}/ca.pem\n\
-         \x20 Java              keytool -importcert -noprompt -alias auth-sidecar -file {directory}/ca.pem \\\n\
+         \x20 curl              curl --cacert {ca}{client} https://localhost:9443/\n\
+         \x20 Go, Terraform     SSL_CERT_FILE={ca} terraform plan   (not on macOS: see below)\n\
+         \x20 Python requests   REQUESTS_CA_BUNDLE={ca}\n\
+         \x20 Python ssl        SSL_CERT_FILE={ca}\n\
+         \x20 Node              NODE_EXTRA_CA_CERTS={ca}\n\
+         \x20 Java              keytool -importcert -noprompt -alias auth-sidecar -file {ca} \\\n\
          \x20                     -keystore trust.p12 -storetype PKCS12 -storepass changeit\n\
          \x20                   java -Djavax.net.ssl.trustStore=trust.p12 \\\n\
          \x20                     -Djavax.net.ssl.trustStorePassword=changeit -jar …\n\n\
          Except for Node, these name what is trusted instead of the usual authorities. A program that\n\
          talks to others as well needs both:\n\n\
-         \x20 cat /etc/ssl/certs/ca-certificates.crt {directory}/ca.pem > both.pem\n\n\
+         \x20 cat /etc/ssl/certs/ca-certificates.crt {ca} > both.pem\n\n\
          or the whole machine can trust it. Debian: copy ca.pem to\n\
          /usr/local/share/ca-certificates/auth-sidecar.crt, run update-ca-certificates. Fedora: copy it\n\
          to /etc/pki/ca-trust/source/anchors, run update-ca-trust. macOS: security add-trusted-cert\n\
-         -k ~/Library/Keychains/login.keychain-db {directory}/ca.pem"
+         -k ~/Library/Keychains/login.keychain-db {ca}"
     )
 }

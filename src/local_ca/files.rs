@@ -1,9 +1,10 @@
 //! The files of a local authority: keys for their owner alone, and never half of one.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    collections::BTreeMap,
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -24,6 +25,34 @@ pub(super) fn client_key(name: &str) -> String {
     format!("client-{name}-key.pem")
 }
 
+/// Two clients, a file of one of which would replace one of the other's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--client {first} and --client {second} would both have the file {file}; give one of them another name"
+)]
+pub struct Collision {
+    first: String,
+    second: String,
+    file: String,
+}
+
+/// Sees that each client has files of its own: the certificate of `a-key` would replace the key of `a`.
+fn distinct(clients: &[ClientName]) -> Result<(), Collision> {
+    let mut taken = BTreeMap::new();
+    for ClientName(name) in clients {
+        for file in [client_certificate(name), client_key(name)] {
+            if let Some(first) = taken.insert(file.clone(), name) {
+                return Err(Collision {
+                    first: first.clone(),
+                    second: name.clone(),
+                    file,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A directory that they can be written to.
 #[derive(Debug)]
 pub(super) struct Files<'a>(&'a Path);
@@ -31,12 +60,8 @@ pub(super) struct Files<'a>(&'a Path);
 impl<'a> Files<'a> {
     /// Makes the directory, and sees that nothing is lost by what comes.
     pub(super) fn open(directory: &'a Path, wish: &Wish<'_>) -> anyhow::Result<Self> {
-        let mut builder = DirBuilder::new();
-        // Others read the certificates of clients' authorities there; keys have a mode of their own.
-        builder.recursive(true).mode(0o755);
-        builder
-            .create(directory)
-            .with_context(|| directory.display().to_string())?;
+        distinct(wish.clients)?;
+        make_directory(directory).with_context(|| directory.display().to_string())?;
         if !wish.replace {
             let clients = wish.clients.iter();
             let clients =
@@ -78,10 +103,35 @@ impl<'a> Files<'a> {
                 .create_new(true)
                 .mode(mode)
                 .open(&new)?;
+            // Whatever the mask: who is to trust the authority must be able to read it.
+            file.set_permissions(Permissions::from_mode(mode))?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&new, &path)
         };
         put().with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Makes a directory, and those on the way to it, in which others can read the certificates; keys have a
+/// mode of their own. Those that are there already stay as they are.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    const MODE: u32 = 0o755;
+    let missing: Vec<_> = directory
+        .ancestors()
+        .take_while(|one| !one.exists())
+        .collect();
+    for missing in missing.into_iter().rev() {
+        match DirBuilder::new().mode(MODE).create(missing) {
+            // Whatever the mask.
+            Ok(()) => fs::set_permissions(missing, Permissions::from_mode(MODE))?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && missing.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if directory.is_dir() {
+        Ok(())
+    } else {
+        Err(ErrorKind::NotADirectory.into())
     }
 }

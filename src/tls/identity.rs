@@ -33,6 +33,7 @@ impl Identity {
         let pem = SecretSource::File(path.clone()).read();
         let pem = pem.map_err(|error| match error {
             SecretError::Unreadable { path, kind } => TlsError::Unreadable { path, kind },
+            SecretError::NotRegular { path } => TlsError::NotRegular { path },
             _ => TlsError::NoPrivateKey { path: path.clone() },
         })?;
         let key = signing_key(&pem).ok_or_else(|| TlsError::NoPrivateKey { path: path.clone() })?;

@@ -7,6 +7,10 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::zeroize::Zeroizing;
 
 use super::TlsError;
+use crate::named_file::{self, FileError};
+
+/// Everything that a system trusts, with its explanations, is below 1 MiB; a larger file is a mistake.
+const LARGEST: u64 = 16 << 20;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 
@@ -23,9 +27,16 @@ pub(crate) struct Bundle {
 /// # Errors
 /// When it cannot be read. That nothing is in it is no error here.
 pub(crate) fn bundle(path: &Path) -> Result<Bundle, TlsError> {
-    let bytes = std::fs::read(path).map_err(|error| TlsError::Unreadable {
-        path: path.to_owned(),
-        kind: error.kind(),
+    let bytes = named_file::read(path, LARGEST).map_err(|error| {
+        let path = path.to_owned();
+        match error {
+            FileError::Io(error) => TlsError::Unreadable {
+                path,
+                kind: error.kind(),
+            },
+            FileError::NotRegular => TlsError::NotRegular { path },
+            FileError::TooLarge => TlsError::NoCertificate { path },
+        }
     })?;
     let text = tidied(&bytes);
     let mut bundle = Bundle::default();

@@ -108,3 +108,43 @@ fn manual_pages_are_written_where_they_are_wanted() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains(file.to_str().unwrap()), "{said}");
 }
+
+#[test]
+fn what_was_asked_for_and_cannot_be_printed_is_a_failure_of_every_command() {
+    let printing: [&[&str]; 9] = [
+        &["--help"],
+        &["-h"],
+        &["--version"],
+        &["-V"],
+        &["help", "check"],
+        &["check", "--help"],
+        &["schema"],
+        &["completions", "bash"],
+        &["man"],
+    ];
+    for arguments in printing {
+        let to = |out: Stdio| {
+            Command::new(env!("CARGO_BIN_EXE_auth-sidecar"))
+                .args(arguments)
+                .env_clear()
+                .stdin(Stdio::null())
+                .stdout(out)
+                .output()
+                .unwrap()
+        };
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let failed = to(full.unwrap().into());
+        assert_eq!(failed.status.code(), Some(1), "{arguments:?}: {failed:?}");
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert!(
+            said.lines().count() == 1 && said.contains("cannot write to standard output"),
+            "{arguments:?}: {said}"
+        );
+        // Who reads no further has what they wanted.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let unread = to(writer.into());
+        assert_eq!(unread.status.code(), Some(0), "{arguments:?}: {unread:?}");
+        assert!(unread.stderr.is_empty(), "{arguments:?}: {unread:?}");
+    }
+}

@@ -63,7 +63,14 @@ impl Made {
 }
 
 fn local_ca(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_auth-sidecar"))
+    local_ca_under("022", directory, arguments)
+}
+
+/// The same with a mask for the modes of new files.
+fn local_ca_under(mask: &str, directory: &Path, arguments: &[&str]) -> Output {
+    Command::new("sh")
+        .args(["-c", "umask $0 && exec \"$@\"", mask])
+        .arg(env!("CARGO_BIN_EXE_auth-sidecar"))
         .args(["local-ca", "--dir"])
         .arg(directory)
         .args(arguments)
@@ -345,4 +352,120 @@ async fn what_is_there_is_replaced_only_when_asked_and_then_a_running_sidecar_ta
     assert_ne!(made.text("ca.pem"), before);
     let url = format!("https://localhost:{}/echo", sidecar.proxy_address().port());
     eventually(|| said(&made.curl(&url, &[])) == "200", DEADLINE).await;
+}
+
+#[test]
+fn clients_whose_files_would_replace_one_another_are_refused_before_anything_is_made() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (number, (clients, shared)) in [
+        (["a", "a-key"], "client-a-key.pem"),
+        (["a-key", "a"], "client-a-key.pem"),
+        (["b-key-key", "b-key"], "client-b-key-key.pem"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let directory = scratch.path().join(number.to_string());
+        for replace in [&[][..], &["--replace"]] {
+            let [first, second] = clients;
+            let arguments = [&["--client", first, "--client", second], replace].concat();
+            let refused = local_ca(&directory, &arguments);
+            assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+            let said = said(&refused);
+            for part in [*shared, *first, *second] {
+                assert!(said.contains(part), "{said}");
+            }
+            assert!(!directory.exists());
+        }
+    }
+    // Who is named twice is meant once, as names of hosts are.
+    let made = Made::with(&["--client", "a", "--client", "a"]);
+    assert_eq!(
+        made.said.matches("client-a.pem, client-a-key.pem").count(),
+        1
+    );
+}
+
+#[test]
+fn what_others_are_to_read_is_readable_whatever_the_mask() {
+    let scratch = tempfile::tempdir().unwrap();
+    let private = scratch.path().join("private");
+    fs::create_dir(&private).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    let before = mode(&private);
+    for mask in ["077", "0", "027"] {
+        let parent = private.join(format!("masked-{mask}"));
+        let directory = parent.join("tls");
+        let output = local_ca_under(mask, &directory, &["--client", "a"]);
+        assert!(output.status.success(), "{output:?}");
+        for (name, expected) in [
+            ("", 0o755),
+            ("..", 0o755),
+            ("ca.pem", 0o644),
+            ("cert.pem", 0o644),
+            ("key.pem", 0o600),
+            ("client-a.pem", 0o644),
+            ("client-a-key.pem", 0o600),
+        ] {
+            assert_eq!(mode(&directory.join(name)), expected, "{mask} {name}");
+        }
+    }
+    assert_eq!(mode(&private), before);
+    // A directory that is there keeps what its owner gave it.
+    let own = private.join("own");
+    fs::create_dir(&own).unwrap();
+    fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    assert!(local_ca_under("077", &own, &[]).status.success());
+    assert_eq!((mode(&own), mode(&own.join("ca.pem"))), (0o750, 0o644));
+}
+
+#[test]
+fn what_it_says_can_be_copied_whatever_the_directory_is_called() {
+    let scratch = tempfile::tempdir().unwrap();
+    for name in ["plain", "q\"x", "b\\s", "it's", "a b", "$HOME", "é\t\u{7f}"] {
+        let directory = scratch.path().join(name);
+        let output = local_ca(&directory, &["--client", "a"]);
+        assert!(output.status.success(), "{output:?}");
+        let said = said(&output);
+        let toml: Vec<_> = said
+            .lines()
+            .skip_while(|line| *line != "  [listen]")
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let toml = toml.join("\n");
+        let table: toml::Table = toml
+            .parse()
+            .unwrap_or_else(|error| panic!("{error}: {toml}"));
+        for (key, file) in [
+            ("tls_cert_file", "cert.pem"),
+            ("tls_key_file", "key.pem"),
+            ("tls_client_ca_file", "ca.pem"),
+        ] {
+            let path = Path::new(table["listen"][key].as_str().unwrap());
+            assert_eq!(path, directory.join(file));
+        }
+        let curl = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("curl  "));
+        let script = format!(
+            "curl() {{ printf '%s\\n' \"$2\" \"$4\" \"$6\"; }}; {}",
+            curl.unwrap()
+        );
+        let words = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let expected: String = ["ca.pem", "client-a.pem", "client-a-key.pem"]
+            .map(|file| format!("{}\n", directory.join(file).display()))
+            .concat();
+        assert_eq!(
+            String::from_utf8(words.stdout).unwrap(),
+            expected,
+            "{script}"
+        );
+    }
+    // The configuration could not name it.
+    let odd = std::os::unix::ffi::OsStrExt::from_bytes(b"odd\xff");
+    let directory = scratch.path().join::<&std::ffi::OsStr>(odd);
+    let refused = local_ca(&directory, &[]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said(&refused).contains("UTF-8"), "{refused:?}");
+    assert!(!directory.exists());
 }

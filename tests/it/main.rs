@@ -59,6 +59,8 @@ mod idle;
 mod limits;
 /// Certificates for localhost, made here.
 mod local_ca;
+/// The list of clients while a token is made.
+mod local_token;
 /// What localhost stands for as an address.
 mod localhost;
 /// Whoever reads the log, or does not.
@@ -67,6 +69,8 @@ mod log_readers;
 mod meaning;
 /// Every series of `/metrics`, and the rules that read them.
 mod metrics;
+/// Files that are named and are none.
+mod named_files;
 /// Names of the sidecar besides localhost.
 mod names;
 /// HTTP proxies on the way to the upstream.

@@ -60,15 +60,15 @@ async fn a_configuration_whose_files_hang_is_rejected_and_holds_nothing_up() {
     let csp = FakeCsp::start();
     let service = FakeService::start(csp.validator());
     let settings = Settings::new(&csp, &service).set("process.sandbox", false);
-    let mut sidecar = Process::start(&settings).await;
-    // Nobody writes to it, so whoever opens it waits.
+    // Nobody writes to it, so whoever opens it waits. What the configuration names is opened without waiting;
+    // the system's authorities, which services behind https need, are not.
     let directory = tempfile::tempdir().unwrap();
-    let hanging = directory.path().join("clients");
+    let hanging = directory.path().join("authorities");
     let made = std::process::Command::new("mkfifo").arg(&hanging).status();
     assert!(made.unwrap().success());
-    let hangs = settings
-        .clone()
-        .set("listen.client_tokens_file", hanging.to_str().unwrap());
+    let environment = [("SSL_CERT_FILE", hanging.to_str().unwrap())];
+    let mut sidecar = Process::start_with(&settings, &[], &environment).await;
+    let hangs = settings.clone().set("upstream.url", "https://localhost:1");
     sidecar.reconfigure(&hangs);
     let rejected = async || {
         assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod collector;
+pub mod command;
 pub mod csp;
 pub mod http2;
 pub mod issuer;
@@ -15,6 +16,7 @@ pub mod sidecar;
 
 pub use client::{Body, Client, Reply, get, next_data, request, try_request};
 pub use collector::{FakeCollector, Traced, Verdict};
+pub use command::ended;
 pub use csp::{Answer, FakeCsp};
 pub use issuer::{FakeIssuer, Said};
 pub use peer::{Connection, send_raw};

@@ -2,7 +2,7 @@
 //!
 //! Values stay the text that they are: nothing here reads `0123` as a number or drops quotes.
 
-use std::{collections::BTreeMap, ffi::OsString, fs};
+use std::{collections::BTreeMap, ffi::OsString};
 
 use figment::value::Value;
 
@@ -14,7 +14,7 @@ use super::{
     },
     Implied, Layers, Stray,
 };
-use crate::text;
+use crate::{named_file, text};
 
 const PREFIX: &str = "AUTH_SIDECAR_";
 
@@ -117,7 +117,7 @@ impl Layers {
     fn merge_content(&mut self, key: &'static str, path: &str, named_by: &str) {
         let named = values::named(path);
         let read = named.and_then(|path| {
-            fs::read_to_string(&path)
+            named_file::text(&path)
                 .map_err(|error| format!("cannot read the file {}: {error}", path.display()))
         });
         match read {

@@ -12,12 +12,12 @@ use super::{
     },
     Layers, Stray,
 };
-use crate::text;
+use crate::{named_file, text};
 
 impl Layers {
     /// Merges the file that `named_by` names.
     pub(super) fn merge_file(&mut self, path: &Path, named_by: &str) {
-        let text = match std::fs::read_to_string(path) {
+        let text = match named_file::text(path) {
             Ok(text) => text,
             Err(error) => {
                 self.incomplete = true;
