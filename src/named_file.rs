@@ -21,7 +21,7 @@ use tokio::time::Instant;
 /// No text that is read once is longer.
 const LONGEST_TEXT: u64 = 1 << 20;
 /// How long a pipe may take: whoever writes to it may have to ask a store of secrets first.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PIPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much is read from a pipe at once: as much as it holds.
 const PIECE: usize = 64 * 1024;
 
@@ -81,7 +81,7 @@ pub(crate) fn whole(file: &File, most: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// When it cannot be read, is longer than 1 MiB, is not UTF-8, or does not come in time.
 pub(crate) fn text(path: &Path) -> io::Result<String> {
-    let bytes = text_within(path, PATIENCE)?;
+    let bytes = text_within(path, PIPE_TIMEOUT)?;
     let not_text = |_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8 text");
     String::from_utf8(bytes).map_err(not_text)
 }
@@ -178,7 +178,7 @@ mod tests {
             let content = [&large, extra].concat();
             let to = path.clone();
             let writer = thread::spawn(move || drop(fs::write(to, content)));
-            let read = text_within(&path, PATIENCE);
+            let read = text_within(&path, PIPE_TIMEOUT);
             writer.join().unwrap();
             match read {
                 Ok(read) => assert_eq!((read.len(), extra.len()), (large.len(), 0)),

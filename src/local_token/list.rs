@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::bail;
 use tokio::time::Instant;
 
-use super::place::{PATIENCE, Place};
+use super::place::{LOCK_TIMEOUT, Place};
 use crate::client_token::{ClientName, ClientTokens, ClientTokensError, MAX_BYTES};
 
 /// A line that was put into a list.
@@ -22,7 +22,7 @@ pub(super) struct Added<'a> {
 impl<'a> Added<'a> {
     /// Puts the line of a client into the list, which is made where there is none, for its owner alone.
     pub(super) fn to(path: &'a Path, name: &ClientName, line: &'a str) -> anyhow::Result<Self> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         let added = |is_new_list| Self {
             path,
             line,
@@ -50,7 +50,7 @@ impl<'a> Added<'a> {
     /// Takes the line out again, and the list where it was made for it.
     pub(super) fn take_back(self) -> anyhow::Result<()> {
         let place = Place::of(self.path)?;
-        let Some(list) = place.held(Instant::now() + PATIENCE)? else {
+        let Some(list) = place.held(Instant::now() + LOCK_TIMEOUT)? else {
             return Ok(());
         };
         let after = without(&list.read()?, self.line);

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long another program may hold the list.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the lock is asked for: the kernel's own wait has no deadline.
 const PAUSE: Duration = Duration::from_millis(20);
 /// As many links as the kernel follows.
@@ -95,7 +95,7 @@ impl Place {
             if Instant::now() > deadline {
                 bail!(
                     "another program holds its lock, for more than {}; try again",
-                    humantime::format_duration(PATIENCE)
+                    humantime::format_duration(LOCK_TIMEOUT)
                 );
             }
         }
