@@ -2,7 +2,7 @@
 
 mod aborted;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use auth_sidecar::client_token::Hash;
 use rustix::process::Signal;
@@ -304,9 +304,8 @@ async fn refusals_and_orders_of_the_admin_listener_are_there_and_its_probes_are_
     assert!(!log.text().contains("canary"), "{}", log.text());
 }
 
-#[tokio::test]
-async fn a_websocket_is_a_line_with_the_bytes_of_both_directions() {
-    let log = Log::new();
+/// A service that agrees to a WebSocket, and has settings that lead to it.
+fn websockets() -> (RawServer, Settings) {
     let service = RawServer::start(|_, stream| async move {
         let mut connection = Connection::from(stream);
         connection.read_head().await.unwrap();
@@ -315,12 +314,17 @@ async fn a_websocket_is_a_line_with_the_bytes_of_both_directions() {
         connection.write(agreed).await;
         connection.read_exact(10).await;
         connection.write("hello").await;
+        connection.read_to_end().await;
     });
     let settings = Settings::to(&format!("http://{}", service.address()))
         .set("auth.type", "static-token")
         .set("auth.token", "the-token");
-    let sidecar = Sidecar::start(&log.of(settings, "all"));
-    let mut client = Connection::to(sidecar.proxy_address()).await;
+    (service, settings)
+}
+
+/// A WebSocket that has carried ten bytes there and five back.
+async fn carried(address: SocketAddr) -> Connection {
+    let mut client = Connection::to(address).await;
     let offer = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
                  Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -328,7 +332,15 @@ async fn a_websocket_is_a_line_with_the_bytes_of_both_directions() {
     assert!(client.read_head().await.unwrap().contains(" 101 "));
     client.write("0123456789").await;
     assert_eq!(client.read_exact(5).await, b"hello");
-    drop(client);
+    client
+}
+
+#[tokio::test]
+async fn a_websocket_is_a_line_with_the_bytes_of_both_directions() {
+    let log = Log::new();
+    let (_service, settings) = websockets();
+    let sidecar = Sidecar::start(&log.of(settings, "all"));
+    drop(carried(sidecar.proxy_address()).await);
     let line = log.wait(1).await.remove(0);
     assert_eq!(line["http.response.status_code"], 101);
     assert_eq!(

@@ -55,29 +55,10 @@ async fn what_the_drain_breaks_off_is_no_client_that_left() {
 #[tokio::test]
 async fn a_websocket_that_the_drain_breaks_off_has_the_bytes_that_it_carried() {
     let log = Log::new();
-    let service = RawServer::start(|_, stream| async move {
-        let mut connection = Connection::from(stream);
-        connection.read_head().await.unwrap();
-        let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-                      Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-        connection.write(agreed).await;
-        connection.read_exact(10).await;
-        connection.write("hello").await;
-        connection.read_to_end().await;
-    });
-    let settings = Settings::to(&format!("http://{}", service.address()))
-        .set("auth.type", "static-token")
-        .set("auth.token", TOKEN)
-        .set("listen.drain_timeout", "300ms");
+    let (_service, settings) = websockets();
+    let settings = settings.set("listen.drain_timeout", "300ms");
     let mut process = Process::start(&log.of(settings, "errors")).await;
-    let mut client = Connection::to(process.proxy_address()).await;
-    let offer = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.write(offer).await;
-    assert!(client.read_head().await.unwrap().contains(" 101 "));
-    client.write("0123456789").await;
-    assert_eq!(client.read_exact(5).await, b"hello");
+    let _client = carried(process.proxy_address()).await;
     process.signal(Signal::TERM);
     assert_eq!(process.wait().await.code(), Some(0));
     let line = log.wait(1).await.remove(0);
