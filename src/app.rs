@@ -113,7 +113,13 @@ impl App {
     #[must_use]
     pub fn reloading(self, sources: Sources, file: Option<PathBuf>) -> Self {
         Self {
-            reload: Some((sources, file)),
+            reload: Some((
+                Sources {
+                    is_reload: true,
+                    ..sources
+                },
+                file,
+            )),
             ..self
         }
     }
@@ -230,13 +236,14 @@ impl App {
         // What starts and stops has no room for it.
         let result = Box::pin(program.serve(&mut reload, shutdown)).await;
         let access_log = program.shared.access_log.clone();
-        program.stop().await?;
+        let stopped = program.stop().await;
         sampling.abort();
         access_log.finish();
         if let Some(rotation) = rotation {
             rotation.abort();
         }
-        result
+        // What has ended it is the cause of what followed.
+        result.and(stopped)
     }
 }
 

@@ -27,6 +27,7 @@ mod values;
 
 use std::{
     ffi::OsString,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -67,6 +68,9 @@ pub struct Sources {
     /// The sockets that were passed to this process; `None` where nothing is going to be served, so
     /// that nothing is known of them.
     pub inherited: Option<Inherited>,
+    /// Whether it was loaded before. A pipe has nothing the second time, which must not pass for a
+    /// configuration without its rules.
+    pub is_reload: bool,
 }
 
 /// Flags that set a key. None takes a secret: process listings show the command line.
@@ -279,7 +283,7 @@ impl Sources {
         Self {
             flags,
             environment,
-            inherited: None,
+            ..Self::default()
         }
     }
 
@@ -329,30 +333,39 @@ impl Sources {
     }
 }
 
-/// The form of the log that is asked for, as far as it can be read in a configuration that may be wrong.
+/// The format that the log is to have, whatever is wrong with the rest of a configuration.
 #[must_use]
 pub fn log_format(sources: &Sources) -> LogFormat {
-    let layers = Layers::collect(sources);
-    let asked = layers.figment.find_value("log.format").ok();
-    let format = asked.and_then(|value| values::log_format().parse(&value).ok());
-    format.flatten().unwrap_or(LogFormat::Text)
+    Gathered::of(sources).log_format()
 }
 
-/// The environment of this process. Nothing else reads it.
-#[must_use]
-pub fn process_environment() -> Vec<(OsString, OsString)> {
-    std::env::vars_os().collect()
-}
+/// All that is given of a configuration, read and yet to be checked. A source is read once: a pipe has
+/// nothing the second time.
+pub struct Gathered(Layers);
 
-impl Config {
-    /// Loads a configuration: reads its files, and connects nowhere.
+impl Gathered {
+    /// Reads the sources.
+    #[must_use]
+    pub fn of(sources: &Sources) -> Self {
+        Self(Layers::collect(sources))
+    }
+
+    /// The format that the log is to have, whatever is wrong with the rest.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        let asked = self.0.figment.find_value("log.format").ok();
+        let format = asked.and_then(|value| values::log_format().parse(&value).ok());
+        format.flatten().unwrap_or(LogFormat::Text)
+    }
+
+    /// Makes a configuration of what was read, which may use these sockets.
     ///
     /// # Errors
     /// With everything that is wrong with it.
-    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-        let mut layers = Layers::collect(sources);
+    pub fn load(self, inherited: Option<Inherited>) -> Result<Loaded, ConfigError> {
+        let Self(mut layers) = self;
         let file = layers.file.take();
-        let mut reader = Reader::new(layers, sources.inherited.clone());
+        let mut reader = Reader::new(layers, inherited);
         let config = sections::read(&mut reader);
         reader.reject_unknown();
         let Reader {
@@ -370,13 +383,35 @@ impl Config {
                 }
                 warnings.extend(files::warnings(&config, &resolved, file.as_deref()));
                 Ok(Loaded {
-                    config: Self { warnings, ..config },
+                    config: Config { warnings, ..config },
                     resolved,
                     file,
                 })
             }
             _ => Err(ConfigError::new(problems)),
         }
+    }
+}
+
+impl fmt::Debug for Gathered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gathered").finish_non_exhaustive()
+    }
+}
+
+/// The environment of this process. Nothing else reads it.
+#[must_use]
+pub fn process_environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}
+
+impl Config {
+    /// Loads a configuration: reads its files, and connects nowhere.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it.
+    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+        Gathered::of(sources).load(sources.inherited.clone())
     }
 }
 

@@ -11,7 +11,9 @@ use std::{
 use auth_sidecar::{
     app::{App, ServiceManager, shutdown_signal},
     cli::{self, CheckFlags, Command, DoctorFlags, Form, salvage},
-    config::{Config, ConfigError, Loaded, Sources, log_format, process_environment, schema},
+    config::{
+        Config, ConfigError, Gathered, Loaded, Sources, log_format, process_environment, schema,
+    },
     demo, doctor,
     local_ca::{self, Collision},
     local_token,
@@ -82,14 +84,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(flags) => {
             let sources = Sources::new(flags, process_environment());
-            log::open(log_format(&sources));
+            let gathered = Gathered::of(&sources);
+            log::open(gathered.log_format());
             // Before anything else is opened, and before the first other thread.
             let names = sources.variable("LISTEN_FDNAMES");
             let for_process = sources.variable("LISTEN_PID");
             let inherited = Inherited::take(names, for_process)?;
             let manager = ServiceManager::at(sources.variable("NOTIFY_SOCKET"));
+            let Loaded { config, file, .. } = gathered.load(Some(inherited.clone()))?;
             let sources = sources.with_sockets(inherited);
-            let Loaded { config, file, .. } = Config::load(&sources)?;
             telemetry::log_to(&config.log, || LogWriter)?;
             announce(&config, file.as_deref());
             for warning in &config.warnings {

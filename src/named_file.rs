@@ -81,9 +81,35 @@ pub(crate) fn whole(file: &File, most: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// When it cannot be read, is longer than 1 MiB, is not UTF-8, or does not come in time.
 pub(crate) fn text(path: &Path) -> io::Result<String> {
-    let bytes = text_within(path, PIPE_TIMEOUT)?;
+    utf8(text_within(path, PIPE_TIMEOUT)?)
+}
+
+/// Reads a text that was read before, which only a regular file has again.
+///
+/// # Errors
+/// When it cannot be read, is none, is longer than 1 MiB or is not UTF-8.
+pub(crate) fn text_again(path: &Path) -> io::Result<String> {
+    let bytes = read(path, LONGEST_TEXT).map_err(|error| match error {
+        FileError::NotRegular => io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is no regular file, so it cannot be read again",
+        ),
+        error => in_io(error),
+    })?;
+    utf8(bytes)
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
     let not_text = |_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8 text");
     String::from_utf8(bytes).map_err(not_text)
+}
+
+fn in_io(error: FileError) -> io::Error {
+    match error {
+        FileError::Io(error) => error,
+        FileError::NotRegular => ErrorKind::InvalidInput.into(),
+        FileError::TooLarge => io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"),
+    }
 }
 
 fn text_within(path: &Path, limit: Duration) -> io::Result<Vec<u8>> {
@@ -94,11 +120,7 @@ fn text_within(path: &Path, limit: Duration) -> io::Result<Vec<u8>> {
     } else {
         piped(&file, LONGEST_TEXT, limit)
     };
-    read.map_err(|error| match error {
-        FileError::Io(error) => error,
-        FileError::NotRegular => ErrorKind::InvalidInput.into(),
-        FileError::TooLarge => io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"),
-    })
+    read.map_err(in_io)
 }
 
 /// Reads what comes until its end.

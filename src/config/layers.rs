@@ -6,7 +6,11 @@ mod file;
 
 pub(super) use self::file::convert;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -15,6 +19,7 @@ use figment::{
 };
 
 use super::{Flags, Sources, auth::CredentialKind, problem::Problem};
+use crate::named_file;
 
 /// What the defaults give as their place.
 pub(super) const DEFAULT: &str = "default";
@@ -39,6 +44,7 @@ pub(super) struct Layers {
     pub(super) unread: BTreeSet<String>,
     /// The file could not be read, so nothing can be called missing.
     pub(super) incomplete: bool,
+    is_reload: bool,
 }
 
 /// A kind of credentials that a variable of the ecosystem implies.
@@ -63,8 +69,12 @@ impl Layers {
             flags,
             environment: variables,
             inherited: _,
+            is_reload,
         } = sources;
-        let mut layers = Self::default();
+        let mut layers = Self {
+            is_reload: *is_reload,
+            ..Self::default()
+        };
         layers.merge_toml(DEFAULTS, &|_| DEFAULT.to_owned());
         layers.defaults = layers.figment.clone();
         let environment = layers.own_environment(variables);
@@ -83,6 +93,15 @@ impl Layers {
         layers.merge_flags(flags);
         layers.join_no_proxy(variables);
         layers
+    }
+
+    /// Reads a text that a path names.
+    fn text(&self, path: &Path) -> io::Result<String> {
+        if self.is_reload {
+            named_file::text_again(path)
+        } else {
+            named_file::text(path)
+        }
     }
 
     fn merge_flags(&mut self, flags: &Flags) {

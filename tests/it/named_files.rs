@@ -9,10 +9,14 @@ use std::{
 };
 
 use auth_sidecar::client_token::Hash;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
 
 use crate::support::{
-    DEADLINE, FakeService, Settings, Sidecar, ended, eventually_async, pki::Authority,
+    DEADLINE, FakeService, Process, Settings, Sidecar, ended, eventually, eventually_async,
+    pki::Authority, request,
 };
 
 /// The least that works.
@@ -109,7 +113,10 @@ fn a_configuration_may_come_through_a_pipe() {
     fs::write(at("url"), "https://h.example/\n").unwrap();
     let mut bash = Command::new("bash");
     let script = "WAVEFRONT_URL_FILE=<(cat url) \"$0\" check --config <(cat config)";
+    // Cargo gives its tests variables that look like the program's.
     bash.args(["-c", script, env!("CARGO_BIN_EXE_auth-sidecar")])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
         .current_dir(directory.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -226,12 +233,44 @@ async fn a_list_of_clients_that_becomes_a_pipe_holds_nothing_up() {
     fifo(&path);
     let is_reported = async || {
         let (_, metrics) = sidecar.admin_get("/metrics").await;
-        let line = "auth_sidecar_client_tokens_reload_total{result=\"failure\"} 0";
-        !metrics.lines().any(|found| found == line)
+        let family = "auth_sidecar_client_tokens_reload_total{result=\"failure\"} ";
+        let mut counts = metrics.lines().filter_map(|line| line.strip_prefix(family));
+        counts.any(|count| count != "0")
     };
     let watched = eventually_async(is_reported, DEADLINE);
     let watched = tokio::time::timeout(DEADLINE, watched).await;
     // Whoever waits for the writer is let go, so that the test ends.
     drop(File::options().read(true).write(true).open(&path).unwrap());
     assert!(watched.is_ok(), "the admin listener hangs");
+}
+
+#[tokio::test]
+async fn a_configuration_that_came_through_a_pipe_is_not_empty_the_second_time() {
+    let service = FakeService::accepting(["the-token"]);
+    let files = tempfile::tempdir().unwrap();
+    let rules = files.path().join("rules.toml");
+    fs::write(&rules, "[listen]\npreset = 'read-only'\n").unwrap();
+    let mut shell = Command::new("bash");
+    let program = env!("CARGO_BIN_EXE_auth-sidecar");
+    let line = format!(
+        "exec {program} run --config <(/bin/cat {})",
+        rules.display()
+    );
+    shell.args(["-c", &line]);
+    let url = service.url();
+    let environment = [
+        ("WAVEFRONT_URL", url.as_str()),
+        ("AUTH_SIDECAR_AUTH__TYPE", "static-token"),
+        ("AUTH_SIDECAR_AUTH__TOKEN", "the-token"),
+        ("AUTH_SIDECAR_LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("AUTH_SIDECAR_ADMIN__ADDRESS", "127.0.0.1:0"),
+    ];
+    let mut sidecar = Process::spawn_command(files, shell, &environment);
+    sidecar.listening(true).await;
+    let url = format!("{}/api/v2/alert", sidecar.url());
+    assert_eq!(request("POST", &url, &[], "").await.status, 403);
+    sidecar.signal(Signal::HUP);
+    let rejected = || sidecar.output().contains("cannot be read again");
+    eventually(rejected, DEADLINE).await;
+    assert_eq!(request("POST", &url, &[], "").await.status, 403);
 }

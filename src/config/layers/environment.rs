@@ -14,7 +14,7 @@ use super::{
     },
     Implied, Layers, Stray,
 };
-use crate::{named_file, text};
+use crate::text;
 
 const PREFIX: &str = "AUTH_SIDECAR_";
 
@@ -117,7 +117,7 @@ impl Layers {
     fn merge_content(&mut self, key: &'static str, path: &str, named_by: &str) {
         let named = values::named(path);
         let read = named.and_then(|path| {
-            named_file::text(&path)
+            self.text(&path)
                 .map_err(|error| format!("cannot read the file {}: {error}", path.display()))
         });
         match read {

@@ -12,12 +12,12 @@ use super::{
     },
     Layers, Stray,
 };
-use crate::{named_file, text};
+use crate::text;
 
 impl Layers {
     /// Merges the file that `named_by` names.
     pub(super) fn merge_file(&mut self, path: &Path, named_by: &str) {
-        let text = match named_file::text(path) {
+        let text = match self.text(path) {
             Ok(text) => text,
             Err(error) => {
                 self.incomplete = true;
