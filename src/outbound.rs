@@ -267,7 +267,8 @@ fn place(url: &Url) -> Result<(String, u16), UnusableRoute> {
 }
 
 /// Carries out one exchange over a connection of a library, which works only while it is polled. A response
-/// that ends its connection is a response: the exchange gets what the connection has read.
+/// that ends its connection is a response: the exchange gets what the connection has read. `connection` drops
+/// what it has of the library when it is over, as an async block does.
 ///
 /// # Cancel safety
 /// Dropped, it drops both.

@@ -131,14 +131,19 @@ impl Brokering {
         let left = deadline.saturating_duration_since(Instant::now());
         settings.drain_timeout = settings.drain_timeout.max(left);
         self.settings.store(Arc::new(settings));
-        for (listening, mut serving) in self.serving {
+        let (listeners, serving): (Vec<_>, Vec<_>) = self.serving.into_iter().unzip();
+        for listening in listeners {
+            // All at once, and with its socket: nobody is to wait for one that is no longer served.
             listening.shutdown.begin();
+        }
+        let mut result = Ok(());
+        for mut serving in serving {
             while let Some(ended) = serving.join_next().await {
-                ended.context("the broker crashed")?;
+                result = result.and(ended.context("the broker crashed"));
             }
         }
         self.files.stop().await;
-        Ok(())
+        result
     }
 
     fn serve(&mut self, listeners: Vec<Listening>, shared: &Shared) -> anyhow::Result<()> {

@@ -161,11 +161,12 @@ impl Program {
         if live.config.process != self.live.config.process {
             tracing::warn!("process.sandbox takes effect at the next start");
         }
-        self.operators.change(operators, &live, &self.shared)?;
-        self.broker.change(broker, &live, &self.shared).await?;
+        let operators = self.operators.change(operators, &live, &self.shared);
+        let broker = self.broker.change(broker, &live, &self.shared).await;
         if self.shared.stopping.is_cancelled() {
             self.announce_end();
         }
+        operators.and(broker)?;
         live.take_over(&mut self.live);
         live.come_into_use();
         self.live = live;
@@ -193,11 +194,11 @@ impl Program {
 
     /// Begins the drain delay, and says when it is over: clients are served on, and everything else goes on
     /// too, but the program is not ready any more, so that whoever spreads requests over several goes
-    /// elsewhere. Where there is no token nobody is served, and nothing to wait for.
+    /// elsewhere. Before the first token nobody is served, and there is nothing to wait for.
     fn delay_drain(&self) -> Instant {
         let now = Instant::now();
         let delay = self.live.config.listen.drain_delay;
-        if delay.is_zero() || self.live.tokens.snapshot().usable(now).is_none() {
+        if delay.is_zero() || self.live.tokens.snapshot().token.is_none() {
             return now;
         }
         tracing::info!(

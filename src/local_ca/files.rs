@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rustix::fs::OFlags;
 use secrecy::zeroize::Zeroizing;
 
 use super::{ClientName, Wish};
@@ -124,7 +125,14 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     for missing in missing.into_iter().rev() {
         match DirBuilder::new().mode(MODE).create(missing) {
             // Whatever the mask.
-            Ok(()) => fs::set_permissions(missing, Permissions::from_mode(MODE))?,
+            Ok(()) => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                let made = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(flags.bits().cast_signed())
+                    .open(missing)?;
+                made.set_permissions(Permissions::from_mode(MODE))?;
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists && missing.is_dir() => {}
             Err(error) => return Err(error),
         }

@@ -55,6 +55,12 @@ impl Held {
 impl Place {
     /// The place that a path names.
     pub(super) fn of(path: &Path) -> anyhow::Result<Self> {
+        // By the kernel first, which does not follow links that others have planted (fs.protected_symlinks).
+        match fs::metadata(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
         let mut path = std::path::absolute(path)?;
         for _ in 0..LINKS {
             let target = match fs::read_link(&path) {
@@ -186,7 +192,12 @@ pub(super) struct NewList<'a> {
 impl NewList<'_> {
     /// Replaces the list that is in the place.
     pub(super) fn into_place(self) -> anyhow::Result<()> {
-        fs::rename(&self.path, &self.place.path).context("cannot replace it")?;
+        fs::rename(&self.path, &self.place.path).map_err(|error| {
+            let is_mount = error.kind() == ErrorKind::ResourceBusy;
+            let hint = "cannot replace it: it is a mount of its own; mount its directory instead";
+            let what = if is_mount { hint } else { "cannot replace it" };
+            anyhow::Error::new(error).context(what)
+        })?;
         self.reach_the_disk();
         Ok(())
     }

@@ -137,7 +137,7 @@ fn is_in(list: &List, output: &Output) -> bool {
 
 #[test]
 fn several_at_once_with_one_name_make_one_line() {
-    const TIMES: usize = 12;
+    const TIMES: usize = 6;
     // Long, so that reading it takes a while.
     let list = List::of(&format!("# who may{}\n", "\n#".repeat(100_000)));
     let outputs = at_once(&vec!["same".to_owned(); TIMES], &list);
@@ -156,7 +156,7 @@ fn several_at_once_with_one_name_make_one_line() {
 
 #[test]
 fn several_at_once_with_names_of_their_own_are_all_let_in() {
-    let names: Vec<_> = (0..12).map(|number| format!("client-{number}")).collect();
+    let names: Vec<_> = (0..6).map(|number| format!("client-{number}")).collect();
     // One of them makes the list.
     let list = List::missing();
     for output in at_once(&names, &list) {

@@ -91,7 +91,6 @@ async fn delaying(settings: &Settings) -> Process {
 #[tokio::test]
 async fn whoever_comes_within_the_drain_delay_is_served_until_an_order_ends_it() {
     let csp = FakeCsp::start();
-    csp.lifetime(3);
     let service = FakeService::start(csp.validator());
     let settings = Settings::new(&csp, &service)
         .set("listen.drain_delay", "1h")
@@ -99,11 +98,16 @@ async fn whoever_comes_within_the_drain_delay_is_served_until_an_order_ends_it()
     let mut sidecar = delaying(&settings).await;
     // Tokens are renewed all the while, and a changed configuration is used.
     let calls = csp.call_count();
-    eventually(|| csp.call_count() > calls, SOON).await;
+    csp.revoke_all();
+    assert_eq!(get(&format!("{}/x", sidecar.url())).await.status, 200);
+    assert!(csp.call_count() > calls);
     sidecar.reconfigure(&settings.clone().set("listen.preset", "read-only"));
     sidecar.signal(Signal::HUP);
     let url = format!("{}/api/v2/alert", sidecar.url());
-    let is_read_only = async || try_request("POST", &url, &[], "").await.unwrap().status == 403;
+    let is_read_only = async || {
+        let reply = try_request("POST", &url, &[], "").await;
+        reply.is_ok_and(|reply| reply.status == 403)
+    };
     eventually_async(is_read_only, SOON).await;
     assert_eq!(get(&url).await.status, 200);
     let order = format!("{}/quitquitquit", sidecar.admin_url());
@@ -152,6 +156,7 @@ async fn after_the_drain_delay_the_sidecar_drains() {
     let service = FakeService::accepting_all();
     let settings = Settings::static_token("token", &service).set("listen.drain_delay", "1s");
     let mut sidecar = Process::start(&settings).await;
+    eventually_async(async || sidecar.admin_get("/readyz").await.0 == 200, SOON).await;
     let asked = Instant::now();
     sidecar.signal(Signal::TERM);
     assert_eq!(sidecar.wait().await.code(), Some(0));

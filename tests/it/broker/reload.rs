@@ -11,7 +11,8 @@ use tokio::{
 
 use super::{API_TOKEN, TELEGRAF, TOKEN, ask, list, over, place, settings};
 use crate::support::{
-    DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually, eventually_async,
+    Answer, DEADLINE, FakeCsp, FakeService, Process, Settings, Sidecar, eventually,
+    eventually_async,
 };
 
 #[tokio::test]
@@ -118,4 +119,39 @@ async fn what_a_broker_has_open_when_it_is_given_up_ends_with_its_drain_time() {
     assert!(end.is_ok(), "the connection is still open");
     let said = String::from_utf8_lossy(&said);
     assert_eq!(said, "", "it was ended, not responded to");
+}
+
+#[tokio::test]
+async fn all_addresses_of_the_broker_begin_their_end_at_once() {
+    let csp = FakeCsp::start();
+    let service = FakeService::start(csp.validator());
+    let granted = Answer::grant(FakeCsp::token(1), 1800);
+    csp.always(granted.after(Duration::from_secs(6)));
+    let (_directory, first) = place();
+    let (_other, second) = place();
+    let own = getuid().as_raw().to_string();
+    let addresses = [&first, &second].map(|path| format!("unix:{}", path.display()));
+    let settings = Settings::new(&csp, &service)
+        .set(
+            "broker.address",
+            addresses.each_ref().map(String::as_str).as_slice(),
+        )
+        .set("broker.allow_users", [own.as_str()].as_slice());
+    let process = Process::start(&settings).await;
+    eventually(|| second.exists(), DEADLINE).await;
+    let mut waiting = tokio::net::UnixStream::connect(&first).await.unwrap();
+    let head = "GET /auth HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    waiting.write_all(head.as_bytes()).await.unwrap();
+    let is_held = async || {
+        let (_, metrics) = process.admin_get("/metrics").await;
+        metrics.contains("auth_sidecar_held_requests 1")
+    };
+    eventually_async(is_held, DEADLINE).await;
+    process.signal(Signal::TERM);
+    // Well before the one that waits at the first has its token.
+    let is_closed = || std::os::unix::net::UnixStream::connect(&second).is_err();
+    eventually(is_closed, Duration::from_secs(3)).await;
+    let mut response = [0; 12];
+    waiting.read_exact(&mut response).await.unwrap();
+    assert_eq!(&response, b"HTTP/1.1 200");
 }
