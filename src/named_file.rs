@@ -32,7 +32,7 @@ pub(crate) enum FileError {
     Io(io::Error),
     /// A directory, a pipe, a device.
     NotRegular,
-    /// There is more in it than is read.
+    /// The file holds more than is read.
     TooLarge,
 }
 
